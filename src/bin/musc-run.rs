@@ -1,0 +1,3 @@
+//! The program `musc-run`: arguments in, exit code out.
+
+fn main() {}

@@ -1,0 +1,20 @@
+//! Zero-shot industrial anomaly detection by mutual scoring (MuSc, ICLR 2024).
+
+#![deny(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+pub mod backend;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "files")]
+pub mod dataset;
+mod error;
+pub mod image;
+pub mod metrics;
+pub mod model;
+#[cfg(feature = "files")]
+pub mod report;
+pub mod scoring;
+
+pub use error::{Error, Result};
