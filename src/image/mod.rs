@@ -3,6 +3,8 @@
 //! Owns everything between an image file and the backbone's input; knows nothing of data sets or models
 //! beyond the filter and the constants it is handed.
 
+mod normalise;
+
 /// An 8-bit RGB image, rows top to bottom, three interleaved channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
