@@ -1,13 +1,4 @@
 //! Image files to 8-bit RGB.
-//!
-//! What Pillow's `Image.open(path).convert("RGB")` gives, with these marks:
-//! * PNG, BMP and TIFF are lossless: the pixels are equal. For JPEG the standard leaves the rounding of the inverse
-//!   transform and the way colour is enlarged open: pixels differ from libjpeg-turbo's (which Pillow has inside) by
-//!   a level or two at full colour resolution, by a few more where colour is stored at half (4:2:0).
-//! * An orientation in the EXIF data is not applied; Pillow does not apply it either.
-//! * Grey is repeated to three channels. An alpha channel is dropped, not blended. Palettes are expanded.
-//! * 16 bits a channel become 8 by keeping the high byte, as Pillow does for RGB, and [`Decoded`] says so.
-//! * Of a file with several pages the first is read.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -47,7 +38,16 @@ pub fn has_image_extension(path: &Path) -> bool {
 /// Decodes a PNG, JPEG, BMP or TIFF file to RGB.
 ///
 /// The content decides the format; a name that says another image format is an error, a name that says none is
-/// not. See the [module](self) for what becomes of grey, alpha, palettes, 16 bits and EXIF.
+/// not.
+///
+/// What Pillow's `Image.open(path).convert("RGB")` gives, with these marks:
+/// * PNG, BMP and TIFF are lossless: the pixels are equal. For JPEG the standard leaves the rounding of the inverse
+///   transform and the way colour is enlarged open: pixels differ from libjpeg-turbo's (which Pillow has inside) by
+///   a level or two at full colour resolution, by a few more where colour is stored at half (4:2:0).
+/// * An orientation in the EXIF data is not applied; Pillow does not apply it either.
+/// * Grey is repeated to three channels. An alpha channel is dropped, not blended. Palettes are expanded.
+/// * 16 bits a channel become 8 by keeping the high byte, as Pillow does for RGB, and [`Decoded`] says so.
+/// * Of a file with several pages the first is read.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read; [`Error::Image`] when it is empty, truncated, wrongly named, not an

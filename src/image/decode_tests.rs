@@ -19,7 +19,7 @@ fn expected() -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
         .collect()
 }
 
-/// Pixels far from Pillow's by more than `allowed` levels, and the largest difference.
+/// The largest and the mean difference from Pillow's pixels, in levels.
 fn compare(name: &str) -> (u8, f64) {
     let (shape, pixels) = expected().remove(name).unwrap();
     let decoded = decode(&folder().join(name)).unwrap();
@@ -56,21 +56,20 @@ fn lossless_files_equal_pillow() {
 #[test]
 fn jpeg_is_within_a_few_levels_of_pillow() {
     // The standard's own accuracy test for the inverse transform (ISO/IEC 10918-2) allows a level either way;
-    // colour conversion adds up to 1.772 times the chroma's level, rounded: 3 a pixel at full resolution.
-    for name in ["rgb_444.jpg", "progressive.jpg", "restart.jpg", "turned.jpg", "gray.jpg"] {
+    // colour conversion adds up to 1.772 times the chroma's level, rounded: 3 a pixel. The picture is a ramp, on
+    // which all ways of enlarging half-resolution colour agree, and ink is a product of two such values.
+    for name in [
+        "rgb_444.jpg",
+        "rgb_420.jpg",
+        "progressive.jpg",
+        "restart.jpg",
+        "turned.jpg",
+        "gray.jpg",
+        "cmyk.jpg",
+    ] {
         let (worst, mean) = compare(name);
         assert!(worst <= 3 && mean < 1.0, "{name}: {worst} levels, mean {mean}");
     }
-    // At half colour resolution the way of enlarging is free: a wider, still small, difference.
-    let (worst, mean) = compare("rgb_420.jpg");
-    assert!(worst <= 8 && mean < 2.0, "rgb_420.jpg: {worst} levels, mean {mean}");
-}
-
-#[test]
-fn cmyk_jpeg_is_read() {
-    let (worst, mean) = compare("cmyk.jpg");
-    // Two products of rounded 8-bit values (ink and black) on top of the transform's level.
-    assert!(worst <= 5 && mean < 1.5, "{worst} levels, mean {mean}");
 }
 
 #[test]
