@@ -1,1 +1,4 @@
 //! scoring.
+
+pub mod rscin;
+pub mod upsample;
