@@ -13,24 +13,27 @@ pub const AUPRO_THRESHOLDS: usize = 200;
 /// The curve is read below this false positive rate.
 pub const AUPRO_MAX_FPR: f64 = 0.3;
 
-/// The thresholds min, min + δ, … below max, with δ = (max − min) / 200, and δ.
+/// The thresholds min, min + δ, … below max, with δ = (max − min) / 200.
 ///
-/// As `numpy.arange` makes them from f32 maps, which is what the authors' program then compares with: in f32, ⌈(max − min) / δ⌉
-/// of them, which rounding can make 201, and all after the second at multiples of the rounded first step. `None` if
-/// the maps are constant, or so nearly that δ is 0.
-fn thresholds(low: f32, high: f32) -> Option<(Vec<f32>, f32)> {
+/// As the authors' program makes them of f32 maps with NumPy 2: δ, their number ⌈(max − min) / δ⌉ (which rounding can make 201)
+/// and the second of them are rounded to f32; `arange` then goes on in f64 by the difference of the first two. `None` for maps
+/// that are constant, or so nearly that δ is 0.
+fn thresholds(low: f32, high: f32) -> Option<Vec<f64>> {
     let step = (high - low) / AUPRO_THRESHOLDS as f32;
     if !(step > 0.0 && step.is_finite()) {
         return None;
     }
     let count = ((high - low) / step).ceil() as usize;
-    let rounded = (low + step) - low;
-    let at = |i: usize| if i == 1 { low + step } else { low + i as f32 * rounded };
-    Some(((0..count).map(at).collect(), step))
+    let step = f64::from(low + step) - f64::from(low);
+    Some((0..count).map(|i| f64::from(low) + i as f64 * step).collect())
 }
 
-/// How many thresholds `value` exceeds. `thresholds` is ascending, about `step` apart from `low` on.
-fn exceeded(value: f32, thresholds: &[f32], low: f32, step: f32) -> usize {
+/// How many thresholds `value` exceeds. They ascend in equal steps, up to rounding.
+fn exceeded(value: f64, thresholds: &[f64]) -> usize {
+    let (low, step) = match thresholds {
+        [first, second, ..] => (*first, second - first),
+        _ => (0.0, 1.0),
+    };
     let mut count = (((value - low) / step) as usize).min(thresholds.len());
     while count < thresholds.len() && value > thresholds[count] {
         count += 1;
@@ -51,17 +54,17 @@ struct Share {
     normal: u64,
 }
 
-/// AUPRO of maps [n, h, w] against masks of the same shape (not 0 = defective); all values finite.
+/// AUPRO of maps `[n, h, w]` against masks of the same shape (not 0 = defective); all values finite.
 ///
 /// `None` without regions or normal pixels, for constant maps, or if the false positive rate does not vary below the limit.
 pub(super) fn aupro(masks: &[u8], maps: &[f32], h: usize, w: usize) -> Option<f64> {
     let low = maps.par_iter().copied().reduce(|| f32::INFINITY, f32::min);
     let high = maps.par_iter().copied().reduce(|| f32::NEG_INFINITY, f32::max);
-    let (thresholds, step) = thresholds(low, high)?;
+    let thresholds = thresholds(low, high)?;
     let shares: Vec<Share> = masks
         .par_chunks_exact(h * w)
         .zip(maps.par_chunks_exact(h * w))
-        .map(|(mask, map)| share_of_image(mask, map, w, &thresholds, low, step))
+        .map(|(mask, map)| share_of_image(mask, map, w, &thresholds))
         .collect();
     // Summed in the order of the images, so that the figure does not depend on the number of threads.
     let region_count: usize = shares.iter().map(|share| share.regions).sum();
@@ -80,15 +83,8 @@ pub(super) fn aupro(masks: &[u8], maps: &[f32], h: usize, w: usize) -> Option<f6
     area(&curve)
 }
 
-fn share_of_image(
-    mask: &[u8],
-    map: &[f32],
-    width: usize,
-    thresholds: &[f32],
-    low: f32,
-    step: f32,
-) -> Share {
-    let bin = |value: f32| exceeded(value, thresholds, low, step);
+fn share_of_image(mask: &[u8], map: &[f32], width: usize, thresholds: &[f64]) -> Share {
+    let bin = |value: f32| exceeded(f64::from(value), thresholds);
     let mut histogram = vec![0u64; thresholds.len() + 1];
     let mut normal = 0;
     for (_, &value) in mask.iter().zip(map).filter(|(mask, _)| **mask == 0) {

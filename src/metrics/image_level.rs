@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// AUROC, F1-max and AP of image scores.
 ///
 /// # Shapes
-/// `labels` [N] (`true` = defective), `scores` [N] (higher = more anomalous).
+/// `labels` `[N]` (`true` = defective), `scores` `[N]` (higher = more anomalous).
 ///
 /// All three are `None` when a class is missing.
 ///

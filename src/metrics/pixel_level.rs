@@ -21,7 +21,7 @@ const MAX_BUCKETS: usize = 1 << 20;
 /// AUROC, F1-max, AP and AUPRO over the pixels of `n` images.
 ///
 /// # Shapes
-/// `masks` and `maps` [n, h, w]; a mask value other than 0 is a defective pixel; maps are higher where more anomalous.
+/// `masks` and `maps` `[n, h, w]`; a mask value other than 0 is a defective pixel; maps are higher where more anomalous.
 ///
 /// The figures are `None` when a class of pixels is missing. AUPRO is `None` too where its curve has no extent: maps that
 /// are constant, or whose false positive rate does not vary below 0.3 (the authors' program gives NaN or stops there).
@@ -45,7 +45,7 @@ pub fn pixel_metrics(
             ));
         }
     }
-    if let Some(at) = maps.par_iter().position_any(|value| !value.is_finite()) {
+    if let Some(at) = maps.par_iter().position_first(|value| !value.is_finite()) {
         return Err(Error::invalid(
             format!("anomaly map of image {}", at / (h * w)),
             maps[at],

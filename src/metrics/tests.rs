@@ -87,9 +87,11 @@ mod plain {
         let high = maps.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let step = (high - low) / 200.0;
         let count = ((high - low) / step).ceil() as usize;
+        let step = f64::from(low + step) - f64::from(low);
+        let maps: Vec<f64> = maps.iter().map(|v| f64::from(*v)).collect();
         let mut points = Vec::new();
         for i in 0..count {
-            let threshold = if i == 1 { low + step } else { low + i as f32 * ((low + step) - low) };
+            let threshold = f64::from(low) + i as f64 * step;
             let mut shares = Vec::new();
             for (mask, map) in masks.chunks(h * w).zip(maps.chunks(h * w)) {
                 for region in regions(mask, w) {
@@ -98,7 +100,7 @@ mod plain {
                 }
             }
             let normal = masks.iter().filter(|m| **m == 0).count() as f64;
-            let both = masks.iter().zip(maps);
+            let both = masks.iter().zip(&maps);
             let wrong = both.filter(|(m, v)| **m == 0 && **v > threshold).count() as f64;
             let pro = shares.iter().sum::<f64>() / shares.len() as f64;
             if wrong / normal < 0.3 {

@@ -36,7 +36,7 @@ pub fn wants_heat_map(scale: HeatMapScale, label: Option<bool>, defect_type: &st
 /// A map in colours. A map without extent (all values equal) is all of level 0, dark blue.
 ///
 /// # Shapes
-/// `map` [size, size], rows top to bottom.
+/// `map` `[size, size]`, rows top to bottom.
 ///
 /// # Errors
 /// [`Error::Invalid`] when the length does not fit.

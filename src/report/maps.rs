@@ -49,7 +49,7 @@ pub fn write_tensors(
     })
 }
 
-/// The anomaly maps of a run, written one image at a time: tensor `anomaly_map` [N, size, size].
+/// The anomaly maps of a run, written one image at a time: tensor `anomaly_map` `[N, size, size]`.
 ///
 /// The file gets its name when [`Self::finish`] has seen all N maps; dropped before, it leaves nothing.
 pub struct MapWriter {
@@ -78,7 +78,7 @@ impl MapWriter {
         Ok(Self { file, path: path.to_path_buf(), count, size, written: 0 })
     }
 
-    /// Adds the next map, [size, size].
+    /// Adds the next map, `[size, size]`.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a map of another size or one too many; [`Error::Io`] with the path.

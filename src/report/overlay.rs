@@ -16,7 +16,7 @@ const CONTOUR: [u8; 3] = [255, 255, 255];
 /// The image with its map in JET colours over it, and a white contour around the regions above `threshold`, if one is given.
 ///
 /// # Shapes
-/// `image` of any size; `map` [size, size], which is stretched over the whole image. `range` is the scale of the colours:
+/// `image` of any size; `map` `[size, size]`, which is stretched over the whole image. `range` is the scale of the colours:
 /// the map's own, or one shared by a class.
 ///
 /// # Errors
@@ -64,7 +64,7 @@ pub(super) fn blend(image: &RgbImage, map: &[f32], range: (f32, f32)) -> RgbImag
     RgbImage { width: image.width, height: image.height, data }
 }
 
-/// Bilinear, pixel centres aligned as in the resize that made the network's input: [height, width].
+/// Bilinear, pixel centres aligned as in the resize that made the network's input: `[height, width]`.
 pub(super) fn stretch(map: &[f32], size: usize, width: usize, height: usize) -> Vec<f32> {
     let taps = |count: usize| -> Vec<(usize, usize, f32)> {
         let last = (size - 1) as f32;
@@ -94,15 +94,13 @@ pub(super) fn stretch(map: &[f32], size: usize, width: usize, height: usize) -> 
 fn draw_contour(image: &mut RgbImage, map: &[f32], threshold: f32) {
     let (width, height) = (image.width, image.height);
     let reach = (width.min(height) / SIDE_PER_CONTOUR_PIXEL).max(1);
+    let above: Vec<bool> = map.iter().map(|value| *value > threshold).collect();
     for y in 0..height {
-        for x in 0..width {
-            if !(map[y * width + x] > threshold) {
-                continue;
-            }
-            let columns = x.saturating_sub(reach)..(x + reach + 1).min(width);
+        for x in (0..width).filter(|x| above[y * width + x]) {
+            let mut columns = x.saturating_sub(reach)..(x + reach + 1).min(width);
             let mut rows = y.saturating_sub(reach)..(y + reach + 1).min(height);
-            let on_edge = columns.clone().any(|other| !(map[y * width + other] > threshold))
-                || rows.any(|other| !(map[other * width + x] > threshold));
+            let on_edge = columns.any(|other| !above[y * width + other])
+                || rows.any(|other| !above[other * width + x]);
             if on_edge {
                 image.data[(y * width + x) * 3..][..3].copy_from_slice(&CONTOUR);
             }

@@ -36,7 +36,7 @@ impl SheetCell {
     /// Reduces an image and its map to squares of `thumb` pixels.
     ///
     /// # Shapes
-    /// `image` of any size (its sides are scaled independently, as for the network); `map` [size, size].
+    /// `image` of any size (its sides are scaled independently, as for the network); `map` `[size, size]`.
     ///
     /// # Errors
     /// [`Error::Invalid`] when a length does not fit, or for a thumb of 0.
@@ -191,7 +191,7 @@ fn draw_cell(
     }
 }
 
-/// The colour bar: half the page wide, its ends and middle named.
+/// The colour bar: half the page wide, its ends and middle named, what it measures to its left if there is room.
 fn draw_scale(sheet: &mut RgbImage, layout: &Layout, (low, high): (f32, f32)) {
     let text = layout.text;
     let width = (sheet.width / 2).max(layout.cell_width()).min(sheet.width - 2 * layout.margin);
@@ -200,6 +200,11 @@ fn draw_scale(sheet: &mut RgbImage, layout: &Layout, (low, high): (f32, f32)) {
         // The levels are spread over the whole bar, both ends shown.
         let level = (column * 255 / (width - 1).max(1)) as u8;
         fill(sheet, (left + column, top), (1, layout.bar_height()), jet(level));
+    }
+    let (title, title_gap) = ("anomaly map", 2 * ADVANCE * text);
+    if let Some(x) = left.checked_sub(text_width(title, text) + title_gap) {
+        let y = (top + layout.bar_height() / 2).saturating_sub(HEIGHT * text / 2);
+        draw_text(sheet, title, (x, y), text, FAINT);
     }
     let middle = f64::from(low) + (f64::from(high) - f64::from(low)) / 2.0;
     let line = top + layout.bar_height() + 4 * text;
@@ -233,7 +238,7 @@ fn paste(sheet: &mut RgbImage, image: &RgbImage, (x, y): (usize, usize)) {
 }
 
 /// The mean over the part of the source that each of side × side outputs covers, with fractions of pixels at its rim.
-/// `source` [height, width, C] -> [side, side, C].
+/// `source` `[height, width, C]` -> `[side, side, C]`.
 fn reduce<const C: usize>(source: &[f32], width: usize, height: usize, side: usize) -> Vec<f32> {
     let mut narrow = vec![0.0f32; side * height * C];
     let columns = spans(width, side);

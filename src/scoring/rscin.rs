@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::{Error, Result};
 
 /// Rows of W that one thread holds at a time: `ROWS * N * 8` bytes.
-const ROWS: usize = 64;
+const ROWS: usize = 192;
 /// How far from 1 the length of a normalised token can be in f16: each value, and the length it was divided by, is rounded by
 /// up to 2⁻¹¹ of itself.
 const UNIT_LENGTH_SLACK: f64 = 1.0 / 1024.0;
@@ -46,7 +46,7 @@ impl Default for RscinOptions {
 /// Re-scores the N images of a batch.
 ///
 /// # Shapes
-/// `scores` [N]; `class_tokens` [N, dim], rows contiguous; the result is [N], in 0..1 when all similarities that
+/// `scores` `[N]`; `class_tokens` `[N, dim]`, rows contiguous; the result is `[N]`, in 0..1 when all similarities that
 /// are kept are positive.
 ///
 /// Scores that are all equal (N = 1 among them) come back unchanged: they cannot be scaled to 0..1.
@@ -130,7 +130,7 @@ fn check(scores: &[f64], class_tokens: &[f32], dim: usize, options: &RscinOption
     Ok(())
 }
 
-/// The tokens in f64, of length 1 for the cosine. [N, dim].
+/// The tokens in f64, of length 1 for the cosine. `[N, dim]`.
 fn tokens_as_f64(class_tokens: &[f32], dim: usize, similarity: Similarity) -> Result<Vec<f64>> {
     let mut tokens: Vec<f64> = class_tokens.iter().map(|&value| f64::from(value)).collect();
     if similarity == Similarity::Dot {
@@ -156,7 +156,7 @@ fn tokens_as_f64(class_tokens: &[f32], dim: usize, similarity: Similarity) -> Re
     Ok(tokens)
 }
 
-/// Rows `first .. first + rows` of W = T·Tᵀ: [rows, N].
+/// Rows `first .. first + rows` of W = T·Tᵀ: `[rows, N]`.
 fn similarity_rows(tokens: &[f64], dim: usize, first: usize, rows: usize) -> Result<Vec<f64>> {
     let count = tokens.len() / dim;
     let left = tokens

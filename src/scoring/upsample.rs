@@ -72,7 +72,7 @@ fn for_each_row(
 /// The anomaly map of one image.
 ///
 /// # Shapes
-/// `patch_scores` [grid, grid] and `out` [size, size], rows top to bottom. A grid of 1 gives a constant map; a size
+/// `patch_scores` `[grid, grid]` and `out` `[size, size]`, rows top to bottom. A grid of 1 gives a constant map; a size
 /// of 1 takes the first patch (as PyTorch's `interpolate(mode="bilinear", align_corners=True)`).
 ///
 /// # Errors
