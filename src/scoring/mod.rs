@@ -4,6 +4,8 @@
 //! devices, files or data sets.
 
 pub mod reference;
+pub mod rscin;
+pub mod upsample;
 
 use crate::{Error, Result};
 
