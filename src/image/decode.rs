@@ -5,6 +5,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+#[cfg(feature = "libjpeg")]
+use super::jpeg::{self, Jpeg};
 use super::{RgbImage, content};
 use crate::{Error, Result};
 
@@ -42,8 +44,9 @@ pub fn has_image_extension(path: &Path) -> bool {
 ///
 /// What Pillow's `Image.open(path).convert("RGB")` gives, with these marks:
 /// * PNG, BMP and TIFF are lossless: the pixels are equal. For JPEG the standard leaves the rounding of the inverse
-///   transform and the way colour is enlarged open: pixels differ from libjpeg-turbo's (which Pillow has inside) by
-///   a level or two at full colour resolution, by a few more where colour is stored at half (4:2:0).
+///   transform and the way colour is enlarged open. With the feature `libjpeg` (part of `cli`) the pixels are those
+///   of libjpeg-turbo, which Pillow has inside; without it, and for four-channel files, the `image` crate decodes,
+///   a level or two off, and a few more where colour is stored at half (4:2:0).
 /// * An orientation in the EXIF data is not applied; Pillow does not apply it either.
 /// * Grey is repeated to three channels. An alpha channel is dropped, not blended. Palettes are expanded.
 /// * 16 bits a channel become 8 by keeping the high byte, as Pillow does for RGB, and [`Decoded`] says so.
@@ -100,6 +103,22 @@ fn read_pixels(format: ImageFormat, bytes: &[u8]) -> Result<DynamicImage, ImageE
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_DECODED_BYTES);
+    #[cfg(feature = "libjpeg")]
+    if format == ImageFormat::Jpeg {
+        use image::error::{DecodingError, LimitError, LimitErrorKind};
+
+        match jpeg::decode(bytes) {
+            Ok(Jpeg::Pixels(pixels)) => return Ok(pixels),
+            Ok(Jpeg::TooLarge) => {
+                let kind = LimitErrorKind::DimensionError;
+                return Err(ImageError::Limits(LimitError::from_kind(kind)));
+            }
+            Ok(Jpeg::OtherColours) => {}
+            Err(reason) => {
+                return Err(ImageError::Decoding(DecodingError::new(format.into(), reason)));
+            }
+        }
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
     let decoder = reader.into_decoder()?;

@@ -53,6 +53,16 @@ fn lossless_files_equal_pillow() {
     }
 }
 
+#[cfg(feature = "libjpeg")]
+#[test]
+fn jpeg_is_pillows_to_the_bit_with_libjpeg() {
+    let names =
+        ["rgb_444.jpg", "rgb_420.jpg", "progressive.jpg", "restart.jpg", "turned.jpg", "gray.jpg"];
+    for name in names {
+        assert_eq!(compare(name), (0, 0.0), "{name}");
+    }
+}
+
 #[test]
 fn jpeg_is_within_a_few_levels_of_pillow() {
     // The standard's own accuracy test for the inverse transform (ISO/IEC 10918-2) allows a level either way;

@@ -7,6 +7,8 @@
 mod content;
 #[cfg(feature = "files")]
 mod decode;
+#[cfg(feature = "libjpeg")]
+mod jpeg;
 #[cfg(feature = "files")]
 mod mask;
 mod normalise;

@@ -1,0 +1,56 @@
+//! JPEG by libjpeg's own inverse transform and enlargement of colour: the bits that Pillow gives.
+//!
+//! The library is `mozjpeg`'s, which decodes as libjpeg-turbo does; it is C, compiled with the crate.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::{DynamicImage, GrayImage, RgbImage};
+use mozjpeg::{ColorSpace, Decompress};
+
+use super::decode::{MAX_DECODED_BYTES, MAX_SIDE};
+
+/// What came of a JPEG file.
+pub(super) enum Jpeg {
+    /// Grey or RGB pixels.
+    Pixels(DynamicImage),
+    /// It claims more pixels than are decoded.
+    TooLarge,
+    /// Colours that are left to the other decoder (four channels).
+    OtherColours,
+}
+
+/// Decodes a file's bytes, or says why it cannot.
+pub(super) fn decode(bytes: &[u8]) -> Result<Jpeg, String> {
+    // The library reports a fatal error by unwinding through its C frames; nothing is shared with the closure that
+    // could be left half-changed.
+    catch_unwind(AssertUnwindSafe(|| pixels(bytes))).unwrap_or_else(|payload| {
+        let reason = payload.downcast_ref::<String>().map_or("unknown", String::as_str);
+        Err(reason.trim_start_matches("libjpeg fatal error: ").to_string())
+    })
+}
+
+fn pixels(bytes: &[u8]) -> Result<Jpeg, String> {
+    let file = Decompress::new_mem(bytes).map_err(|error| error.to_string())?;
+    let (width, height) = file.size();
+    let too_wide = width.max(height) > MAX_SIDE as usize;
+    if too_wide || (width as u64 * height as u64).saturating_mul(3) > MAX_DECODED_BYTES {
+        return Ok(Jpeg::TooLarge);
+    }
+    let grey = match file.color_space() {
+        ColorSpace::JCS_GRAYSCALE => true,
+        ColorSpace::JCS_RGB | ColorSpace::JCS_YCbCr => false,
+        _ => return Ok(Jpeg::OtherColours),
+    };
+    let started = if grey { file.grayscale() } else { file.rgb() };
+    let mut started = started.map_err(|error| error.to_string())?;
+    let data: Vec<u8> = started.read_scanlines().map_err(|error| error.to_string())?;
+    started.finish().map_err(|error| error.to_string())?;
+    // Both sides are at most MAX_SIDE, so they fit.
+    let (width, height) = (width as u32, height as u32);
+    let image = if grey {
+        GrayImage::from_raw(width, height, data).map(DynamicImage::ImageLuma8)
+    } else {
+        RgbImage::from_raw(width, height, data).map(DynamicImage::ImageRgb8)
+    };
+    image.map(Jpeg::Pixels).ok_or_else(|| String::from("fewer pixels than its header says"))
+}
