@@ -6,10 +6,10 @@
 
 pub mod cpu;
 
-use crate::Result;
 use crate::image::{Normalisation, RgbImage};
 use crate::model::{Activation, Vit};
 use crate::scoring::{MutualScoring, PatchScores};
+use crate::{Error, Result};
 
 /// What to extract from a backbone, and at which size.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,4 +140,46 @@ pub trait Backend {
         scoring: &MutualScoring,
         monitor: &dyn Monitor,
     ) -> Result<PatchScores>;
+}
+
+impl HostFeatures {
+    /// The grid's side H, with L = H·H.
+    ///
+    /// # Errors
+    /// Sizes that do not fit together, a number of patch tokens that is no square, or values that are not finite.
+    pub fn check(&self) -> Result<usize> {
+        let grid = self.patches.isqrt();
+        if grid == 0 || grid * grid != self.patches {
+            return Err(Error::invalid(
+                "patch tokens an image",
+                self.patches,
+                "a square number: the grid is H x H",
+            ));
+        }
+        if self.tokens.is_empty() || self.tokens.len() != self.layers.len() {
+            return Err(Error::invalid(
+                "feature layers",
+                self.tokens.len(),
+                format!("{} (one a named layer, at least one)", self.layers.len()),
+            ));
+        }
+        let expected = self.images * self.patches * self.width;
+        for (layer, tokens) in self.layers.iter().zip(&self.tokens) {
+            check_values(&format!("patch tokens of layer {layer}"), tokens, expected)?;
+        }
+        check_values("class tokens", &self.class_tokens, self.images * self.class_width)?;
+        Ok(grid)
+    }
+}
+
+fn check_values(what: &str, values: &[f32], expected: usize) -> Result<()> {
+    if values.len() != expected {
+        return Err(Error::invalid(what, format!("{} values", values.len()), expected.to_string()));
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => {
+            Err(Error::invalid(what, format!("{} at position {at}", values[at]), "finite numbers"))
+        }
+        None => Ok(()),
+    }
 }

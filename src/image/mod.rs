@@ -3,6 +3,24 @@
 //! Owns everything between an image file and the backbone's input; knows nothing of data sets or models
 //! beyond the filter and the constants it is handed.
 
+#[cfg(feature = "files")]
+mod content;
+#[cfg(feature = "files")]
+mod decode;
+#[cfg(feature = "files")]
+mod mask;
+mod normalise;
+mod resize;
+
+#[cfg(feature = "files")]
+pub use decode::{Decoded, EXTENSIONS, MAX_DECODED_BYTES, MAX_SIDE, decode, has_image_extension};
+#[cfg(feature = "files")]
+pub use mask::{MaskRule, decode_gray_mask, load_mask};
+pub use normalise::normalise;
+pub use resize::{resize, resize_gray, resize_to};
+
+use crate::{Error, Result};
+
 /// An 8-bit RGB image, rows top to bottom, three interleaved channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
@@ -12,6 +30,24 @@ pub struct RgbImage {
     pub height: usize,
     /// `height * width * 3` bytes: R, G, B of each pixel.
     pub data: Vec<u8>,
+}
+
+impl RgbImage {
+    /// An image from its bytes, R, G, B of each pixel, rows top to bottom.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `data` does not hold `height * width * 3` bytes.
+    pub fn new(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
+        let expected = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
+        if expected != Some(data.len()) {
+            return Err(Error::invalid(
+                format!("bytes of a {width}x{height} RGB image"),
+                data.len(),
+                "width * height * 3",
+            ));
+        }
+        Ok(RgbImage { width, height, data })
+    }
 }
 
 /// Pillow's resampling filters that the backbones use.
@@ -30,4 +66,16 @@ pub struct Normalisation {
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B.
     pub std: [f32; 3],
+}
+
+impl Normalisation {
+    /// The constants of CLIP's training images (github.com/openai/CLIP, `clip/clip.py`).
+    pub const CLIP: Normalisation = Normalisation {
+        mean: [0.48145466, 0.4578275, 0.40821073],
+        std: [0.26862954, 0.2613026, 0.2757771],
+    };
+
+    /// The constants of ImageNet, which DINO and DINOv2 use.
+    pub const IMAGENET: Normalisation =
+        Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 }

@@ -1,1 +1,33 @@
-//! report.
+//! The files of a run: heat maps, overlays, a contact sheet, tables and tensors.
+//!
+//! Every file is written aside, in its own folder, and renamed when it is complete, so that a full disk or a stopped
+//! program leaves either the whole file or none. Knows nothing of models or backends; never prints.
+
+mod atomic;
+mod colour;
+mod font;
+mod heat_map;
+mod image_file;
+mod maps;
+mod metrics_json;
+mod output_folder;
+mod overlay;
+mod results_xlsx;
+mod run_json;
+mod scores_csv;
+mod sheet;
+mod table;
+
+pub use atomic::write_file;
+pub use colour::{Colour, jet, quantise, value_range};
+pub use heat_map::{HeatMapScale, heat_map, heat_map_path, wants_heat_map};
+pub use image_file::write_image;
+pub use maps::{MapWriter, Tensor, write_tensors};
+pub use metrics_json::{metrics_json, metrics_object, write_metrics_json};
+pub use output_folder::{OutputFolder, check_free};
+pub use overlay::overlay;
+pub use results_xlsx::write_results_xlsx;
+pub use run_json::write_json;
+pub use scores_csv::{ScoreRow, ranks, write_scores_csv};
+pub use sheet::{SheetCell, contact_sheet};
+pub use table::metrics_table;

@@ -3,6 +3,10 @@
 //! Owns the options, the result types and the plain f64 versions which tests compare with; knows nothing of
 //! devices, files or data sets.
 
+pub mod reference;
+pub mod rscin;
+pub mod upsample;
+
 use crate::{Error, Result};
 
 /// How images score each other (spec: LNAMD and MSM).
@@ -68,6 +72,25 @@ impl MutualScoring {
         let first = ((others as f64 * low) as usize).min(others.saturating_sub(1));
         let last = ((others as f64 * high) as usize).clamp(first + 1, others.max(first + 1));
         (first, last)
+    }
+
+    /// Images scored together so that the table of minima, `[R, group, N, L]` f32, stays within
+    /// `table_bytes`; at least one, at most all.
+    pub fn group_images(&self, images: usize, patches: usize) -> usize {
+        let bytes_an_image = self.degrees.len() * images * patches * size_of::<f32>();
+        (self.table_bytes / bytes_an_image.max(1)).clamp(1, images.max(1))
+    }
+
+    /// The steps a backend's monitor will count: pairs of images times feature layers. Pairs within a group of
+    /// [`group_images`](Self::group_images) are computed once, pairs across groups twice.
+    pub fn steps(&self, images: usize, patches: usize, layers: usize) -> u64 {
+        let group = self.group_images(images, patches);
+        let mut pairs = 0;
+        for start in (0..images).step_by(group) {
+            let size = group.min(images - start);
+            pairs += size * (size - 1) / 2 + size * (images - size);
+        }
+        (pairs * layers) as u64
     }
 }
 

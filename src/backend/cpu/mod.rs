@@ -1,1 +1,132 @@
-//! The CPU backend.
+//! The CPU backend: f32, one image or one pair of images a thread.
+//!
+//! Every number is independent of the number of threads: a thread computes whole images and whole pairs.
+//!
+//! # Memory
+//! Extraction holds the weights in f32, the tokens of the feature layers (layers·N·L·C f32) and, a thread, one
+//! image in flight: (6·D + M)·(1 + L) f32 and a block of attention scores. `batch_size` has no effect here.
+//!
+//! Mutual scoring holds the tokens (layers·N·L·C f32), a centred copy of one layer (N·L·C), the table of minima
+//! (at most [`MutualScoring::table_bytes`], and never less than one image's R·N·L) and, a thread, one Gram block
+//! with the windows of the largest degree (L² + (Σr)·H·L). Nothing grows with N².
+
+mod attention;
+mod elementwise;
+mod gemm;
+mod gram_pool;
+mod interval_mean;
+mod lnamd;
+mod mutual_scores;
+mod patch_embed;
+mod vit;
+
+pub use vit::Model;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Monitor, Pixels};
+use crate::model::Vit;
+use crate::scoring::{MutualScoring, PatchScores};
+use crate::{Error, Result};
+
+/// The CPU as a device.
+pub struct Cpu {
+    pool: ThreadPool,
+}
+
+impl Cpu {
+    /// A backend with `threads` threads; 0 means one a core.
+    ///
+    /// # Errors
+    /// When the system refuses the threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("musc-{index}"))
+            .build()
+            .map_err(|error| Error::Device { device: "cpu".into(), reason: error.to_string() })?;
+        Ok(Cpu { pool })
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+}
+
+/// Features in the host's memory.
+impl FeatureSet for HostFeatures {
+    fn images(&self) -> usize {
+        self.images
+    }
+
+    fn patches(&self) -> usize {
+        self.patches
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn layers(&self) -> &[usize] {
+        &self.layers
+    }
+
+    fn class_width(&self) -> usize {
+        self.class_width
+    }
+
+    fn class_tokens(&self) -> Result<Vec<f32>> {
+        Ok(self.class_tokens.clone())
+    }
+
+    fn patch_tokens(&self, index: usize) -> Result<Vec<f32>> {
+        self.tokens.get(index).cloned().ok_or_else(|| {
+            Error::invalid("feature layer index", index, format!("below {}", self.tokens.len()))
+        })
+    }
+}
+
+impl Backend for Cpu {
+    type Model = vit::Model;
+    type Features = HostFeatures;
+
+    fn description(&self) -> String {
+        format!("cpu, {} threads, f32", self.threads())
+    }
+
+    fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<vit::Model> {
+        self.pool.install(|| vit::Model::new(vit, extraction))
+    }
+
+    fn extract(
+        &self,
+        model: &vit::Model,
+        pixels: Pixels<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<HostFeatures> {
+        self.pool.install(|| model.extract(pixels, monitor))
+    }
+
+    fn upload(&self, features: HostFeatures) -> Result<HostFeatures> {
+        features.check()?;
+        Ok(features)
+    }
+
+    fn mutual_scores(
+        &self,
+        features: &HostFeatures,
+        scoring: &MutualScoring,
+        monitor: &dyn Monitor,
+    ) -> Result<PatchScores> {
+        let grid = features.patches.isqrt();
+        scoring.check(features.images, grid)?;
+        let tokens = mutual_scores::Tokens {
+            images: features.images,
+            grid,
+            width: features.width,
+            layers: features.tokens.iter().map(Vec::as_slice).collect(),
+        };
+        self.pool.install(|| mutual_scores::mutual_scores(&tokens, scoring, monitor))
+    }
+}

@@ -1,0 +1,223 @@
+//! MSM on the CPU: every pair of images once, a block of images at a time.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rayon::prelude::*;
+
+use super::gemm::{Into, Right, Shape, gemm};
+use super::gram_pool::{GramPool, Pair, row_stride};
+use super::interval_mean::interval_mean;
+use super::lnamd::{centre, inverse_norms, token_stride};
+use crate::backend::Monitor;
+use crate::scoring::{MutualScoring, PatchScores};
+use crate::{Error, Result};
+
+/// Pairs are visited in tiles of this many images a side, so that a tile's tokens stay in the last-level cache.
+const TILE_IMAGES: usize = 8;
+
+/// The tokens that take part: one `[N, L, C]` a layer.
+pub struct Tokens<'a> {
+    pub images: usize,
+    pub grid: usize,
+    pub width: usize,
+    pub layers: Vec<&'a [f32]>,
+}
+
+/// One layer, ready for products.
+struct Centred {
+    images: usize,
+    grid: usize,
+    width: usize,
+    /// F' `[N, L, token_stride(C)]`.
+    tokens: Vec<f32>,
+    /// 1/‖box_r F'‖ `[R][N, L]`.
+    inverse_norms: Vec<Vec<f32>>,
+}
+
+/// A thread's memory for one pair.
+struct Scratch {
+    gram: Vec<f32>,
+    pool: GramPool,
+    rows: Vec<Vec<f32>>,
+    columns: Vec<Vec<f32>>,
+}
+
+/// Scores `tokens` on the current thread pool. The options have been checked.
+pub fn mutual_scores(
+    tokens: &Tokens<'_>,
+    scoring: &MutualScoring,
+    monitor: &dyn Monitor,
+) -> Result<PatchScores> {
+    let (images, grid) = (tokens.images, tokens.grid);
+    let patches = grid * grid;
+    let degrees = &scoring.degrees;
+    let layers = tokens.layers.len();
+    let plane = images * patches;
+    let mut by_degree_layer = vec![0.0f32; degrees.len() * layers * plane];
+    let scratch: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+    let group_images = scoring.group_images(images, patches);
+    // One table serves every group of every layer: [R, group, N, L].
+    let table: Vec<AtomicU32> = (0..degrees.len() * group_images * images * patches)
+        .into_par_iter()
+        .map(|_| AtomicU32::new(0))
+        .collect();
+    for (layer_index, layer) in tokens.layers.iter().enumerate() {
+        let centred = Centred::new(layer, tokens, degrees);
+        for start in (0..images).step_by(group_images) {
+            let group = start..images.min(start + group_images);
+            let slot = |degree: usize, image: usize, other: usize| {
+                &table[((degree * group_images + image - start) * images + other) * patches..]
+                    [..patches]
+            };
+            pairs_of_group(&group, images).into_par_iter().try_for_each(|(i, j)| {
+                if monitor.stopped() {
+                    return Err(Error::Interrupted);
+                }
+                let mut mine = take(&scratch).unwrap_or_else(|| Scratch::new(grid, degrees));
+                centred.best_cosines(i, j, &mut mine);
+                for degree in 0..degrees.len() {
+                    if group.contains(&i) {
+                        store(slot(degree, i, j), &mine.rows[degree]);
+                    }
+                    if group.contains(&j) {
+                        store(slot(degree, j, i), &mine.columns[degree]);
+                    }
+                }
+                put(&scratch, mine);
+                monitor.advance(1);
+                Ok(())
+            })?;
+            for degree in 0..degrees.len() {
+                let scores = &mut by_degree_layer[(degree * layers + layer_index) * plane..];
+                scores[group.start * patches..group.end * patches]
+                    .par_chunks_mut(patches)
+                    .enumerate()
+                    .for_each(|(offset, scores)| {
+                        let image = group.start + offset;
+                        let row = |other| slot(degree, image, other);
+                        mean_of_lowest(images, image, row, scoring.ranks(images), scores);
+                    });
+            }
+        }
+    }
+    Ok(PatchScores { images, patches, degrees: degrees.clone(), layers, by_degree_layer })
+}
+
+/// The pairs (i, j), i < j, with an image of the group in them, in tiles so that neighbours in the list share
+/// tokens. The lower image is always the row, whichever of the two is asked for: so a pair's numbers are the
+/// same bits in any grouping.
+fn pairs_of_group(group: &std::ops::Range<usize>, images: usize) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for i_tile in (0..group.end).step_by(TILE_IMAGES) {
+        for j_tile in (i_tile..images).step_by(TILE_IMAGES) {
+            for i in i_tile..group.end.min(i_tile + TILE_IMAGES) {
+                for j in j_tile.max(i + 1)..images.min(j_tile + TILE_IMAGES) {
+                    if group.contains(&i) || group.contains(&j) {
+                        pairs.push((i, j));
+                    }
+                }
+            }
+        }
+    }
+    pairs
+}
+
+/// One image's scores from its table rows: for each patch the mean distance over `ranks` of the other images.
+fn mean_of_lowest<'a>(
+    images: usize,
+    image: usize,
+    row: impl Fn(usize) -> &'a [AtomicU32],
+    (first, last): (usize, usize),
+    scores: &mut [f32],
+) {
+    /// Patches gathered together: a cache line of each table row.
+    const TOGETHER: usize = 16;
+    let others: Vec<usize> = (0..images).filter(|&other| other != image).collect();
+    let mut gathered = vec![0.0f32; TOGETHER * others.len()];
+    for (chunk_index, chunk) in scores.chunks_mut(TOGETHER).enumerate() {
+        for (at, &other) in others.iter().enumerate() {
+            let cells = &row(other)[chunk_index * TOGETHER..][..chunk.len()];
+            for (patch, cell) in cells.iter().enumerate() {
+                gathered[patch * others.len() + at] = f32::from_bits(cell.load(Ordering::Relaxed));
+            }
+        }
+        for (score, cosines) in chunk.iter_mut().zip(gathered.chunks_exact_mut(others.len())) {
+            *score = interval_mean(cosines, first, last);
+        }
+    }
+}
+
+fn store(cells: &[AtomicU32], values: &[f32]) {
+    for (cell, value) in cells.iter().zip(values) {
+        cell.store(value.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// A scratch that no thread uses at the moment.
+fn take(scratch: &Mutex<Vec<Scratch>>) -> Option<Scratch> {
+    scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop()
+}
+
+fn put(scratch: &Mutex<Vec<Scratch>>, mine: Scratch) {
+    scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(mine);
+}
+
+impl Scratch {
+    fn new(grid: usize, degrees: &[usize]) -> Self {
+        let patches = grid * grid;
+        Scratch {
+            gram: vec![0.0; patches * row_stride(patches)],
+            pool: GramPool::new(grid, degrees),
+            rows: vec![Vec::new(); degrees.len()],
+            columns: vec![Vec::new(); degrees.len()],
+        }
+    }
+}
+
+impl Centred {
+    fn new(layer: &[f32], tokens: &Tokens<'_>, degrees: &[usize]) -> Self {
+        let (images, grid, width) = (tokens.images, tokens.grid, tokens.width);
+        let (patches, stride) = (grid * grid, token_stride(width));
+        let mut centred = vec![0.0f32; images * patches * stride];
+        centred
+            .par_chunks_mut(patches * stride)
+            .zip(layer.par_chunks(patches * width))
+            .for_each(|(centred, tokens)| centre(tokens, width, centred));
+        let inverse_norms = degrees
+            .iter()
+            .map(|&degree| {
+                let mut out = vec![0.0f32; images * patches];
+                out.par_chunks_mut(patches)
+                    .zip(centred.par_chunks(patches * stride))
+                    .for_each(|(out, centred)| inverse_norms(centred, grid, stride, degree, out));
+                out
+            })
+            .collect();
+        Centred { images, grid, width, tokens: centred, inverse_norms }
+    }
+
+    /// The pair's Gram block and its pooled maxima, into `scratch.rows` and `scratch.columns`.
+    fn best_cosines(&self, i: usize, j: usize, scratch: &mut Scratch) {
+        debug_assert!(i < self.images && j < self.images);
+        let patches = self.grid * self.grid;
+        let stride = token_stride(self.width);
+        let shape = Shape::strided(patches, self.width, stride);
+        let of = |image: usize| &self.tokens[image * patches * stride..][..patches * stride];
+        gemm(
+            (of(i), shape),
+            (of(j), shape, Right::Transposed),
+            (
+                &mut scratch.gram,
+                Shape::strided(patches, patches, row_stride(patches)),
+                Into::Overwrite,
+            ),
+            1,
+        );
+        let norms = |image: usize| -> Vec<&[f32]> {
+            self.inverse_norms.iter().map(|n| &n[image * patches..][..patches]).collect()
+        };
+        let pair = Pair { gram: &scratch.gram, row_scale: &norms(i), column_scale: &norms(j) };
+        scratch.pool.best_cosines(&pair, &mut scratch.rows, &mut scratch.columns);
+    }
+}

@@ -1,0 +1,341 @@
+//! The vision transformer on the CPU: f32, one image a thread; threads left over work inside an image.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::attention::{self, HEAD, attention};
+use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
+use super::gemm::{Into, Right, Shape, gemm};
+use super::patch_embed::{Image, patch_rows};
+use crate::backend::{Extraction, HostFeatures, Monitor, Pixels};
+use crate::model::{self, Family, Vit, position_embedding};
+use crate::{Error, Result};
+
+/// A backbone in f32, ready for one extraction setting.
+pub struct Model {
+    extraction: Extraction,
+    family: Family,
+    grid: usize,
+    patch: usize,
+    width: usize,
+    heads: usize,
+    mlp_width: usize,
+    class_width: usize,
+    /// `[D, 3·P·P]`.
+    patch_weight: Vec<f32>,
+    /// The embedding `[1 + L, D]` that the products are added to: class token and position, or convolution bias
+    /// and position.
+    embedding: Vec<f32>,
+    pre_norm: Option<LayerNorm>,
+    blocks: Vec<Block>,
+    final_norm: LayerNorm,
+    /// `[D, E]`.
+    projection: Option<Vec<f32>>,
+}
+
+struct Block {
+    norm1: LayerNorm,
+    /// The queries' rows carry the attention's 1/√64.
+    qkv: Linear,
+    /// The rows carry the LayerScale.
+    out: Linear,
+    norm2: LayerNorm,
+    fc1: Linear,
+    /// The rows carry the LayerScale.
+    fc2: Linear,
+}
+
+struct Linear {
+    /// `[outputs, inputs]`.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Linear {
+    fn new(linear: &model::Linear, row_scale: Option<&[f32]>) -> Self {
+        let mut weight = linear.weight.to_f32();
+        let mut bias = linear.bias.to_f32();
+        if let Some(scale) = row_scale {
+            let inputs = weight.len() / bias.len();
+            for ((row, bias), &scale) in weight.chunks_exact_mut(inputs).zip(&mut bias).zip(scale) {
+                row.iter_mut().for_each(|value| *value *= scale);
+                *bias *= scale;
+            }
+        }
+        Linear { weight, bias }
+    }
+
+    /// `out` = or += `input`·Wᵀ, without the bias.
+    fn product(&self, input: &[f32], out: &mut [f32], into: Into, threads: usize) {
+        let outputs = self.bias.len();
+        let inputs = self.weight.len() / outputs;
+        let rows = input.len() / inputs;
+        gemm(
+            (input, Shape::dense(rows, inputs)),
+            (&self.weight, Shape::dense(outputs, inputs), Right::Transposed),
+            (out, Shape::dense(rows, outputs), into),
+            threads,
+        );
+    }
+}
+
+/// The memory of one image in flight.
+struct Workspace {
+    /// The patches as rows; later the MLP's hidden layer.
+    wide: Vec<f32>,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    by_head: Vec<f32>,
+    attention: Vec<attention::Scratch>,
+}
+
+impl Model {
+    /// Converts the weights and folds in what is constant: the attention's scale, LayerScale, positions.
+    pub fn new(vit: &Vit, extraction: &Extraction) -> Result<Self> {
+        let architecture = &vit.architecture;
+        let grid = check(vit, extraction)?;
+        let width = architecture.width;
+        let norm = |norm: &model::LayerNorm| LayerNorm {
+            weight: norm.weight.to_f32(),
+            bias: norm.bias.to_f32(),
+            epsilon: architecture.layer_norm_eps,
+        };
+        let mut embedding = position_embedding(vit, grid);
+        add_bias(&mut embedding[..width], &vit.class_token.to_f32());
+        if let Some(bias) = &vit.patch_bias {
+            add_bias(&mut embedding[width..], &bias.to_f32());
+        }
+        let mut query_scale = vec![1.0; 3 * width];
+        query_scale[..width].fill(1.0 / (HEAD as f32).sqrt());
+        let blocks = vit
+            .blocks
+            .par_iter()
+            .map(|block| {
+                let scale = |scale: &Option<model::Tensor>| scale.as_ref().map(|s| s.to_f32());
+                Block {
+                    norm1: norm(&block.norm1),
+                    qkv: Linear::new(&block.qkv, Some(&query_scale)),
+                    out: Linear::new(&block.out, scale(&block.scale1).as_deref()),
+                    norm2: norm(&block.norm2),
+                    fc1: Linear::new(&block.fc1, None),
+                    fc2: Linear::new(&block.fc2, scale(&block.scale2).as_deref()),
+                }
+            })
+            .collect();
+        Ok(Model {
+            extraction: extraction.clone(),
+            family: architecture.family,
+            grid,
+            patch: architecture.patch,
+            width,
+            heads: architecture.heads,
+            mlp_width: architecture.mlp_width,
+            class_width: architecture.class_dim,
+            patch_weight: vit.patch_weight.to_f32(),
+            embedding,
+            pre_norm: vit.pre_norm.as_ref().map(norm),
+            blocks,
+            final_norm: norm(&vit.final_norm),
+            projection: vit.projection.as_ref().map(|p| p.to_f32()),
+        })
+    }
+
+    /// Tokens of all images, on the current thread pool.
+    pub fn extract(&self, pixels: Pixels<'_>, monitor: &dyn Monitor) -> Result<HostFeatures> {
+        let images = self.images(pixels)?;
+        let count = images.len();
+        let patches = self.grid * self.grid;
+        let layers = self.extraction.layers.len();
+        let mut tokens = vec![vec![0.0f32; count * patches * self.width]; layers];
+        let mut class_tokens = vec![0.0f32; count * self.class_width];
+        // One row of slices an image: its tokens in each layer.
+        let mut by_image: Vec<Vec<&mut [f32]>> =
+            (0..count).map(|_| Vec::with_capacity(layers)).collect();
+        for layer in &mut tokens {
+            for (image, slice) in
+                by_image.iter_mut().zip(layer.chunks_exact_mut(patches * self.width))
+            {
+                image.push(slice);
+            }
+        }
+        let threads = (rayon::current_num_threads() / count.max(1)).max(1);
+        let spare: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
+        let lock = || spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        images
+            .par_iter()
+            .zip(by_image)
+            .zip(class_tokens.par_chunks_mut(self.class_width))
+            .with_max_len(1)
+            .try_for_each(|((&image, mut tokens), class_token)| {
+                if monitor.stopped() {
+                    return Err(Error::Interrupted);
+                }
+                let taken = lock().pop();
+                let mut workspace = taken.unwrap_or_else(|| self.workspace(threads));
+                self.one_image(image, &mut tokens, class_token, &mut workspace, threads);
+                lock().push(workspace);
+                monitor.advance(1);
+                Ok(())
+            })?;
+        Ok(HostFeatures {
+            images: count,
+            patches,
+            width: self.width,
+            layers: self.extraction.layers.clone(),
+            tokens,
+            class_width: self.class_width,
+            class_tokens,
+        })
+    }
+
+    /// The images one by one, checked against the size that the model was prepared for.
+    fn images<'a>(&self, pixels: Pixels<'a>) -> Result<Vec<Image<'a>>> {
+        let size = self.extraction.image_size;
+        match pixels {
+            Pixels::Rgb(images) => images
+                .iter()
+                .map(|image| {
+                    if (image.width, image.height) == (size, size)
+                        && image.data.len() == 3 * size * size
+                    {
+                        Ok(Image::Rgb(image))
+                    } else {
+                        Err(Error::invalid(
+                            "image size",
+                            format!("{}x{}", image.width, image.height),
+                            format!("{size}x{size}"),
+                        ))
+                    }
+                })
+                .collect(),
+            Pixels::Normalised(values) => {
+                if values.len() % (3 * size * size) != 0 {
+                    return Err(Error::invalid(
+                        "pixels",
+                        format!("{} values", values.len()),
+                        format!("a multiple of 3x{size}x{size}"),
+                    ));
+                }
+                Ok(values.chunks_exact(3 * size * size).map(Image::Normalised).collect())
+            }
+        }
+    }
+
+    fn workspace(&self, threads: usize) -> Workspace {
+        let tokens = 1 + self.grid * self.grid;
+        let rows = self.grid * self.grid * 3 * self.patch * self.patch;
+        Workspace {
+            wide: vec![0.0; (tokens * self.mlp_width).max(rows)],
+            x: vec![0.0; tokens * self.width],
+            normed: vec![0.0; tokens * self.width],
+            qkv: vec![0.0; tokens * 3 * self.width],
+            by_head: vec![0.0; tokens * self.width],
+            attention: (0..threads.min(self.heads)).map(|_| Default::default()).collect(),
+        }
+    }
+
+    fn one_image(
+        &self,
+        image: Image<'_>,
+        tokens: &mut [&mut [f32]],
+        class_token: &mut [f32],
+        workspace: &mut Workspace,
+        threads: usize,
+    ) {
+        let Workspace { wide, x, normed, qkv, by_head, attention: scratch } = workspace;
+        let (grid, width) = (self.grid, self.width);
+        let (patches, row_width) = (grid * grid, 3 * self.patch * self.patch);
+        let rows = &mut wide[..patches * row_width];
+        patch_rows(image, &self.extraction.normalisation, grid, self.patch, rows);
+        x.copy_from_slice(&self.embedding);
+        gemm(
+            (rows, Shape::dense(patches, row_width)),
+            (&self.patch_weight, Shape::dense(width, row_width), Right::Transposed),
+            (&mut x[width..], Shape::dense(patches, width), Into::Add),
+            threads,
+        );
+        if let Some(norm) = &self.pre_norm {
+            layer_norm(x, norm);
+        }
+        let hidden = &mut wide[..(1 + patches) * self.mlp_width];
+        for (index, block) in self.blocks.iter().enumerate() {
+            normed.copy_from_slice(x);
+            layer_norm(normed, &block.norm1);
+            block.qkv.product(normed, qkv, Into::Overwrite, threads);
+            add_bias(qkv, &block.qkv.bias);
+            attention(qkv, 1 + patches, self.heads, by_head, normed, scratch);
+            block.out.product(normed, x, Into::Add, threads);
+            add_bias(x, &block.out.bias);
+            normed.copy_from_slice(x);
+            layer_norm(normed, &block.norm2);
+            block.fc1.product(normed, hidden, Into::Overwrite, threads);
+            add_bias_activate(hidden, &block.fc1.bias, self.extraction.activation);
+            block.fc2.product(hidden, x, Into::Add, threads);
+            add_bias(x, &block.fc2.bias);
+            for (&layer, out) in self.extraction.layers.iter().zip(tokens.iter_mut()) {
+                if layer == index {
+                    out.copy_from_slice(&x[width..]);
+                    if self.family != Family::Clip {
+                        layer_norm(out, &self.final_norm);
+                    }
+                }
+            }
+        }
+        let class = &mut x[..width];
+        layer_norm(class, &self.final_norm);
+        match &self.projection {
+            None => class_token.copy_from_slice(class),
+            Some(projection) => {
+                gemm(
+                    (class, Shape::dense(1, width)),
+                    (projection, Shape::dense(width, self.class_width), Right::Plain),
+                    (class_token, Shape::dense(1, self.class_width), Into::Overwrite),
+                    1,
+                );
+            }
+        }
+        if self.family == Family::Clip {
+            let norm = class_token.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            if norm > 0.0 {
+                class_token.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+            }
+        }
+    }
+}
+
+/// Checks a setting against a backbone; the grid's side H.
+fn check(vit: &Vit, extraction: &Extraction) -> Result<usize> {
+    let architecture = &vit.architecture;
+    if extraction.layers.is_empty() {
+        return Err(Error::invalid("feature layers", "none", "at least one block index"));
+    }
+    for &layer in &extraction.layers {
+        if layer >= architecture.depth {
+            return Err(Error::invalid(
+                "feature layer",
+                layer,
+                format!(
+                    "0 to {}: the backbone has {} blocks",
+                    architecture.depth - 1,
+                    architecture.depth
+                ),
+            ));
+        }
+    }
+    let (size, patch) = (extraction.image_size, architecture.patch);
+    if size == 0 || size % patch != 0 {
+        let below = size / patch * patch;
+        return Err(Error::invalid(
+            "image size",
+            size,
+            format!(
+                "a multiple of the patch size {patch}, such as {} or {}",
+                below.max(patch),
+                below + patch
+            ),
+        ));
+    }
+    Ok(size / patch)
+}

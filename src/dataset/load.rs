@@ -1,0 +1,143 @@
+//! Pixels and masks of many samples at once: the check of every file and the load are one pass.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::{Mask, MaskRule, Sample};
+use crate::image::{Filter, RgbImage, decode, load_mask, resize};
+use crate::{Error, Result};
+
+/// The images of samples, decoded and resized.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// One image a readable sample, `size` x `size`.
+    pub images: Vec<RgbImage>,
+    /// Which sample each image is of, in rising order.
+    pub kept: Vec<usize>,
+    /// Files that could not be read, each with its reason; empty unless they were to be skipped.
+    pub bad: Vec<(PathBuf, String)>,
+    /// Width and height of each image's file, in the order of `images`.
+    pub sizes: Vec<(u32, u32)>,
+    /// How many of the images had 16 bits a channel.
+    pub scaled_from_16_bit: usize,
+}
+
+/// One file's pixels, resized, with what is kept of the original.
+struct File {
+    image: RgbImage,
+    sides: (u32, u32),
+    scaled_from_16_bit: bool,
+}
+
+/// Decodes and resizes every sample's image, in parallel on rayon's current pool.
+///
+/// Every file is read to its last pixel before this returns, so bad files are known before other work starts.
+/// Takes `size * size * 3` bytes an image, and one file's full size a thread on the way. `progress` is told the
+/// number of files done after each; `stop` is asked before each.
+///
+/// # Errors
+/// [`Error::BadImages`] with all files that cannot be read, unless `skip_bad`, and with it too when no image is
+/// left; [`Error::Interrupted`] when `stop` says so.
+pub fn load_pixels(
+    samples: &[Sample],
+    size: usize,
+    filter: Filter,
+    skip_bad: bool,
+    progress: &(dyn Fn(usize) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Loaded> {
+    let done = AtomicUsize::new(0);
+    let results: Vec<Result<File>> = samples
+        .par_iter()
+        // Files differ in size: one at a time keeps the threads busy to the end.
+        .with_max_len(1)
+        .map(|sample| {
+            if stop() {
+                return Err(Error::Interrupted);
+            }
+            let result = decode(&sample.path).map(|decoded| {
+                let image = &decoded.image;
+                let sides = (image.width as u32, image.height as u32);
+                let image = resize(image, size, filter);
+                File { image, sides, scaled_from_16_bit: decoded.scaled_from_16_bit }
+            });
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            result
+        })
+        .collect();
+    let mut loaded = Loaded {
+        images: Vec::with_capacity(samples.len()),
+        kept: Vec::with_capacity(samples.len()),
+        bad: Vec::new(),
+        sizes: Vec::with_capacity(samples.len()),
+        scaled_from_16_bit: 0,
+    };
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(File { image, sides, scaled_from_16_bit }) => {
+                loaded.images.push(image);
+                loaded.kept.push(index);
+                loaded.sizes.push(sides);
+                loaded.scaled_from_16_bit += usize::from(scaled_from_16_bit);
+            }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => loaded.bad.push(reason(&samples[index].path, error)),
+        }
+    }
+    if !loaded.bad.is_empty() && (!skip_bad || loaded.images.is_empty()) {
+        return Err(Error::BadImages { bad: loaded.bad });
+    }
+    Ok(loaded)
+}
+
+/// A file with what is wrong with it, the path said once.
+fn reason(path: &Path, error: Error) -> (PathBuf, String) {
+    let reason = match error {
+        Error::Image { reason, .. } => reason,
+        Error::Io { action, source, .. } => format!("cannot {action} it: {source}"),
+        other => other.to_string(),
+    };
+    (path.to_path_buf(), reason)
+}
+
+/// Reads every sample's mask, in parallel on rayon's current pool: `None` where nothing is known.
+///
+/// # Shapes
+/// Each mask is `[size, size]`, a byte a pixel, 1 where defective. `sizes` holds width and height of each
+/// sample's image file.
+///
+/// # Errors
+/// [`Error::Invalid`] when `sizes` has another length than `samples`; otherwise the first sample's error as
+/// [`load_mask`]; [`Error::Interrupted`] when `stop` says so.
+pub fn load_masks(
+    samples: &[Sample],
+    sizes: &[(u32, u32)],
+    size: usize,
+    rule: MaskRule,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Option<Vec<u8>>>> {
+    if samples.len() != sizes.len() {
+        return Err(Error::invalid("image sizes", sizes.len(), format!("{}", samples.len())));
+    }
+    let results: Vec<Result<Option<Vec<u8>>>> = samples
+        .par_iter()
+        .zip(sizes)
+        .map(|(sample, &sides)| {
+            if stop() {
+                return Err(Error::Interrupted);
+            }
+            match &sample.mask {
+                Mask::Unknown => Ok(None),
+                Mask::Normal => Ok(Some(vec![0; size * size])),
+                Mask::File(path) => load_mask(path, size, rule, Some(sides)).map(Some),
+            }
+        })
+        .collect();
+    results.into_iter().collect()
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -1,0 +1,198 @@
+//! The position embedding at another grid than it was trained for, as PyTorch's bicubic upsampling gives it.
+//!
+//! Math: cubic convolution with a = -0.75 (Keys 1981) in both directions, borders repeated, no antialiasing.
+//! The source coordinate of output i is (i + 1/2)·step - 1/2. CLIP resizes by size: step = G / H for a grid
+//! of G stored and H wanted. DINO and DINOv2 resize by a scale factor of (H + 0.1) / G: step = G / (H + 0.1),
+//! so that every position is a little off; the weights' users all do that, so it is part of the model.
+
+use super::registry::Family;
+use super::vit::Vit;
+
+/// Keys' parameter, as PyTorch has it. (Pillow's is -0.5.)
+const A: f64 = -0.75;
+/// What the authors of DINO add to the grid before they divide.
+const DINO_OFFSET: f64 = 0.1;
+
+/// The position embedding for a grid of `grid` × `grid` patches: the stored values where the grid is the
+/// stored one, else resized.
+///
+/// # Shapes
+/// The result is `[1 + grid * grid, D]`: the class token's row, then the patches row by row.
+pub fn position_embedding(vit: &Vit, grid: usize) -> Vec<f32> {
+    let stored = vit.position_embedding.to_f32();
+    let sizes = &vit.architecture;
+    if grid == sizes.native_grid {
+        return stored;
+    }
+    let (class_row, patches) = stored.split_at(sizes.width.min(stored.len()));
+    let step = match sizes.family {
+        Family::Clip => sizes.native_grid as f64 / grid as f64,
+        Family::Dino | Family::Dinov2 => sizes.native_grid as f64 / (grid as f64 + DINO_OFFSET),
+    };
+    let mut embedding = Vec::with_capacity((1 + grid * grid) * sizes.width);
+    embedding.extend_from_slice(class_row);
+    resize(patches, sizes.native_grid, sizes.width, grid, step, &mut embedding);
+    embedding
+}
+
+/// Appends `[grid, grid, width]`, resized from `source` `[side, side, width]`: first along each row, then
+/// along the columns.
+fn resize(
+    source: &[f32],
+    side: usize,
+    width: usize,
+    grid: usize,
+    step: f64,
+    output: &mut Vec<f32>,
+) {
+    let taps: Vec<_> = (0..grid).map(|index| Taps::at(index, step, side)).collect();
+    let mut rows = Vec::with_capacity(side * grid * width);
+    for row in source.chunks_exact(side * width) {
+        for taps in &taps {
+            taps.mix(row, width, &mut rows);
+        }
+    }
+    for taps in &taps {
+        taps.mix(&rows, grid * width, output);
+    }
+}
+
+/// Four source indices and their weights.
+struct Taps {
+    indices: [usize; 4],
+    weights: [f32; 4],
+}
+
+impl Taps {
+    /// Those of output `index`, among `side` source positions.
+    fn at(index: usize, step: f64, side: usize) -> Self {
+        let coordinate = (index as f64 + 0.5) * step - 0.5;
+        let first = coordinate.floor();
+        let past = coordinate - first;
+        let last = side as f64 - 1.0;
+        Self {
+            indices: [-1.0, 0.0, 1.0, 2.0].map(|tap| (first + tap).clamp(0.0, last) as usize),
+            weights: [1.0 + past, past, 1.0 - past, 2.0 - past].map(|x| cubic(x) as f32),
+        }
+    }
+
+    /// Appends the weighted sum of four runs of `length` values of `source`.
+    fn mix(&self, source: &[f32], length: usize, output: &mut Vec<f32>) {
+        let [a, b, c, d] = self.indices.map(|index| &source[index * length..(index + 1) * length]);
+        let [wa, wb, wc, wd] = self.weights;
+        let runs = a.iter().zip(b).zip(c).zip(d);
+        output.extend(runs.map(|(((a, b), c), d)| wa * a + wb * b + wc * c + wd * d));
+    }
+}
+
+/// The kernel at distance `x` of 0 to 2.
+fn cubic(x: f64) -> f64 {
+    if x <= 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else {
+        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn tiny(name: &str) -> Vit {
+        let file = format!("tests/data/{name}_tiny_weights.safetensors");
+        Vit::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+    }
+
+    /// The definition in f64, each value from its sixteen neighbours, with the kernel as Keys writes it.
+    fn reference(stored: &[f32], side: usize, width: usize, grid: usize, step: f64) -> Vec<f64> {
+        let kernel = |x: f64| {
+            let (a, x) = (-0.75, x.abs());
+            match x {
+                _ if x <= 1.0 => (a + 2.0) * x.powi(3) - (a + 3.0) * x.powi(2) + 1.0,
+                _ if x < 2.0 => a * x.powi(3) - 5.0 * a * x.powi(2) + 8.0 * a * x - 4.0 * a,
+                _ => 0.0,
+            }
+        };
+        let neighbours = |index: usize| {
+            let coordinate = (index as f64 + 0.5) * step - 0.5;
+            let first = coordinate.floor() as i64 - 1;
+            (first..first + 4).map(move |source| {
+                (source.clamp(0, side as i64 - 1) as usize, kernel(coordinate - source as f64))
+            })
+        };
+        let mut values = Vec::new();
+        for y in 0..grid {
+            for x in 0..grid {
+                for channel in 0..width {
+                    let mut sum = 0.0;
+                    for (source_y, weight_y) in neighbours(y) {
+                        for (source_x, weight_x) in neighbours(x) {
+                            let row = 1 + source_y * side + source_x;
+                            sum += weight_y * weight_x * f64::from(stored[row * width + channel]);
+                        }
+                    }
+                    values.push(sum);
+                }
+            }
+        }
+        values
+    }
+
+    #[test]
+    fn equal_to_the_definition_at_every_grid() {
+        for (name, offset) in [("clip", 0.0), ("dino", 0.1), ("dinov2", 0.1)] {
+            let vit = tiny(name);
+            let (side, width) = (vit.architecture.native_grid, vit.architecture.width);
+            let stored = vit.position_embedding.to_f32();
+            let largest = stored.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            // Two passes of four products; the magnitudes of four weights sum to at most 1.375 a pass. Each
+            // weight, product and partial sum is rounded once: 5 roundings a term and pass.
+            let bound =
+                2.0 * 5.0 * f64::from(f32::EPSILON / 2.0) * 1.375 * 1.375 * f64::from(largest);
+            for grid in [1, 2, 3, 5, 7, 8, 13, 37] {
+                let found = position_embedding(&vit, grid);
+                assert_eq!(found.len(), (1 + grid * grid) * width);
+                assert_eq!(found[..width], stored[..width], "class token's row");
+                let expected =
+                    reference(&stored, side, width, grid, side as f64 / (grid as f64 + offset));
+                let errors =
+                    found[width..].iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs());
+                let worst = errors.fold(0.0, f64::max);
+                assert!(worst <= bound, "{name} at {grid}: {worst} of {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_stored_grid_is_returned_as_it_is() {
+        for name in ["clip", "dino", "dinov2"] {
+            let vit = tiny(name);
+            assert_eq!(position_embedding(&vit, 4), vit.position_embedding.to_f32());
+        }
+    }
+
+    #[test]
+    fn no_grid_leaves_the_class_token() {
+        let vit = tiny("dino");
+        assert_eq!(position_embedding(&vit, 0), vit.position_embedding.to_f32()[..128]);
+    }
+
+    #[test]
+    fn weights_of_the_taps() {
+        // Half way between two positions, in the middle and past the border.
+        let taps = Taps::at(0, 4.0, 8);
+        assert_eq!(taps.indices, [0, 1, 2, 3]);
+        assert_eq!(taps.weights, [-0.09375, 0.59375, 0.59375, -0.09375]);
+        assert_eq!(Taps::at(0, 0.5, 3).indices, [0, 0, 0, 1]);
+        assert_eq!(Taps::at(5, 0.5, 3).indices, [1, 2, 2, 2]);
+        for index in 0..100 {
+            let taps = Taps::at(index, 37.0 / 100.1, 37);
+            let sum: f32 = taps.weights.iter().sum();
+            let magnitude: f32 = taps.weights.iter().map(|weight| weight.abs()).sum();
+            assert!((sum - 1.0).abs() <= 4.0 * f32::EPSILON, "{index}: {sum}");
+            assert!(magnitude <= 1.375 + 4.0 * f32::EPSILON, "{index}: {magnitude}");
+        }
+    }
+}

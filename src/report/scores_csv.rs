@@ -1,0 +1,109 @@
+//! `scores.csv`: a line an image.
+
+use std::path::{Path, PathBuf};
+
+use super::atomic::write_file;
+use crate::Result;
+
+/// One image of `scores.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreRow {
+    /// The image's path as the run was given it.
+    pub path: PathBuf,
+    /// Its class (category).
+    pub class: String,
+    /// Defective or normal, if known: written as 1, 0 or nothing.
+    pub label: Option<bool>,
+    /// The score after RsCIN.
+    pub score: f64,
+    /// The largest value of the image's anomaly map.
+    pub raw_score: f32,
+}
+
+/// The rank of each score, 1 = highest; of equal scores the earlier one comes first. NaN ranks last.
+pub fn ranks(scores: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| match (scores[a].is_nan(), scores[b].is_nan()) {
+        (false, false) => scores[b].total_cmp(&scores[a]),
+        (a, b) => a.cmp(&b),
+    });
+    let mut ranks = vec![0; scores.len()];
+    for (rank, image) in order.into_iter().enumerate() {
+        ranks[image] = rank + 1;
+    }
+    ranks
+}
+
+/// Writes columns `path,class,label,score,raw_score,rank`, in the order of the rows; the rank is by `score` within the class.
+/// Numbers have the fewest digits that read back as the same value.
+///
+/// # Errors
+/// [`crate::Error::Io`] with the path.
+pub fn write_scores_csv(path: &Path, rows: &[ScoreRow]) -> Result<()> {
+    let mut class_ranks = vec![0; rows.len()];
+    let mut by_class: Vec<usize> = (0..rows.len()).collect();
+    by_class.sort_by(|&a, &b| rows[a].class.cmp(&rows[b].class));
+    for members in by_class.chunk_by(|&a, &b| rows[a].class == rows[b].class) {
+        let scores: Vec<f64> = members.iter().map(|&row| rows[row].score).collect();
+        for (&row, rank) in members.iter().zip(ranks(&scores)) {
+            class_ranks[row] = rank;
+        }
+    }
+    write_file(path, |writer| {
+        let mut csv = csv::Writer::from_writer(writer);
+        csv.write_record(["path", "class", "label", "score", "raw_score", "rank"])?;
+        for (row, rank) in rows.iter().zip(&class_ranks) {
+            let label = row.label.map_or("", |defective| if defective { "1" } else { "0" });
+            // A path need not be UTF-8: its bytes go out as they are.
+            csv.write_field(row.path.as_os_str().as_encoded_bytes())?;
+            csv.write_field(&row.class)?;
+            csv.write_field(label)?;
+            csv.write_field(row.score.to_string())?;
+            csv.write_field(row.raw_score.to_string())?;
+            csv.write_field(rank.to_string())?;
+            csv.write_record(None::<&[u8]>)?;
+        }
+        csv.flush()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_order_and_rank_within_their_class() {
+        let row = |path: &str, class: &str, label, score, raw_score| ScoreRow {
+            path: PathBuf::from(path),
+            class: class.to_string(),
+            label,
+            score,
+            raw_score,
+        };
+        let rows = [
+            row("b/1.png", "b", Some(true), 0.1, 0.3),
+            row("a/1.png", "a", Some(false), 1.0 / 3.0, 1e-7),
+            row("b/2, \"x\".png", "b", None, 0.75, 0.5),
+            row("b/3.png", "b", None, 0.75, 0.5),
+        ];
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("scores.csv");
+        write_scores_csv(&path, &rows).expect("write");
+        assert_eq!(
+            std::fs::read_to_string(&path).expect("read").lines().collect::<Vec<_>>(),
+            [
+                "path,class,label,score,raw_score,rank",
+                "b/1.png,b,1,0.1,0.3,3",
+                "a/1.png,a,0,0.3333333333333333,0.0000001,1",
+                "\"b/2, \"\"x\"\".png\",b,,0.75,0.5,1",
+                "b/3.png,b,,0.75,0.5,2",
+            ]
+        );
+    }
+
+    #[test]
+    fn ranks_put_the_highest_first_and_nan_last() {
+        assert_eq!(ranks(&[]), Vec::<usize>::new());
+        assert_eq!(ranks(&[f64::NAN, 0.5, 2.0, 0.5]), [4, 2, 1, 3]);
+    }
+}

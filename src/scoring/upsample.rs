@@ -1,0 +1,190 @@
+//! From patch scores to the anomaly map: bilinear, corners aligned.
+//!
+//! The first and last patch sit on the first and last pixel. Positions are exact fractions and the sums run in f64,
+//! so a map is the correctly rounded f32 of the exact map within one unit of the f64 sums.
+
+use crate::{Error, Result};
+
+/// Where an output position falls on the grid: the cell before it, the one after, and the share of the latter.
+struct Tap {
+    before: usize,
+    after: usize,
+    share: f64,
+}
+
+/// The taps of `size` output positions over `grid` cells. A single output position sits on the first cell, as in PyTorch.
+fn taps(grid: usize, size: usize) -> Vec<Tap> {
+    let last = size.saturating_sub(1).max(1);
+    (0..size)
+        .map(|position| {
+            // position · (grid − 1) / (size − 1), split without rounding into its whole part and its rest.
+            let scaled = if size > 1 { position * (grid - 1) } else { 0 };
+            let before = scaled / last;
+            Tap {
+                before,
+                after: (before + 1).min(grid - 1),
+                share: (scaled % last) as f64 / last as f64,
+            }
+        })
+        .collect()
+}
+
+fn check(patch_scores: &[f32], grid: usize, size: usize) -> Result<()> {
+    if grid == 0 || grid.checked_mul(grid) != Some(patch_scores.len()) {
+        return Err(Error::invalid(
+            "patch scores",
+            format!("{} values", patch_scores.len()),
+            format!("{grid} x {grid} values, at least 1"),
+        ));
+    }
+    if size == 0 || size.checked_mul(grid).and_then(|v| v.checked_mul(size)).is_none() {
+        return Err(Error::invalid("anomaly map size", size, "at least 1 pixel a side"));
+    }
+    Ok(())
+}
+
+/// Hands each finished output row to `use_row`, top to bottom. The one place where a pixel is computed.
+fn for_each_row(
+    patch_scores: &[f32],
+    grid: usize,
+    size: usize,
+    mut use_row: impl FnMut(usize, &[f32]),
+) {
+    let taps = taps(grid, size);
+    let mut wide = vec![0.0f64; grid * size];
+    for (line, scores) in wide.chunks_exact_mut(size).zip(patch_scores.chunks_exact(grid)) {
+        for (value, tap) in line.iter_mut().zip(&taps) {
+            let (a, b) = (f64::from(scores[tap.before]), f64::from(scores[tap.after]));
+            *value = a * (1.0 - tap.share) + b * tap.share;
+        }
+    }
+    let mut row = vec![0.0f32; size];
+    for (y, tap) in taps.iter().enumerate() {
+        let above = &wide[tap.before * size..(tap.before + 1) * size];
+        let below = &wide[tap.after * size..(tap.after + 1) * size];
+        for ((value, a), b) in row.iter_mut().zip(above).zip(below) {
+            *value = (a * (1.0 - tap.share) + b * tap.share) as f32;
+        }
+        use_row(y, &row);
+    }
+}
+
+/// The anomaly map of one image.
+///
+/// # Shapes
+/// `patch_scores` `[grid, grid]` and `out` `[size, size]`, rows top to bottom. A grid of 1 gives a constant map; a size
+/// of 1 takes the first patch (as PyTorch's `interpolate(mode="bilinear", align_corners=True)`).
+///
+/// # Errors
+/// [`Error::Invalid`] when a length does not fit or is 0.
+pub fn upsample(patch_scores: &[f32], grid: usize, size: usize, out: &mut [f32]) -> Result<()> {
+    check(patch_scores, grid, size)?;
+    if out.len() != size * size {
+        return Err(Error::invalid(
+            "anomaly map",
+            format!("room for {} values", out.len()),
+            format!("{size} x {size} values"),
+        ));
+    }
+    for_each_row(patch_scores, grid, size, |y, row| {
+        out[y * size..(y + 1) * size].copy_from_slice(row);
+    });
+    Ok(())
+}
+
+/// The largest value of the map that [`upsample`] would write, to the bit, without storing the map: the image score.
+/// NaN if the map has a NaN.
+///
+/// # Errors
+/// As [`upsample`].
+pub fn upsample_max(patch_scores: &[f32], grid: usize, size: usize) -> Result<f32> {
+    check(patch_scores, grid, size)?;
+    let mut largest = f32::NEG_INFINITY;
+    for_each_row(patch_scores, grid, size, |_, row| {
+        largest =
+            row.iter().fold(
+                largest,
+                |best, &value| {
+                    if value > best || value.is_nan() { value } else { best }
+                },
+            );
+    });
+    Ok(largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::SafeTensors;
+
+    fn map(patch_scores: &[f32], grid: usize, size: usize) -> Vec<f32> {
+        let mut out = vec![f32::NAN; size * size];
+        upsample(patch_scores, grid, size, &mut out).expect("upsample");
+        let largest = out.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let streamed = upsample_max(patch_scores, grid, size).expect("upsample_max");
+        assert_eq!(largest.to_bits(), streamed.to_bits(), "grid {grid} size {size}");
+        out
+    }
+
+    #[test]
+    fn equals_the_golden() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/stages_small.safetensors");
+        let bytes = std::fs::read(path).expect("the golden is in the repository");
+        let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let read = |name: &str| -> Vec<f32> {
+            let tensor = file.tensor(name).expect("tensor");
+            let values = tensor.data().chunks_exact(4);
+            values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let (scores, expected) = (read("patch_scores"), read("anomaly_map"));
+        for (image, (scores, expected)) in
+            scores.chunks_exact(49).zip(expected.chunks_exact(98 * 98)).enumerate()
+        {
+            let largest = scores.iter().copied().fold(0.0, f32::max);
+            for (at, (a, b)) in map(scores, 7, 98).iter().zip(expected).enumerate() {
+                // Ours is within half a unit in the last place of the exact value. The golden's maker interpolates in f32:
+                // 6 roundings of values below `largest`, and a source position off by 6 units of f32 at most,
+                // times the largest step between neighbours, which is below `largest`.
+                let bound = 12.5 * f64::from(f32::EPSILON) * f64::from(largest);
+                let error = (f64::from(*a) - f64::from(*b)).abs();
+                assert!(error <= bound, "image {image} pixel {at}: {a} {b}, {}", error / bound);
+            }
+        }
+    }
+
+    #[test]
+    fn edges_are_those_of_pytorch() {
+        assert_eq!(map(&[0.3], 1, 1), [0.3]);
+        assert_eq!(map(&[0.3], 1, 3), [0.3; 9]);
+        assert_eq!(map(&[1.0, 2.0, 3.0, 4.0], 2, 1), [1.0]);
+        assert_eq!(map(&[1.0, 2.0, 3.0, 4.0], 2, 2), [1.0, 2.0, 3.0, 4.0]);
+        let three = [1.0, 1.5, 2.0, 2.0, 2.5, 3.0, 3.0, 3.5, 4.0];
+        assert_eq!(map(&[1.0, 2.0, 3.0, 4.0], 2, 3), three);
+        // Fewer pixels than patches: corners still meet corners.
+        assert_eq!(map(&three, 3, 2), [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn the_streamed_maximum_is_that_of_the_map_on_prime_sizes() {
+        for (grid, size) in [(1, 7), (2, 13), (7, 5), (13, 97), (37, 101)] {
+            let scores: Vec<f32> =
+                (0..grid * grid).map(|i| (i * 7919 % 1013) as f32 / 1013.0).collect();
+            map(&scores, grid, size);
+        }
+    }
+
+    #[test]
+    fn nan_reaches_the_maximum() {
+        let largest = upsample_max(&[1.0, f32::NAN, 3.0, 4.0], 2, 3).expect("upsample_max");
+        assert!(largest.is_nan());
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_named() {
+        let mut out = [0.0; 4];
+        for (scores, grid, size) in [(3, 2, 2), (0, 0, 2), (4, 2, 0), (4, 2, 3)] {
+            let found = upsample(&vec![0.0; scores], grid, size, &mut out);
+            assert!(matches!(found, Err(Error::Invalid { .. })), "{scores} {grid} {size}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Weight files: every naming scheme, every type of value, and what is wrong with those that are refused.
+
+mod hostile;
+mod refused;
+mod schemes;
+mod support;
