@@ -78,7 +78,7 @@ pub struct MachineArgs {
 /// The activation of a backbone's MLPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ActivationArg {
-    /// What the authors' program ends up with for this backbone, these weights and this size.
+    // What the authors' program ends up with for this backbone, these weights and this size.
     Official,
     #[value(name = "quick_gelu", alias = "quick-gelu", alias = "quickgelu")]
     QuickGelu,
@@ -115,7 +115,7 @@ pub enum VisTypeArg {
 /// Where labels of a plain folder come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LabelsArg {
-    /// Sub-folders good, normal and ok are label 0, the others 1.
+    // Sub-folders good, normal and ok are label 0, the others 1.
     FromFolders,
 }
 
@@ -124,7 +124,7 @@ pub enum LabelsArg {
 pub struct RunArgs {
     /// Images to score against each other: a folder, files, a pattern in quotes, a list (.txt), or a table
     /// (.csv: path,label[,mask])
-    #[arg(value_name = "PATH", help_heading = "Images")]
+    #[arg(value_name = "PATH", help_heading = "Images", display_order = 0)]
     pub paths: Vec<String>,
     #[command(flatten)]
     pub images: DatasetArgs,
@@ -140,7 +140,7 @@ pub struct RunArgs {
 #[command(next_help_heading = "Images")]
 pub struct DatasetArgs {
     /// A data set in its published layout, in place of PATH
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "SET")]
     pub dataset_name: Option<DatasetArg>,
     /// The data set's root folder
     #[arg(long, value_name = "DIR")]
@@ -151,8 +151,8 @@ pub struct DatasetArgs {
     /// Subsets that each category is dealt into, scored on their own [default: 1]
     #[arg(long, value_name = "S")]
     pub divide_num: Option<usize>,
-    /// Labels for PATH, when its sub-folders are sorted into good and bad
-    #[arg(long, value_enum)]
+    /// Labels for PATH: sub-folders good, normal and ok are label 0, others 1 (from-folders)
+    #[arg(long, value_enum, value_name = "FROM", hide_possible_values = true)]
     pub labels: Option<LabelsArg>,
     /// Go on without the files that cannot be read; run.json lists them
     #[arg(long)]
@@ -175,8 +175,9 @@ pub struct MethodArgs {
     /// weights/BACKBONE.TAG.safetensors or weights/BACKBONE.safetensors]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Activation of the MLPs [default: official]
-    #[arg(long, value_enum)]
+    /// Activation of the MLPs: official (what the authors' program ends up with for these weights and size), gelu
+    /// or quick_gelu [default: official]
+    #[arg(long, value_enum, value_name = "A", hide_possible_values = true)]
     pub activation: Option<ActivationArg>,
     /// Side of the square the images are resized to, a multiple of the patch size [default: 518]
     #[arg(long, value_name = "S")]
@@ -191,7 +192,7 @@ pub struct MethodArgs {
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub rscin_k: Option<Vec<usize>>,
     /// How RsCIN compares class tokens; dot is the authors' way for DINO [default: cosine]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "HOW")]
     pub rscin_similarity: Option<SimilarityArg>,
     /// Images that go through the backbone together; it changes no number [default: 4]
     #[arg(long, value_name = "B")]
@@ -209,14 +210,14 @@ pub struct OutputArgs {
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
     /// Write heat maps: True or False [default: True for a PATH, False for a data set]
-    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub vis: Option<bool>,
     /// Colours by each map's own range (of a data set: defective images only), or by all maps' common range
     /// [default: single_norm for a data set, whole_norm for a PATH]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "TYPE")]
     pub vis_type: Option<VisTypeArg>,
     /// Write results.xlsx: True or False [default: False]
-    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub save_excel: Option<bool>,
     /// Also write the anomaly maps as f32 safetensors
     #[arg(long)]
@@ -264,8 +265,9 @@ pub struct ExtractArgs {
     /// The weights' training set, which the official activation depends on [default: openai]
     #[arg(long, value_name = "TAG")]
     pub pretrained: Option<String>,
-    /// Activation of the MLPs [default: official]
-    #[arg(long, value_enum)]
+    /// Activation of the MLPs: official (what the authors' program ends up with for these weights and size), gelu
+    /// or quick_gelu [default: official]
+    #[arg(long, value_enum, value_name = "A", hide_possible_values = true)]
     pub activation: Option<ActivationArg>,
     /// Feature layers: block indices from 0 [default: a quarter, half, three quarters and all of the depth]
     #[arg(long, value_name = "L", num_args = 1.., value_delimiter = ',')]
@@ -329,7 +331,7 @@ pub struct RscinArgs {
     #[arg(long)]
     pub exact_k: bool,
     /// How class tokens are compared
-    #[arg(long, value_enum, default_value = "cosine")]
+    #[arg(long, value_enum, value_name = "HOW", default_value = "cosine")]
     pub similarity: SimilarityArg,
     /// Result: safetensors with `rescored` [N], or CSV with that column
     #[arg(long, value_name = "FILE")]

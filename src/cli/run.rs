@@ -1,6 +1,6 @@
 //! The whole job: settings to categories, each scored on the device, and the files and words at the end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -46,6 +46,8 @@ struct Plan {
     categories: Vec<Category>,
     output: OutputFolder,
     record: Record,
+    /// More than one category: each tells its figures as it ends.
+    several: bool,
     voice: Voice,
     started: Instant,
 }
@@ -97,7 +99,8 @@ impl Plan {
         for category in &categories {
             record.ignored.extend(category.ignored.iter().map(|path| path.display().to_string()));
         }
-        Ok(Plan { config, backbone, categories, output, record, voice, started })
+        let several = categories.len() > 1;
+        Ok(Plan { several, config, backbone, categories, output, record, voice, started })
     }
 }
 
@@ -116,7 +119,7 @@ impl Job for Plan {
         let loading = Instant::now();
         let model = backend.load(&self.backbone.vit, &self.backbone.extraction)?;
         self.record.add_seconds([("loading", loading.elapsed().as_secs_f64())]);
-        if self.categories.len() > 1 {
+        if self.several {
             let checking = pixels::check(&self.categories, self.config.skip_bad, self.voice)?;
             self.record.add_seconds([("checking", checking)]);
         }
@@ -176,10 +179,7 @@ impl Plan {
             raw_score: scored.raw_scores[at],
         }));
         if let Some(metrics) = scored.metrics {
-            if self.config.machine.json
-                || self.record.images.len() > 1
-                || self.voice == Voice::Lines
-            {
+            if self.several {
                 self.voice.say(&metrics_table(std::slice::from_ref(&metrics)));
             }
             outcome.metrics.push(metrics);
@@ -239,7 +239,7 @@ impl Plan {
     }
 
     /// Removes a file of the run that this one replaces and does not write itself: it would tell of other scores.
-    fn remove_stale(&self, path: &std::path::Path) -> Result<()> {
+    fn remove_stale(&self, path: &Path) -> Result<()> {
         match std::fs::remove_file(path) {
             Err(reason) if reason.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("remove", path)(reason))
