@@ -449,7 +449,7 @@ mod tests {
             .collect::<Vec<_>>()
             .join(" ");
         assert_ne!(theirs, ours);
-        let theirs = format!("{:?}", parse(&theirs).unwrap().run);
+        let theirs = format!("{:?}", parse(theirs).unwrap().run);
         assert_eq!(theirs, format!("{:?}", parse(&ours).unwrap().run));
         for part in [
             "[1, 3]",

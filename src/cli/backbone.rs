@@ -112,7 +112,7 @@ fn find(known: &Backbone, pretrained: &str) -> Result<PathBuf> {
 
 fn check_size(architecture: &Architecture, size: usize) -> Result<()> {
     let patch = architecture.patch;
-    if size % patch == 0 {
+    if size.is_multiple_of(patch) {
         return Ok(());
     }
     let below = size / patch * patch;

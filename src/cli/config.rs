@@ -22,6 +22,9 @@ pub const DEFAULT_PRETRAINED: &str = "openai";
 /// Images that go through the backbone together, in the authors' program.
 const DEFAULT_BATCH: usize = 4;
 
+/// Words that are taken for sub-commands only in front.
+const SUB_COMMANDS: [&str; 5] = ["demo", "extract", "score", "rscin", "metrics"];
+
 /// Where the images come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
@@ -227,6 +230,16 @@ impl Config {
                     ));
                 }
             }
+            if let [word] = &paths[..]
+                && SUB_COMMANDS.contains(&word.as_str())
+                && !Path::new(word).exists()
+            {
+                return Err(Error::invalid(
+                    "PATH",
+                    format!("`{word}` behind options"),
+                    format!("a sub-command in front of its options: musc-run {word} …"),
+                ));
+            }
             Source::Paths { paths, labels_from_folders: from_folders }
         };
         let of_dataset = matches!(source, Source::Dataset { .. });
@@ -318,7 +331,7 @@ impl From<SimilarityArg> for Similarity {
 pub fn scoring(degrees: Option<Vec<usize>>, table_bytes: Option<usize>) -> Result<MutualScoring> {
     let default = MutualScoring::default();
     let degrees = degrees.unwrap_or(default.degrees);
-    if let Some(even) = degrees.iter().find(|&&degree| degree % 2 == 0) {
+    if let Some(even) = degrees.iter().find(|degree| degree.is_multiple_of(2)) {
         return Err(Error::invalid("--r_list", even, "odd numbers: 1, 3, 5 and so on"));
     }
     if degrees.is_empty() {
@@ -443,6 +456,7 @@ mod tests {
             ("--dataset_name visa", "--data_path"),
             ("--data_path d", "--dataset_name"),
             ("photos --data_path d", "--data_path"),
+            ("--threads 2 demo", "musc-run demo"),
             ("photos --r_list 1 2", "--r_list"),
             ("photos --img_resize 0", "--img_resize"),
             ("photos --batch-size 0", "--batch_size"),

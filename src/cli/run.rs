@@ -1,4 +1,9 @@
 //! The whole job: settings to categories, each scored on the device, and the files and words at the end.
+//!
+//! # Memory
+//! Beside the weights and what the backend needs (see there), a category of N images takes N·S²·3 bytes for its
+//! pixels and N·L·4 for its patch scores. Anomaly maps are made one a thread; only pixel figures hold all of them,
+//! N·S²·5 bytes with the masks, when the tokens are gone. Nothing is kept from one category to the next but scores.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

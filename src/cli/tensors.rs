@@ -144,8 +144,11 @@ impl TensorFile {
     }
 }
 
+/// An element's bytes to its value.
+type Decode = fn(&[u8]) -> f64;
+
 /// The bytes of an element, and its value. Every type here fits f64 without loss, except integers past 2^53.
-fn decoder(dtype: Dtype) -> Option<(usize, fn(&[u8]) -> f64)> {
+fn decoder(dtype: Dtype) -> Option<(usize, Decode)> {
     macro_rules! plain {
         ($type:ty) => {
             Some((size_of::<$type>(), |bytes| {

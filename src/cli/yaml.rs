@@ -220,6 +220,9 @@ testing:
         };
         assert_eq!(Yaml::parse(text, "musc.yaml").unwrap(), expected);
         assert_eq!(Yaml::parse("", "empty.yaml").unwrap(), Yaml::default());
+        // A class of BTAD is text even without quotes.
+        let btad = Yaml::parse("datasets:\n  class_name: [01, 02]", "btad.yaml").unwrap();
+        assert_eq!(btad.class_name, Some(vec!["01".into(), "02".into()]));
     }
 
     #[test]
@@ -228,7 +231,7 @@ testing:
             ("models:\n  r_list: [1, x]", "models.r_list"),
             ("models:\n  batch_size: -1", "models.batch_size"),
             ("datasets:\n  dataset_name: mvtec", "datasets.dataset_name"),
-            ("datasets:\n  class_name: 01", "datasets.class_name"),
+            ("datasets:\n  class_name: 1", "datasets.class_name"),
             ("testing:\n  vis: 3", "testing.vis"),
             ("testing: 3", "testing"),
             ("- 1", "c.yaml"),
