@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::interrupt;
 use crate::backend::Monitor;
@@ -41,16 +41,16 @@ impl Voice {
         }
     }
 
-    /// Starts a stage of `steps` steps, counted in `unit`, whose whole is `items` things called `item`.
+    /// Starts a stage of `steps` steps, counted in `unit`.
     pub fn stage(self, name: &'static str, steps: u64, unit: &'static str) -> Stage {
         let bar = match self {
             Voice::Bars => {
                 let bar = ProgressBar::new(steps);
                 let template = format!(
-                    "{{prefix:10}} {{bar:32}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}} left"
+                    "{{prefix:10}} {{bar:32}} {{human_pos}}/{{human_len}} {unit} {{rate}} {{eta}} left"
                 );
                 if let Ok(style) = ProgressStyle::with_template(&template) {
-                    bar.set_style(style.progress_chars("=> "));
+                    bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
                 }
                 bar.set_prefix(name);
                 Some(bar)
@@ -69,6 +69,11 @@ impl Voice {
             bar,
         }
     }
+}
+
+/// The bar's steps a second; a key of its template, which has nobody to tell of a failed write.
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let _ = write!(out, "{:.1}/s", state.per_sec());
 }
 
 /// A message on stderr, shown always. A closed stderr is no reason to stop.
