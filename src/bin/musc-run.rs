@@ -1,3 +1,5 @@
 //! The program `musc-run`: arguments in, exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    musc::cli::main()
+}

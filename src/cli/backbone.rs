@@ -1,0 +1,263 @@
+//! From the backbone's options to its weights, checked, with every default filled in.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::args::ActivationArg;
+use super::config::BackboneConfig;
+use crate::backend::Extraction;
+use crate::image::Filter;
+use crate::model::{
+    Activation, Architecture, BACKBONES, Backbone, EMBEDDED_BACKBONE, Vit, backbone,
+    embedded_weights,
+};
+use crate::{Error, Result};
+
+/// A backbone that is ready to be handed to a device.
+pub struct Loaded {
+    /// Its weights.
+    pub vit: Vit,
+    /// Its name, or the weight file's where no backbone known by name fits.
+    pub name: String,
+    /// Where the weights came from.
+    pub source: String,
+    /// Their SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// What to extract.
+    pub extraction: Extraction,
+    /// How images are resized for it.
+    pub filter: Filter,
+}
+
+/// Finds, opens and checks the weights.
+pub fn load(config: &BackboneConfig) -> Result<Loaded> {
+    let named = config.name.as_deref().map(backbone).transpose()?;
+    if let Some(known) = named {
+        check_pretrained(known, &config.pretrained)?;
+    }
+    let file = match (&config.weights, named) {
+        (Some(file), _) => Some(file.clone()),
+        (None, None) => None,
+        (None, Some(known)) if known.name == EMBEDDED_BACKBONE => None,
+        (None, Some(known)) => Some(find(known, &config.pretrained)?),
+    };
+    let (vit, sha256) = match &file {
+        Some(file) => (Vit::open(file)?, hash_file(file)?),
+        None => {
+            let bytes = embedded_weights();
+            (Vit::from_static("built-in weights", bytes)?, hex(&Sha256::digest(bytes)))
+        }
+    };
+    if let Some(known) = named {
+        vit.check_backbone(known)?;
+    }
+    let known = named.or_else(|| BACKBONES.iter().find(|known| vit.check_backbone(known).is_ok()));
+    let of_file =
+        file.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    let architecture = &vit.architecture;
+    check_size(architecture, config.image_size)?;
+    let layers = config.layers.clone().unwrap_or_else(|| default_layers(architecture.depth));
+    check_layers(architecture, &layers)?;
+    let extraction = Extraction {
+        layers,
+        image_size: config.image_size,
+        activation: activation(architecture, known, config),
+        normalisation: architecture.family.normalisation(),
+        batch_size: config.batch_size,
+    };
+    Ok(Loaded {
+        name: known
+            .map(|known| known.name.to_string())
+            .or(of_file)
+            .unwrap_or_else(|| "backbone".into()),
+        source: file.map_or_else(|| "built-in".into(), |file| file.display().to_string()),
+        sha256,
+        filter: architecture.family.filter(),
+        extraction,
+        vit,
+    })
+}
+
+fn check_pretrained(known: &Backbone, pretrained: &str) -> Result<()> {
+    if known.pretrained.is_empty() || known.pretrained.contains(&pretrained) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "--pretrained",
+        pretrained,
+        format!("{} for {}", known.pretrained.join(" or "), known.name),
+    ))
+}
+
+/// The file that stands for a backbone when none is named.
+fn find(known: &Backbone, pretrained: &str) -> Result<PathBuf> {
+    let mut places = vec![format!("weights/{}.safetensors", known.name)];
+    if !known.pretrained.is_empty() {
+        places.insert(0, format!("weights/{}.{pretrained}.safetensors", known.name));
+    }
+    match places.iter().map(Path::new).find(|place| place.is_file()) {
+        Some(place) => Ok(place.to_path_buf()),
+        None => Err(Error::Weights {
+            file: known.name.to_string(),
+            problems: vec![format!(
+                "no weights: there is no {}; name a file with --weights (weights/README.md says where to get one), \
+                 or take the built-in backbone with --backbone_name {EMBEDDED_BACKBONE}",
+                places.join(" and no ")
+            )],
+        }),
+    }
+}
+
+fn check_size(architecture: &Architecture, size: usize) -> Result<()> {
+    let patch = architecture.patch;
+    if size.is_multiple_of(patch) {
+        return Ok(());
+    }
+    let below = size / patch * patch;
+    let near =
+        if below == 0 { format!("{patch}") } else { format!("{below} or {}", below + patch) };
+    Err(Error::invalid(
+        "--img_resize",
+        size,
+        format!("a multiple of the patch size {patch}, such as {near}"),
+    ))
+}
+
+fn check_layers(architecture: &Architecture, layers: &[usize]) -> Result<()> {
+    for (at, layer) in layers.iter().enumerate() {
+        if *layer >= architecture.depth {
+            let expected = format!("block indices from 0 to {}", architecture.depth - 1);
+            return Err(Error::invalid("--feature_layers", layer, expected));
+        }
+        if layers[..at].contains(layer) {
+            return Err(Error::invalid(
+                "--feature_layers",
+                format!("{layer} twice"),
+                "each block once",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The last block of each quarter: 2 5 8 11 of twelve, 5 11 17 23 of twenty-four.
+fn default_layers(depth: usize) -> Vec<usize> {
+    let mut layers: Vec<usize> = (1..=4).map(|quarter| (quarter * depth / 4).max(1) - 1).collect();
+    layers.dedup();
+    layers
+}
+
+fn activation(
+    architecture: &Architecture,
+    known: Option<&Backbone>,
+    config: &BackboneConfig,
+) -> Activation {
+    match config.activation {
+        ActivationArg::Gelu => Activation::Gelu,
+        ActivationArg::QuickGelu => Activation::QuickGelu,
+        ActivationArg::Official => match known {
+            Some(known) => known.default_activation(&config.pretrained, config.image_size),
+            // Weights without a name of their own go by the same rule as their family.
+            None => Backbone {
+                name: "",
+                family: architecture.family,
+                width: architecture.width,
+                depth: architecture.depth,
+                patch: architecture.patch,
+                native_size: architecture.native_size(),
+                class_dim: architecture.class_dim,
+                default_layers: &[],
+                pretrained: &[],
+            }
+            .default_activation(&config.pretrained, config.image_size),
+        },
+    }
+}
+
+/// The activation's name, as the options spell it.
+pub fn activation_name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Gelu => "gelu",
+        Activation::QuickGelu => "quick_gelu",
+    }
+}
+
+fn hash_file(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0u8; 1 << 20];
+    loop {
+        let count = file.read(&mut chunk).map_err(Error::io("read", path))?;
+        if count == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&chunk[..count]);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Family;
+
+    fn config() -> BackboneConfig {
+        BackboneConfig {
+            name: None,
+            pretrained: "openai".into(),
+            weights: None,
+            activation: ActivationArg::Official,
+            image_size: 448,
+            layers: None,
+            batch_size: 4,
+        }
+    }
+
+    fn message(config: &BackboneConfig) -> String {
+        load(config).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn built_in_weights_have_name_and_layers() {
+        let loaded = load(&config()).unwrap();
+        assert_eq!(loaded.name, "dinov2_vits14");
+        assert_eq!(loaded.extraction.layers, [2, 5, 8, 11]);
+        assert_eq!(loaded.extraction.activation, Activation::Gelu);
+        assert_eq!(loaded.sha256.len(), 64);
+        assert_eq!(loaded.vit.architecture.family, Family::Dinov2);
+    }
+
+    #[test]
+    fn default_layers_agree_with_the_registry() {
+        for known in BACKBONES {
+            assert_eq!(default_layers(known.depth), known.default_layers, "{}", known.name);
+        }
+        assert_eq!(default_layers(1), [0]);
+        assert_eq!(default_layers(3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let size = message(&BackboneConfig { image_size: 500, ..config() });
+        assert!(size.contains("490 or 504"), "{size}");
+        assert!(message(&BackboneConfig { image_size: 13, ..config() }).contains("such as 14"));
+        let layer = message(&BackboneConfig { layers: Some(vec![5, 12]), ..config() });
+        assert!(layer.contains("found 12") && layer.contains("0 to 11"), "{layer}");
+        assert!(
+            message(&BackboneConfig { layers: Some(vec![5, 5]), ..config() }).contains("twice")
+        );
+        let name = |name: &str| BackboneConfig { name: Some(name.into()), ..config() };
+        assert!(message(&name("ViT-X")).contains("dinov2_vits14"));
+        let absent = message(&name("dinov2_vitl14"));
+        assert!(
+            absent.contains("--weights") && absent.contains("weights/dinov2_vitl14.safetensors"),
+            "{absent}"
+        );
+        assert!(message(&name("ViT-B-16-plus-240")).contains("laion400m_e31"));
+    }
+}

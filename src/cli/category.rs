@@ -1,0 +1,234 @@
+//! One category from image files to scores and figures, on any backend.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::config::Config;
+use super::interrupt;
+use super::pixels;
+use super::progress::Voice;
+use crate::Result;
+use crate::backend::{Backend, Extraction, FeatureSet, Pixels};
+use crate::dataset::{Category, Mask, Sample, divide, load_masks};
+use crate::image::{Filter, RgbImage};
+use crate::metrics::{ClassMetrics, ImageMetrics, PixelMetrics, image_metrics, pixel_metrics};
+use crate::scoring::rscin::{RscinOptions, rscin};
+use crate::scoring::upsample::{upsample, upsample_max};
+
+/// A stage's name and its seconds.
+pub type Seconds = (&'static str, f64);
+
+/// What a category came to.
+pub struct Scored {
+    /// The samples that were read, in order.
+    pub samples: Vec<Sample>,
+    /// Their S×S images.
+    pub images: Vec<RgbImage>,
+    /// Patch scores `[N, L]`.
+    pub patch_scores: Vec<f32>,
+    /// Side H of the patch grid.
+    pub grid: usize,
+    /// The largest value of each anomaly map.
+    pub raw_scores: Vec<f32>,
+    /// The scores after RsCIN.
+    pub scores: Vec<f64>,
+    /// The neighbourhood sizes RsCIN used.
+    pub k: Vec<usize>,
+    /// The figures, where labels are known.
+    pub metrics: Option<ClassMetrics>,
+    /// Files left out.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// Sentences worth keeping.
+    pub notes: Vec<String>,
+    /// Seconds a stage.
+    pub seconds: Vec<Seconds>,
+}
+
+impl Scored {
+    /// The anomaly map of an image, `[size, size]`, into `map`.
+    pub fn map(&self, image: usize, size: usize, map: &mut [f32]) -> Result<()> {
+        let patches = self.grid * self.grid;
+        upsample(&self.patch_scores[image * patches..][..patches], self.grid, size, map)
+    }
+}
+
+/// What all categories of a run share.
+pub struct Shared<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a B,
+    /// The backbone on it.
+    pub model: &'a B::Model,
+    /// What is extracted.
+    pub extraction: &'a Extraction,
+    /// Side P of a patch.
+    pub patch: usize,
+    /// How images are resized.
+    pub filter: Filter,
+    /// The settings.
+    pub config: &'a Config,
+    /// How progress is told.
+    pub voice: Voice,
+}
+
+impl<B: Backend> Shared<'_, B> {
+    /// Scores a category.
+    pub fn score(&self, category: &Category) -> Result<Scored> {
+        let size = self.extraction.image_size;
+        let grid = size / self.patch;
+        let mut notes = Vec::new();
+        let mut seconds = Vec::new();
+
+        let (read, time) =
+            pixels::load(&category.samples, size, self.filter, self.config.skip_bad, self.voice)?;
+        seconds.push(("reading", time));
+        let samples: Vec<Sample> =
+            read.kept.iter().map(|&at| category.samples[at].clone()).collect();
+        if read.scaled_from_16_bit > 0 {
+            let (name, count) = (&category.name, read.scaled_from_16_bit);
+            notes.push(format!("{name}: {count} images of 16 bits a channel were cut to 8"));
+        }
+        let masks = load_masks(&samples, &read.sizes, size, category.mask_rule, &interrupt::asked)?;
+        let images = read.images;
+
+        let subsets = divide(&samples, self.config.divide)?;
+        for subset in &subsets {
+            self.config.scoring.check(subset.len(), grid)?;
+        }
+        let mut patch_scores = vec![0f32; samples.len() * grid * grid];
+        let mut class_tokens = Vec::new();
+        for subset in &subsets {
+            let (scores, tokens, times) = self.score_subset(&images, subset)?;
+            let width = tokens.len() / subset.len();
+            class_tokens.resize(samples.len() * width, 0f32);
+            for (from, &to) in subset.iter().enumerate() {
+                let patches = grid * grid;
+                patch_scores[to * patches..][..patches]
+                    .copy_from_slice(&scores[from * patches..][..patches]);
+                class_tokens[to * width..][..width]
+                    .copy_from_slice(&tokens[from * width..][..width]);
+            }
+            seconds.extend(times);
+        }
+
+        let stage = self.voice.stage("rescoring", samples.len() as u64, "images");
+        let raw_scores: Vec<f32> = patch_scores
+            .par_chunks_exact(grid * grid)
+            .map(|scores| upsample_max(scores, grid, size))
+            .collect::<Result<_>>()?;
+        let k = self.config.rscin_k.clone().unwrap_or_else(|| category.rscin_k.clone());
+        if let Some(large) = k.iter().find(|&&k| k > samples.len()) {
+            let count = samples.len();
+            notes.push(format!(
+                "{}: k = {large} of RsCIN is more than its {count} images and counts as {count}",
+                category.name
+            ));
+        }
+        let options = RscinOptions { k, similarity: self.config.similarity };
+        let wide_scores: Vec<f64> = raw_scores.iter().map(|&score| f64::from(score)).collect();
+        let scores =
+            rscin(&wide_scores, &class_tokens, class_tokens.len() / samples.len(), &options)?;
+        seconds.push(("rescoring", stage.finish()));
+
+        let mut scored = Scored {
+            samples,
+            images,
+            patch_scores,
+            grid,
+            raw_scores,
+            scores,
+            k: options.k,
+            metrics: None,
+            skipped: read.bad,
+            notes,
+            seconds,
+        };
+        self.figures(&mut scored, category, masks)?;
+        Ok(scored)
+    }
+
+    /// Patch scores `[n, L]` and class tokens `[n, E]` of a subset.
+    fn score_subset(
+        &self,
+        images: &[RgbImage],
+        subset: &[usize],
+    ) -> Result<(Vec<f32>, Vec<f32>, [Seconds; 2])> {
+        let count = subset.len() as u64;
+        let stage = self.voice.stage("features", count, "images");
+        let features = if subset.iter().copied().eq(0..images.len()) {
+            self.backend.extract(self.model, Pixels::Rgb(images), &stage)?
+        } else {
+            let chosen: Vec<RgbImage> = subset.iter().map(|&at| images[at].clone()).collect();
+            self.backend.extract(self.model, Pixels::Rgb(&chosen), &stage)?
+        };
+        let extracting = stage.finish();
+        interrupt::check()?;
+        let pairs = count * (count - 1) / 2 * features.layers().len() as u64;
+        let stage = self.voice.stage("scoring", pairs, "pairs");
+        let scores = self.backend.mutual_scores(&features, &self.config.scoring, &stage)?;
+        let scoring = stage.finish();
+        Ok((
+            scores.mean(),
+            features.class_tokens()?,
+            [("features", extracting), ("scoring", scoring)],
+        ))
+    }
+
+    /// The figures that the labels and masks allow.
+    fn figures(
+        &self,
+        scored: &mut Scored,
+        category: &Category,
+        masks: Vec<Option<Vec<u8>>>,
+    ) -> Result<()> {
+        let labelled: Vec<usize> =
+            (0..scored.samples.len()).filter(|&at| scored.samples[at].label.is_some()).collect();
+        if labelled.is_empty() {
+            return Ok(());
+        }
+        let stage = self.voice.stage("figures", 0, "");
+        if labelled.len() < scored.samples.len() {
+            let (known, all) = (labelled.len(), scored.samples.len());
+            scored.notes.push(format!(
+                "{}: figures are of the {known} of {all} images whose label is known",
+                category.name
+            ));
+        }
+        let labels: Vec<bool> =
+            labelled.iter().map(|&at| scored.samples[at].label == Some(true)).collect();
+        let of = |values: &dyn Fn(usize) -> f64| -> Vec<f64> {
+            labelled.iter().map(|&at| values(at)).collect()
+        };
+        let image: ImageMetrics = image_metrics(&labels, &of(&|at| scored.scores[at]))?;
+        let raw = image_metrics(&labels, &of(&|at| f64::from(scored.raw_scores[at])))?;
+        let pixel = self.pixel_figures(scored, masks)?;
+        scored.metrics = Some(ClassMetrics {
+            class: category.name.clone(),
+            image,
+            image_auroc_raw: raw.auroc,
+            pixel,
+        });
+        scored.seconds.push(("figures", stage.finish()));
+        Ok(())
+    }
+
+    /// The pixel figures, over the images whose defective pixels are known. All their maps are in memory here,
+    /// N·S²·4 bytes, and nowhere else.
+    fn pixel_figures(&self, scored: &Scored, masks: Vec<Option<Vec<u8>>>) -> Result<PixelMetrics> {
+        let size = self.extraction.image_size;
+        let known: Vec<usize> = (0..masks.len()).filter(|&at| masks[at].is_some()).collect();
+        if known.iter().all(|&at| scored.samples[at].mask == Mask::Normal) {
+            return Ok(PixelMetrics::default());
+        }
+        let mut maps = vec![0f32; known.len() * size * size];
+        maps.par_chunks_exact_mut(size * size)
+            .zip(&known)
+            .try_for_each(|(map, &at)| scored.map(at, size, map))?;
+        let mut joined = Vec::with_capacity(maps.len());
+        for mask in masks.into_iter().flatten() {
+            joined.extend(mask);
+        }
+        interrupt::check()?;
+        pixel_metrics(&joined, &maps, known.len(), size, size)
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `musc-run` as its users meet it: arguments in, files and exit code out.
+#![cfg(feature = "cli")]
+
+mod bad_input;
+mod runs;
+mod stages;
+mod support;

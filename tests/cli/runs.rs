@@ -1,0 +1,282 @@
+//! Whole runs on small data sets with tiny weights.
+
+use std::path::Path;
+
+use crate::support::{
+    TINY, data, files, json, musc, mvtec, picture, pictures, stderr, stdout, tensors,
+};
+
+const ROOT: &str = "output/mvtec_ad/dinov2_tiny_weights/imagesize56";
+
+#[test]
+fn data_set_run_leaves_the_authors_tree() {
+    let folder = tempfile::tempdir().expect("folder");
+    mvtec(&folder.path().join("data"), &["bottle", "cable"]);
+    let run = musc(folder.path())
+        .args([
+            "--dataset_name",
+            "mvtec_ad",
+            "--data_path",
+            "data",
+            "--class_name",
+            "bottle",
+            "cable",
+        ])
+        .args(TINY)
+        .args(["--vis", "True", "--save_excel", "True", "--device", "0"])
+        .assert()
+        .success();
+    assert!(stderr(&run).contains("device 0") && stderr(&run).contains("CPU"), "{}", stderr(&run));
+    for word in ["bottle", "cable", "mean"] {
+        assert!(stdout(&run).contains(word), "{}", stdout(&run));
+    }
+    let root = folder.path().join(ROOT);
+    let mut expected = vec![];
+    for class in ["bottle", "cable"] {
+        // Colours by each map's own range: defective images only, as the authors do.
+        expected.extend((0..4).map(|at| format!("{class}/broken/{at:03}.png")));
+        expected.push(format!("{class}/sheet.png"));
+    }
+    expected.extend(["metrics.json", "results.xlsx", "run.json", "scores.csv"].map(String::from));
+    expected.sort();
+    assert_eq!(files(&root), expected);
+
+    let scores = std::fs::read_to_string(root.join("scores.csv")).expect("scores");
+    let lines: Vec<&str> = scores.lines().collect();
+    assert_eq!(lines[0], "path,class,label,score,raw_score,rank");
+    assert_eq!(lines.len(), 1 + 2 * 11);
+    assert!(lines[1].starts_with("data/bottle/test/broken/000.png,bottle,1,"), "{}", lines[1]);
+    assert!(lines[22].starts_with("data/cable/test/good/006.png,cable,0,"), "{}", lines[22]);
+
+    let metrics = json(&root.join("metrics.json"));
+    let golden = json(&data("metrics.json"));
+    for key in
+        golden.as_object().expect("object").keys().map(String::as_str).chain(["image_auroc_raw"])
+    {
+        let mean = metrics["mean"][key].as_f64().expect(key);
+        let parts: f64 = ["bottle", "cable"]
+            .iter()
+            .map(|class| metrics["classes"][class][key].as_f64().expect(key))
+            .sum();
+        assert!((mean - parts / 2.0).abs() < 1e-12 && (0.0..=1.0).contains(&mean), "{key}: {mean}");
+    }
+
+    let run = json(&root.join("run.json"));
+    assert_eq!(run["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(run["backbone"]["feature_layers"], serde_json::json!([1, 3]));
+    assert_eq!(run["backbone"]["activation"], "gelu");
+    assert_eq!(run["backbone"]["weights_sha256"].as_str().expect("hash").len(), 64);
+    assert_eq!(run["rscin"]["k"]["bottle"], serde_json::json!([1, 2, 3]));
+    assert_eq!(run["images"]["cable"], 11);
+    assert!(run["seconds"]["scoring"].as_f64().expect("seconds") >= 0.0);
+    assert!(run["seconds_total"].as_f64().expect("seconds") > 0.0);
+}
+
+/// `scores.csv` and the rest of a run of one class, with these options.
+fn scores_of(folder: &Path, output: &str, options: &[&str]) -> String {
+    musc(folder).args(options).args(["--output-dir", output, "--quiet"]).assert().success();
+    let root = folder.join(output).join("mvtec_ad/dinov2_tiny_weights/imagesize56");
+    std::fs::read_to_string(root.join("scores.csv")).expect("scores")
+}
+
+#[test]
+fn both_spellings_and_the_yaml_file_give_the_same_run() {
+    let folder = tempfile::tempdir().expect("folder");
+    mvtec(&folder.path().join("data"), &["bottle"]);
+    let weights = ["--weights", TINY[1]];
+    let theirs = [
+        &weights[..],
+        &[
+            "--data_path",
+            "data",
+            "--dataset_name",
+            "mvtec_ad",
+            "--class_name",
+            "bottle",
+            "--img_resize",
+            "56",
+        ],
+        &[
+            "--feature_layers",
+            "1",
+            "3",
+            "--r_list",
+            "1",
+            "3",
+            "--batch_size",
+            "2",
+            "--divide_num",
+            "1",
+        ],
+    ]
+    .concat();
+    let ours: Vec<String> = theirs
+        .iter()
+        .map(|word| if word.starts_with("--") { word.replace('_', "-") } else { word.to_string() })
+        .collect();
+    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
+    let scores = scores_of(folder.path(), "a", &theirs);
+    assert_eq!(scores, scores_of(folder.path(), "b", &ours));
+
+    let yaml = "datasets:\n  dataset_name: mvtec_ad\n  data_path: data\n  class_name: bottle\n  img_resize: 56\n\
+                models:\n  batch_size: 2\n  feature_layers: [1, 3]\n  r_list: [1, 3]\ndevice: 0\n";
+    std::fs::write(folder.path().join("c.yaml"), yaml).expect("write");
+    let from_yaml = [&weights[..], &["--config", "c.yaml"]].concat();
+    assert_eq!(scores, scores_of(folder.path(), "c", &from_yaml));
+    let overruled = [&from_yaml[..], &["--r_list", "5"]].concat();
+    assert_ne!(scores, scores_of(folder.path(), "d", &overruled));
+    let run = json(&folder.path().join("d/mvtec_ad/dinov2_tiny_weights/imagesize56/run.json"));
+    assert_eq!(run["scoring"]["r_list"], serde_json::json!([5]));
+    assert_eq!(run["device"]["asked_for"], "0");
+}
+
+#[test]
+fn argument_lists_of_the_authors_script_are_understood() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (name, path) in [
+        ("mvtec_ad", "./data/mvtec_anomaly_detection/"),
+        ("visa", "./data/visa/"),
+        ("btad", "./data/btad/"),
+    ] {
+        let line = format!(
+            "--device 0 --data_path {path} --dataset_name {name} --class_name ALL --backbone_name ViT-L-14-336 \
+             --pretrained openai --feature_layers 5 11 17 23 --img_resize 518 --divide_num 1 --r_list 1 3 5 \
+             --batch_size 4 --output_dir ./output --vis True --save_excel True"
+        );
+        // Every word is taken; what is missing is only the weights, and the message says what to do.
+        let run = musc(folder.path()).args(line.split_whitespace()).assert().code(1);
+        let said = stderr(&run);
+        assert!(
+            said.contains("ViT-L-14-336.openai.safetensors") && said.contains("--weights"),
+            "{said}"
+        );
+        assert_eq!(files(folder.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn plain_folder_is_scored_and_drawn_without_labels() {
+    let folder = tempfile::tempdir().expect("folder");
+    pictures(&folder.path().join("photos"), 8, false);
+    picture(&folder.path().join("photos/odd.png"), 3, true);
+    std::fs::write(folder.path().join("photos/notes.txt"), b"hello").expect("write");
+    let run = |extra: &[&str]| musc(folder.path()).arg("photos").args(TINY).args(extra).assert();
+    let first = run(&[]).success();
+    let said = stderr(&first);
+    assert!(said.contains("9 images are few") && said.contains("notes.txt"), "{said}");
+    let root = folder.path().join("output/folder/photos");
+    let mut expected: Vec<String> = (0..8).map(|at| format!("maps/{at:03}.png")).collect();
+    expected.extend(["maps/odd.png", "run.json", "scores.csv", "sheet.png"].map(String::from));
+    assert_eq!(files(&root), expected);
+    let scores = std::fs::read_to_string(root.join("scores.csv")).expect("scores");
+    // Rank 1 is the odd one out.
+    let odd = scores.lines().find(|line| line.contains("odd.png")).expect("row");
+    assert!(odd.starts_with("photos/odd.png,photos,,") && odd.ends_with(",1"), "{odd}");
+    assert!(stdout(&first).lines().nth(1).expect("line").contains("odd.png"), "{}", stdout(&first));
+
+    let before = std::fs::read(root.join("run.json")).expect("read");
+    let refused = run(&[]).code(1);
+    assert!(stderr(&refused).contains("--overwrite"), "{}", stderr(&refused));
+    assert_eq!(std::fs::read(root.join("run.json")).expect("read"), before);
+    run(&["--overwrite", "--save-maps", "--overlays"]).success();
+    assert_ne!(std::fs::read(root.join("run.json")).expect("read"), before);
+    let maps = tensors(&root.join("anomaly_maps.safetensors"));
+    assert_eq!(maps["anomaly_map"].0, [9, 56, 56]);
+    assert!(root.join("overlays/odd.png").is_file());
+    // The raw score is the map's maximum, to the bit.
+    let raw: Vec<f32> = scores
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(4).expect("cell").parse().expect("number"))
+        .collect();
+    let largest: Vec<f32> = maps["anomaly_map"]
+        .1
+        .chunks(56 * 56)
+        .map(|map| map.iter().copied().fold(f32::MIN, f32::max))
+        .collect();
+    assert_eq!(raw, largest);
+}
+
+#[test]
+fn labels_from_folders_bring_figures_and_json_prints_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    pictures(&folder.path().join("sorted/good"), 7, false);
+    pictures(&folder.path().join("sorted/torn"), 4, true);
+    let run = musc(folder.path())
+        .args(["sorted", "--labels", "from-folders", "--json", "--quiet", "--device", "cpu"])
+        .args(TINY)
+        .assert()
+        .success();
+    assert_eq!(stderr(&run), "");
+    let told: serde_json::Value = serde_json::from_str(&stdout(&run)).expect("one JSON document");
+    assert_eq!(told["metrics"], json(&folder.path().join("output/folder/sorted/metrics.json")));
+    assert!(
+        told["metrics"]["mean"]["image_auroc"].as_f64().expect("figure") > 0.9,
+        "{}",
+        told["metrics"]
+    );
+    assert!(told["metrics"]["mean"]["pixel_auroc"].is_null());
+    assert_eq!(told["scores"].as_array().expect("scores").len(), 11);
+    assert_eq!(told["scores"][0]["label"], 0);
+    for file in told["files"].as_array().expect("files") {
+        let path = folder.path().join(file["path"].as_str().expect("path"));
+        assert!(path.exists(), "{}", path.display());
+    }
+}
+
+#[test]
+fn subsets_are_scored_on_their_own() {
+    let folder = tempfile::tempdir().expect("folder");
+    mvtec(&folder.path().join("data"), &["bottle"]);
+    let options = [
+        &["--dataset-name", "mvtec_ad", "--data-path", "data", "--class-name", "bottle"][..],
+        &TINY,
+    ]
+    .concat();
+    let whole = scores_of(folder.path(), "a", &options);
+    let halves = scores_of(folder.path(), "b", &[&options[..], &["--divide-num", "2"]].concat());
+    assert_ne!(whole, halves);
+    let paths = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(',').next().unwrap_or_default().to_string()).collect()
+    };
+    assert_eq!(paths(&whole), paths(&halves));
+}
+
+#[test]
+fn number_of_threads_and_table_memory_change_no_score() {
+    let folder = tempfile::tempdir().expect("folder");
+    mvtec(&folder.path().join("data"), &["bottle"]);
+    let options = [
+        &["--dataset-name", "mvtec_ad", "--data-path", "data", "--class-name", "bottle"][..],
+        &TINY,
+    ]
+    .concat();
+    let plain = scores_of(folder.path(), "a", &options);
+    let single = scores_of(
+        folder.path(),
+        "b",
+        &[&options[..], &["--threads", "1", "--max-table-memory", "10K"]].concat(),
+    );
+    assert_eq!(plain, single);
+}
+
+#[test]
+fn demo_shows_figures_and_where_its_files_are() {
+    let folder = tempfile::tempdir().expect("folder");
+    // A quarter of the usual side keeps this short; the figures at full size have a test of their own.
+    let run = musc(folder.path())
+        .args(["demo", "--img-resize", "112", "--device", "cpu"])
+        .assert()
+        .success();
+    let said = stdout(&run);
+    for word in ["AUROC", "output/demo/scores.csv", "output/demo/sheet.png", "output/demo/maps"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let root = folder.path().join("output/demo");
+    let metrics = json(&root.join("metrics.json"));
+    assert!(metrics["mean"]["image_auroc"].as_f64().expect("figure") > 0.5, "{metrics}");
+    let found = files(&root);
+    assert_eq!(found.iter().filter(|file| file.starts_with("images/")).count(), 30);
+    assert_eq!(found.iter().filter(|file| file.starts_with("maps/")).count(), 30);
+    assert_eq!(found.iter().filter(|file| file.starts_with("overlays/")).count(), 30);
+}
