@@ -2,6 +2,12 @@
 
 use gemm::Parallelism;
 
+/// Tells the `gemm` crate not to copy an operand whose rows are contiguous: 6 % faster at the sizes here (256 to 1369
+/// rows, 384 to 1536 deep; Zen 4). The setting is the crate's own, for the whole process.
+pub fn tune() {
+    gemm::set_rhs_packing_threshold(256);
+}
+
 /// A matrix inside a slice: `rows` rows of `columns` values, `stride` values from one row to the next.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
@@ -118,6 +124,22 @@ pub fn gemm(
             false,
             parallelism,
         );
+    }
+}
+
+/// Writes the transpose: `rows` `[n, stride]` to `columns` `[m, column_stride]`, m <= `stride` and n <= `column_stride`,
+/// in blocks that fit the L1 cache.
+pub fn transpose(rows: &[f32], stride: usize, columns: &mut [f32], column_stride: usize) {
+    const BLOCK: usize = 16;
+    let (count, width) = (rows.len() / stride, columns.len() / column_stride);
+    for top in (0..count).step_by(BLOCK) {
+        for left in (0..width).step_by(BLOCK) {
+            for column in left..width.min(left + BLOCK) {
+                for row in top..count.min(top + BLOCK) {
+                    columns[column * column_stride + row] = rows[row * stride + column];
+                }
+            }
+        }
     }
 }
 

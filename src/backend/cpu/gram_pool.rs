@@ -2,17 +2,17 @@
 //!
 //! With F' the tokens less their image's mean, the product of the r-pooled tokens of two images is the 4-D box
 //! sum of G = F'_i·F'_jᵀ over (p_y, p_x, q_y, q_x), windows cut at the grid's edge. The sum is separable: over
-//! p it adds whole rows of G, over q it adds shifted copies of one row. A row takes part as long as the ring of
-//! the last r grid rows holds it, so that the working set is r·H rows of L values, not the whole block.
+//! p it adds whole rows of G, over q it adds shifted copies of one row. G is taken a grid row of p at a time, and
+//! within it a few rows at a time, so that what a step writes is still in the L1 cache when the next one reads it,
+//! yet no longer on its way there: a load that straddles two pending stores would wait for both.
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::aligned::{Aligned, LANES};
 use super::lnamd::add_row;
 
-/// Rows of a Gram block are this many values apart, rounded up: every pass then runs in whole vectors.
-const LANES: usize = 16;
-
-/// The stride of a Gram block's rows for `patches` columns.
+/// The stride of a Gram block's rows for `patches` columns: whole cache lines, so that every pass runs in whole
+/// vectors.
 pub fn row_stride(patches: usize) -> usize {
     patches.next_multiple_of(LANES)
 }
@@ -20,28 +20,36 @@ pub fn row_stride(patches: usize) -> usize {
 /// What pooling needs to know of a grid and a list of degrees, and its scratch memory. One a thread.
 pub struct GramPool {
     arch: Arch,
-    grid: usize,
-    stride: usize,
+    grid: Grid,
     degrees: Vec<Degree>,
-    /// Added to a scaled row: 0 for patches, −∞ for the padding behind them.
-    padding: Vec<f32>,
-    zeros: Vec<f32>,
-    column_scale: Vec<f32>,
-    column_best: Vec<f32>,
 }
 
+/// What all degrees share.
+struct Grid {
+    side: usize,
+    stride: usize,
+    /// Added to a scaled row: 0 for patches, −∞ for the padding behind them.
+    padding: Aligned,
+}
+
+/// Rows that go through the last three steps together.
+const TOGETHER: usize = 4;
+
+/// One degree's memory. Everything but the rows' own values is zero and stays so.
 struct Degree {
     degree: usize,
-    /// The last `degree` grid rows of G, summed along p_x: `[degree, grid, stride]`.
-    ring: Vec<f32>,
-    /// For each shift −h..=h but 0: 1 where the shifted column is in the same grid row, else 0.
-    same_row: Vec<Vec<f32>>,
-    /// A row summed over p, between zeros.
-    over_p: Vec<f32>,
-    /// The same row summed along q_x too, between zeros.
-    over_qx: Vec<f32>,
-    /// Zeros before a row in the two buffers.
+    /// A grid row of p summed along p_y, between `half` rows of zeros: `[half + side + half, stride]`.
+    over_py: Aligned,
+    /// A few rows summed along p_x too, between guards: `[guard + TOGETHER·stride + guard]`.
+    over_p: Aligned,
+    /// The same rows summed along q_x too, each between guards: `[guard + TOGETHER·(stride + guard)]`.
+    over_qx: Aligned,
+    /// Zeros around rows: the longest shift, in whole cache lines.
     guard: usize,
+    /// For each shift −1, +1, −2, +2, …: 1 where the shifted column is in the same grid row, else 0.
+    same_row: Vec<Aligned>,
+    column_scale: Aligned,
+    column_best: Aligned,
 }
 
 /// One pair of images: the Gram block and the reciprocal norms of the pooled tokens.
@@ -55,49 +63,15 @@ pub struct Pair<'a> {
 }
 
 impl GramPool {
-    /// Scratch for grids of `grid`×`grid` patches and these aggregation degrees (odd).
-    pub fn new(grid: usize, degrees: &[usize]) -> Self {
-        let patches = grid * grid;
+    /// Scratch for grids of `side`×`side` patches and these aggregation degrees (odd).
+    pub fn new(side: usize, degrees: &[usize]) -> Self {
+        let patches = side * side;
         let stride = row_stride(patches);
-        let mut padding = vec![f32::NEG_INFINITY; stride];
-        padding[..patches].fill(0.0);
-        let degrees = degrees
-            .iter()
-            .map(|&degree| {
-                let half = degree / 2;
-                let guard = (half * grid + half).next_multiple_of(LANES);
-                let same_row = (1..=half)
-                    .flat_map(|shift| [-(shift as isize), shift as isize])
-                    .map(|shift| {
-                        let mut mask = vec![0.0; stride];
-                        for (patch, value) in mask[..patches].iter_mut().enumerate() {
-                            let column = (patch % grid) as isize + shift;
-                            *value = f32::from(u8::from((0..grid as isize).contains(&column)));
-                        }
-                        mask
-                    })
-                    .collect();
-                let pooled = degree > 1;
-                Degree {
-                    degree,
-                    ring: vec![0.0; if pooled { degree * grid * stride } else { 0 }],
-                    same_row,
-                    over_p: vec![0.0; if pooled { stride + 2 * guard } else { 0 }],
-                    over_qx: vec![0.0; if pooled { stride + 2 * guard } else { 0 }],
-                    guard,
-                }
-            })
-            .collect();
-        GramPool {
-            arch: Arch::new(),
-            grid,
-            stride,
-            degrees,
-            padding,
-            zeros: vec![0.0; stride],
-            column_scale: vec![0.0; stride],
-            column_best: vec![0.0; stride],
-        }
+        let mut padding = Aligned::zeros(stride);
+        padding[patches..].fill(f32::NEG_INFINITY);
+        let degrees = degrees.iter().map(|&degree| Degree::new(side, stride, degree)).collect();
+        let grid = Grid { side, stride, padding };
+        GramPool { arch: Arch::new(), grid, degrees }
     }
 
     /// For each degree the best cosine of every patch of the row image (`rows[d]`, `[L]`) and of the column
@@ -111,210 +85,225 @@ impl GramPool {
         rows: &mut [Vec<f32>],
         columns: &mut [Vec<f32>],
     ) {
-        let patches = self.grid * self.grid;
-        assert!(pair.gram.len() >= patches * self.stride, "gram block too short");
-        for index in 0..self.degrees.len() {
-            let (row_scale, column_scale) = (pair.row_scale[index], pair.column_scale[index]);
-            assert!(
-                row_scale.len() == patches && column_scale.len() == patches,
-                "scales of a pair"
-            );
-            self.column_scale[..patches].copy_from_slice(column_scale);
-            self.column_best.fill(f32::NEG_INFINITY);
-            rows[index].resize(patches, 0.0);
-            self.arch.dispatch(Pass {
-                grid: self.grid,
-                stride: self.stride,
-                gram: pair.gram,
-                degree: &mut self.degrees[index],
-                zeros: &self.zeros,
-                row_scale,
-                best: Best {
-                    column_scale: &self.column_scale,
-                    padding: &self.padding,
-                    column_best: &mut self.column_best,
-                },
-                row_best: &mut rows[index],
-            });
-            columns[index].clear();
-            columns[index].extend_from_slice(&self.column_best[..patches]);
+        let patches = self.grid.side * self.grid.side;
+        assert!(pair.gram.len() >= patches * self.grid.stride, "gram block too short");
+        for ((degree, scale), best) in
+            self.degrees.iter_mut().zip(pair.column_scale).zip(&mut *rows)
+        {
+            degree.column_scale[..patches].copy_from_slice(scale);
+            degree.column_best.fill(f32::NEG_INFINITY);
+            best.resize(patches, 0.0);
+        }
+        self.arch.dispatch(Visit {
+            grid: &self.grid,
+            gram: pair.gram,
+            degrees: &mut self.degrees,
+            row_scale: pair.row_scale,
+            rows,
+        });
+        for (degree, best) in self.degrees.iter().zip(columns) {
+            best.clear();
+            best.extend_from_slice(&degree.column_best[..patches]);
         }
     }
 }
 
-/// The scaling and the two maxima at the end of a row.
-struct Best<'a> {
-    column_scale: &'a [f32],
-    padding: &'a [f32],
-    column_best: &'a mut [f32],
-}
-
-impl Best<'_> {
-    /// Takes one row of pooled products: `taps` rows, added up. Returns the row's best cosine.
-    #[inline(always)]
-    fn row<S: Simd, const TAPS: usize>(
-        &mut self,
-        simd: S,
-        taps: [&[f32]; TAPS],
-        row_scale: f32,
-    ) -> f32 {
-        let taps = taps.map(|tap| S::as_simd_f32s(tap).0);
-        let scales = S::as_simd_f32s(self.column_scale).0;
-        let padding = S::as_simd_f32s(self.padding).0;
-        let column_best = S::as_mut_simd_f32s(self.column_best).0;
-        let count = column_best.len();
-        let (taps, scales) = (taps.map(|tap| &tap[..count]), &scales[..count]);
-        let padding = &padding[..count];
-        let row_scale_all = simd.splat_f32s(row_scale);
-        let mut best = simd.splat_f32s(f32::NEG_INFINITY);
-        for at in 0..count {
-            let mut sum = taps[0][at];
-            for tap in &taps[1..] {
-                sum = simd.add_f32s(sum, tap[at]);
-            }
-            let scaled = simd.mul_add_f32s(sum, scales[at], padding[at]);
-            best = simd.max_f32s(best, scaled);
-            column_best[at] = simd.max_f32s(column_best[at], simd.mul_f32s(scaled, row_scale_all));
+impl Degree {
+    fn new(side: usize, stride: usize, degree: usize) -> Self {
+        let half = degree / 2;
+        let guard = (half * side).next_multiple_of(LANES);
+        let same_row = (1..=half)
+            .flat_map(|shift| [-(shift as isize), shift as isize])
+            .map(|shift| {
+                let mut mask = Aligned::zeros(stride);
+                for (patch, value) in mask[..side * side].iter_mut().enumerate() {
+                    let column = (patch % side) as isize + shift;
+                    *value = f32::from(u8::from((0..side as isize).contains(&column)));
+                }
+                mask
+            })
+            .collect();
+        // Unpooled rows are taken from the Gram block itself.
+        let pooled = usize::from(degree > 1);
+        Degree {
+            degree,
+            over_py: Aligned::zeros(pooled * (side + 2 * half) * stride),
+            over_p: Aligned::zeros(pooled * (TOGETHER * stride + 2 * guard)),
+            over_qx: Aligned::zeros(pooled * (TOGETHER * (stride + guard) + guard)),
+            guard,
+            same_row,
+            column_scale: Aligned::zeros(stride),
+            column_best: Aligned::zeros(stride),
         }
-        simd.reduce_max_f32s(best) * row_scale
     }
 }
 
-struct Pass<'a> {
-    grid: usize,
-    stride: usize,
+/// A whole Gram block, a grid row of p at a time, for every degree.
+struct Visit<'a> {
+    grid: &'a Grid,
     gram: &'a [f32],
-    degree: &'a mut Degree,
-    zeros: &'a [f32],
-    row_scale: &'a [f32],
-    best: Best<'a>,
-    row_best: &'a mut [f32],
+    degrees: &'a mut [Degree],
+    row_scale: &'a [&'a [f32]],
+    rows: &'a mut [Vec<f32>],
 }
 
-impl WithSimd for Pass<'_> {
+impl WithSimd for Visit<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.degree.degree {
-            1 => self.unpooled(simd),
-            3 => self.pooled::<S, 3>(simd),
-            5 => self.pooled::<S, 5>(simd),
-            _ => self.pooled_any(simd),
+        let Visit { grid, gram, degrees, row_scale, rows } = self;
+        for y in 0..grid.side {
+            for ((degree, scale), best) in degrees.iter_mut().zip(row_scale).zip(&mut *rows) {
+                let patches = y * grid.side..(y + 1) * grid.side;
+                let (scale, best) = (&scale[patches.clone()], &mut best[patches]);
+                match degree.degree {
+                    1 => unpooled(simd, grid, gram, degree, y, scale, best),
+                    3 => pooled::<S, 3>(simd, grid, gram, degree, y, scale, best),
+                    5 => pooled::<S, 5>(simd, grid, gram, degree, y, scale, best),
+                    _ => pooled::<S, ANY>(simd, grid, gram, degree, y, scale, best),
+                }
+            }
         }
     }
 }
 
-impl Pass<'_> {
-    #[inline(always)]
-    fn unpooled<S: Simd>(mut self, simd: S) {
-        for (patch, row_best) in self.row_best.iter_mut().enumerate() {
-            let row = &self.gram[patch * self.stride..][..self.stride];
-            *row_best = self.best.row(simd, [row], self.row_scale[patch]);
-        }
-    }
+/// Stands for a number of taps that is known at run time only.
+const ANY: usize = 0;
 
-    /// The p-windows of one degree, with the number of taps known to the compiler.
-    #[inline(always)]
-    fn pooled<S: Simd, const R: usize>(mut self, simd: S) {
-        let (grid, stride, half) = (self.grid, self.stride, R / 2);
-        let Degree { ring, same_row, over_p, over_qx, guard, .. } = self.degree;
-        let guard = *guard;
-        for y in 0..grid + half {
-            if y < grid {
-                for x in 0..grid {
-                    let taps: [&[f32]; R] = std::array::from_fn(|tap| {
-                        let from = x + tap;
-                        if from < half || from - half >= grid {
-                            self.zeros
-                        } else {
-                            &self.gram[(y * grid + from - half) * stride..][..stride]
-                        }
-                    });
-                    let slot = (y % R) * grid + x;
-                    sum_rows(simd, taps, &mut ring[slot * stride..][..stride]);
-                }
-            }
-            let Some(center) = y.checked_sub(half) else { continue };
-            for x in 0..grid {
-                let taps: [&[f32]; R] = std::array::from_fn(|tap| {
-                    let from = center + tap;
-                    if from < half || from - half >= grid {
-                        self.zeros
-                    } else {
-                        &ring[(((from - half) % R) * grid + x) * stride..][..stride]
-                    }
-                });
-                sum_rows(simd, taps, &mut over_p[guard..][..stride]);
-                sum_same_row::<S, R>(simd, over_p, same_row, guard, stride, over_qx);
-                let taps: [&[f32]; R] = std::array::from_fn(|tap| {
-                    &over_qx[guard + tap * grid - half * grid..][..stride]
-                });
-                let patch = center * grid + x;
-                self.row_best[patch] = self.best.row(simd, taps, self.row_scale[patch]);
-            }
-        }
+#[inline(always)]
+fn unpooled<S: Simd>(
+    simd: S,
+    grid: &Grid,
+    gram: &[f32],
+    degree: &mut Degree,
+    y: usize,
+    scale: &[f32],
+    best: &mut [f32],
+) {
+    let rows = gram[y * grid.side * grid.stride..].chunks_exact(grid.stride);
+    let Degree { column_scale, column_best, .. } = degree;
+    for ((row, &scale), best) in rows.zip(scale).zip(best) {
+        *best = best_of_row(simd, [row], column_scale, &grid.padding, scale, column_best);
     }
+}
 
-    /// The same for a degree that has no version of its own: one tap after the other.
-    #[inline(always)]
-    fn pooled_any<S: Simd>(mut self, simd: S) {
-        let (grid, stride) = (self.grid, self.stride);
-        let Degree { degree, ring, same_row, over_p, over_qx, guard } = self.degree;
-        let (guard, half) = (*guard, *degree / 2);
-        for y in 0..grid + half {
-            if y < grid {
-                for x in 0..grid {
-                    let target = &mut ring[((y % *degree) * grid + x) * stride..][..stride];
-                    target.fill(0.0);
-                    for from in x.saturating_sub(half)..grid.min(x + half + 1) {
-                        add_row(simd, &self.gram[(y * grid + from) * stride..][..stride], target);
-                    }
-                }
-            }
-            let Some(center) = y.checked_sub(half) else { continue };
-            for x in 0..grid {
-                let target = &mut over_p[guard..][..stride];
-                target.fill(0.0);
-                for from in center.saturating_sub(half)..grid.min(center + half + 1) {
-                    add_row(
-                        simd,
-                        &ring[((from % *degree) * grid + x) * stride..][..stride],
-                        target,
-                    );
-                }
-                let target = &mut over_qx[guard..][..stride];
-                target.copy_from_slice(&over_p[guard..][..stride]);
+/// The rows p of one grid row y: `scale` and `best` are theirs.
+#[inline(always)]
+fn pooled<S: Simd, const R: usize>(
+    simd: S,
+    grid: &Grid,
+    gram: &[f32],
+    degree: &mut Degree,
+    y: usize,
+    scale: &[f32],
+    best: &mut [f32],
+) {
+    let Grid { side, stride, padding } = grid;
+    let (side, stride) = (*side, *stride);
+    let taps = if R == ANY { degree.degree } else { R };
+    let half = taps / 2;
+    let Degree { over_py, over_p, over_qx, guard, same_row, column_scale, column_best, .. } =
+        degree;
+    let guard = *guard;
+
+    let (first, last) = (y.saturating_sub(half), side.min(y + half + 1));
+    let grid_row = side * stride;
+    let out = &mut over_py[half * stride..][..grid_row];
+    sum_taps(simd, &gram[first * grid_row..], grid_row, last - first, out);
+
+    for start in (0..side).step_by(TOGETHER) {
+        let count = TOGETHER.min(side - start);
+        let out = &mut over_p[guard..][..count * stride];
+        sum_taps(simd, &over_py[start * stride..], stride, taps, out);
+        for row in 0..count {
+            let from = guard + row * stride;
+            let out = &mut over_qx[guard + row * (stride + guard)..][..stride];
+            if R == ANY {
+                out.copy_from_slice(&over_p[from..][..stride]);
                 for (index, mask) in same_row.iter().enumerate() {
-                    let from = shifted(guard, index);
-                    add_masked_row(simd, &over_p[from..][..stride], mask, target);
+                    add_masked_row(simd, &over_p[shifted(from, index)..][..stride], mask, out);
                 }
-                let target = &mut over_p[guard..][..stride];
-                target.fill(0.0);
-                for tap in 0..*degree {
-                    add_row(simd, &over_qx[guard + tap * grid - half * grid..][..stride], target);
-                }
-                let patch = center * grid + x;
-                let row = &over_p[guard..][..stride];
-                self.row_best[patch] = self.best.row(simd, [row], self.row_scale[patch]);
+            } else {
+                sum_same_row::<S, R>(simd, over_p, same_row, from, out);
+            }
+        }
+        for row in 0..count {
+            let top = guard + row * (stride + guard) - half * side;
+            let patch = start + row;
+            best[patch] = if R == ANY {
+                let out = &mut over_p[guard..][..stride];
+                sum_taps(simd, &over_qx[top..], side, taps, out);
+                best_of_row(simd, [&*out], column_scale, padding, scale[patch], column_best)
+            } else {
+                let taps: [&[f32]; R] =
+                    std::array::from_fn(|tap| &over_qx[top + tap * side..][..stride]);
+                best_of_row(simd, taps, column_scale, padding, scale[patch], column_best)
+            };
+        }
+    }
+}
+
+/// Takes one row of pooled products, the sum of its taps: raises the columns' best cosines and returns the row's.
+#[inline(always)]
+fn best_of_row<S: Simd, const TAPS: usize>(
+    simd: S,
+    taps: [&[f32]; TAPS],
+    column_scale: &[f32],
+    padding: &[f32],
+    row_scale: f32,
+    column_best: &mut [f32],
+) -> f32 {
+    let column_best = S::as_mut_simd_f32s(column_best).0;
+    let count = column_best.len();
+    let taps = taps.map(|tap| &S::as_simd_f32s(tap).0[..count]);
+    let scales = &S::as_simd_f32s(column_scale).0[..count];
+    let padding = &S::as_simd_f32s(padding).0[..count];
+    let row_scale_all = simd.splat_f32s(row_scale);
+    let mut best = simd.splat_f32s(f32::NEG_INFINITY);
+    for at in 0..count {
+        let mut sum = taps[0][at];
+        for tap in &taps[1..] {
+            sum = simd.add_f32s(sum, tap[at]);
+        }
+        let scaled = simd.mul_add_f32s(sum, scales[at], padding[at]);
+        best = simd.max_f32s(best, scaled);
+        column_best[at] = simd.max_f32s(column_best[at], simd.mul_f32s(scaled, row_scale_all));
+    }
+    simd.reduce_max_f32s(best) * row_scale
+}
+
+/// Where the `index`-th shifted copy of what starts at `from` starts: the shifts run −1, +1, −2, +2, …
+#[inline(always)]
+fn shifted(from: usize, index: usize) -> usize {
+    let distance = index / 2 + 1;
+    if index.is_multiple_of(2) { from - distance } else { from + distance }
+}
+
+/// `out` = the sum of `taps` stretches of `source` that start `pitch` values apart.
+#[inline(always)]
+fn sum_taps<S: Simd>(simd: S, source: &[f32], pitch: usize, taps: usize, out: &mut [f32]) {
+    match taps {
+        1 => sum_fixed::<S, 1>(simd, source, pitch, out),
+        2 => sum_fixed::<S, 2>(simd, source, pitch, out),
+        3 => sum_fixed::<S, 3>(simd, source, pitch, out),
+        4 => sum_fixed::<S, 4>(simd, source, pitch, out),
+        _ => {
+            sum_fixed::<S, 5>(simd, source, pitch, out);
+            for tap in 5..taps {
+                add_row(simd, &source[tap * pitch..][..out.len()], out);
             }
         }
     }
 }
 
-/// Where the `index`-th shifted copy starts: the shifts run −1, +1, −2, +2, …
 #[inline(always)]
-fn shifted(guard: usize, index: usize) -> usize {
-    let distance = index / 2 + 1;
-    if index.is_multiple_of(2) { guard - distance } else { guard + distance }
-}
-
-/// `out` = the sum of the taps, value by value.
-#[inline(always)]
-fn sum_rows<S: Simd, const R: usize>(simd: S, taps: [&[f32]; R], out: &mut [f32]) {
+fn sum_fixed<S: Simd, const TAPS: usize>(simd: S, source: &[f32], pitch: usize, out: &mut [f32]) {
+    let length = out.len();
     let out = S::as_mut_simd_f32s(out).0;
     let count = out.len();
-    let taps = taps.map(|tap| &S::as_simd_f32s(tap).0[..count]);
+    let taps: [&[S::f32s]; TAPS] =
+        std::array::from_fn(|tap| &S::as_simd_f32s(&source[tap * pitch..][..length]).0[..count]);
     for (at, value) in out.iter_mut().enumerate() {
         let mut sum = taps[0][at];
         for tap in &taps[1..] {
@@ -324,28 +313,29 @@ fn sum_rows<S: Simd, const R: usize>(simd: S, taps: [&[f32]; R], out: &mut [f32]
     }
 }
 
-/// `out` = the sum along q_x: shifted copies of `row`, each only where it stays in the grid row.
+/// `out` = the sum along q_x of the row of `rows` at `from`: shifted copies, each only where it stays in the grid row.
 #[inline(always)]
 fn sum_same_row<S: Simd, const R: usize>(
     simd: S,
-    row: &[f32],
-    same_row: &[Vec<f32>],
-    guard: usize,
-    stride: usize,
+    rows: &[f32],
+    same_row: &[Aligned],
+    from: usize,
     out: &mut [f32],
 ) {
-    let out = S::as_mut_simd_f32s(&mut out[guard..][..stride]).0;
+    let stride = out.len();
+    let out = S::as_mut_simd_f32s(out).0;
     let count = out.len();
-    let center = &S::as_simd_f32s(&row[guard..][..stride]).0[..count];
+    let center = &S::as_simd_f32s(&rows[from..][..stride]).0[..count];
     // Arrays of R, the last of which is a stand-in: there are R − 1 shifts.
+    let last = R.saturating_sub(2);
     let copies: [&[S::f32s]; R] = std::array::from_fn(|index| {
-        &S::as_simd_f32s(&row[shifted(guard, index.min(R - 2))..][..stride]).0[..count]
+        &S::as_simd_f32s(&rows[shifted(from, index.min(last))..][..stride]).0[..count]
     });
     let masks: [&[S::f32s]; R] =
-        std::array::from_fn(|index| &S::as_simd_f32s(&same_row[index.min(R - 2)]).0[..count]);
+        std::array::from_fn(|index| &S::as_simd_f32s(&same_row[index.min(last)]).0[..count]);
     for (at, value) in out.iter_mut().enumerate() {
         let mut sum = center[at];
-        for (copy, mask) in copies[..R - 1].iter().zip(&masks) {
+        for (copy, mask) in copies[..last + 1].iter().zip(&masks) {
             sum = simd.mul_add_f32s(copy[at], mask[at], sum);
         }
         *value = sum;

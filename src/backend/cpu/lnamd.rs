@@ -6,10 +6,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Centred rows are this many values apart, rounded up.
-const LANES: usize = 16;
+use super::aligned::{Aligned, LANES};
 
-/// The stride of centred tokens of width `width`.
+/// The stride of centred tokens of width `width`: whole cache lines.
 pub fn token_stride(width: usize) -> usize {
     width.next_multiple_of(LANES)
 }
@@ -51,8 +50,8 @@ impl WithSimd for InverseNorms<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (grid, stride, half) = (self.grid, self.stride, self.degree / 2);
         // The last `degree` grid rows, summed along x.
-        let mut ring = vec![0.0f32; self.degree * grid * stride];
-        let mut pooled = vec![0.0f32; stride];
+        let mut ring = Aligned::zeros(self.degree * grid * stride);
+        let mut pooled = Aligned::zeros(stride);
         for y in 0..grid + half {
             if y < grid {
                 for x in 0..grid {

@@ -6,10 +6,11 @@
 //! Extraction holds the weights in f32, the tokens of the feature layers (layers·N·L·C f32) and, a thread, one
 //! image in flight: (6·D + M)·(1 + L) f32 and a block of attention scores. `batch_size` has no effect here.
 //!
-//! Mutual scoring holds the tokens (layers·N·L·C f32), a centred copy of one layer (N·L·C), the table of minima
+//! Mutual scoring holds the tokens (layers·N·L·C f32), a centred copy of one layer and its transpose (2·N·L·C), the table of minima
 //! (at most [`MutualScoring::table_bytes`], and never less than one image's R·N·L) and, a thread, one Gram block
 //! with the windows of the largest degree (L² + (Σr)·H·L). Nothing grows with N².
 
+mod aligned;
 mod attention;
 mod elementwise;
 mod gemm;
@@ -40,6 +41,7 @@ impl Cpu {
     /// # Errors
     /// When the system refuses the threads.
     pub fn new(threads: usize) -> Result<Self> {
+        gemm::tune();
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("musc-{index}"))

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
-use super::gemm::{Into, Right, Shape, gemm};
+use super::aligned::Aligned;
+use super::gemm::{Into, Right, Shape, gemm, transpose};
 use super::gram_pool::{GramPool, Pair, row_stride};
 use super::interval_mean::interval_mean;
 use super::lnamd::{centre, inverse_norms, token_stride};
@@ -30,14 +31,16 @@ struct Centred {
     grid: usize,
     width: usize,
     /// F' `[N, L, token_stride(C)]`.
-    tokens: Vec<f32>,
+    tokens: Aligned,
+    /// F'ᵀ `[N, C, row_stride(L)]`: the product takes its right operand along the patches.
+    transposed: Aligned,
     /// 1/‖box_r F'‖ `[R][N, L]`.
     inverse_norms: Vec<Vec<f32>>,
 }
 
 /// A thread's memory for one pair.
 struct Scratch {
-    gram: Vec<f32>,
+    gram: Aligned,
     pool: GramPool,
     rows: Vec<Vec<f32>>,
     columns: Vec<Vec<f32>>,
@@ -62,8 +65,9 @@ pub fn mutual_scores(
         .into_par_iter()
         .map(|_| AtomicU32::new(0))
         .collect();
+    let mut centred = Centred::new(tokens, degrees.len());
     for (layer_index, layer) in tokens.layers.iter().enumerate() {
-        let centred = Centred::new(layer, tokens, degrees);
+        centred.fill(layer, degrees);
         for start in (0..images).step_by(group_images) {
             let group = start..images.min(start + group_images);
             let slot = |degree: usize, image: usize, other: usize| {
@@ -167,7 +171,7 @@ impl Scratch {
     fn new(grid: usize, degrees: &[usize]) -> Self {
         let patches = grid * grid;
         Scratch {
-            gram: vec![0.0; patches * row_stride(patches)],
+            gram: Aligned::zeros(patches * row_stride(patches)),
             pool: GramPool::new(grid, degrees),
             rows: vec![Vec::new(); degrees.len()],
             columns: vec![Vec::new(); degrees.len()],
@@ -176,42 +180,51 @@ impl Scratch {
 }
 
 impl Centred {
-    fn new(layer: &[f32], tokens: &Tokens<'_>, degrees: &[usize]) -> Self {
+    /// Room for one layer.
+    fn new(tokens: &Tokens<'_>, degrees: usize) -> Self {
         let (images, grid, width) = (tokens.images, tokens.grid, tokens.width);
-        let (patches, stride) = (grid * grid, token_stride(width));
-        let mut centred = vec![0.0f32; images * patches * stride];
-        centred
+        let patches = grid * grid;
+        Centred {
+            images,
+            grid,
+            width,
+            tokens: Aligned::zeros(images * patches * token_stride(width)),
+            transposed: Aligned::zeros(images * width * row_stride(patches)),
+            inverse_norms: vec![vec![0.0; images * patches]; degrees],
+        }
+    }
+
+    /// Takes in a layer, `[N, L, C]`.
+    fn fill(&mut self, layer: &[f32], degrees: &[usize]) {
+        let (grid, width, patches) = (self.grid, self.width, self.grid * self.grid);
+        let (stride, column_stride) = (token_stride(width), row_stride(patches));
+        self.tokens
             .par_chunks_mut(patches * stride)
+            .zip(self.transposed.par_chunks_mut(width * column_stride))
             .zip(layer.par_chunks(patches * width))
-            .for_each(|(centred, tokens)| centre(tokens, width, centred));
-        let inverse_norms = degrees
-            .iter()
-            .map(|&degree| {
-                let mut out = vec![0.0f32; images * patches];
-                out.par_chunks_mut(patches)
-                    .zip(centred.par_chunks(patches * stride))
-                    .for_each(|(out, centred)| inverse_norms(centred, grid, stride, degree, out));
-                out
-            })
-            .collect();
-        Centred { images, grid, width, tokens: centred, inverse_norms }
+            .for_each(|((centred, transposed), tokens)| {
+                centre(tokens, width, centred);
+                transpose(centred, stride, transposed, column_stride);
+            });
+        for (&degree, norms) in degrees.iter().zip(&mut self.inverse_norms) {
+            norms
+                .par_chunks_mut(patches)
+                .zip(self.tokens.par_chunks(patches * stride))
+                .for_each(|(norms, centred)| inverse_norms(centred, grid, stride, degree, norms));
+        }
     }
 
     /// The pair's Gram block and its pooled maxima, into `scratch.rows` and `scratch.columns`.
     fn best_cosines(&self, i: usize, j: usize, scratch: &mut Scratch) {
         debug_assert!(i < self.images && j < self.images);
         let patches = self.grid * self.grid;
-        let stride = token_stride(self.width);
-        let shape = Shape::strided(patches, self.width, stride);
-        let of = |image: usize| &self.tokens[image * patches * stride..][..patches * stride];
+        let (stride, gram_stride) = (token_stride(self.width), row_stride(patches));
+        let left = &self.tokens[i * patches * stride..][..patches * stride];
+        let right = &self.transposed[j * self.width * gram_stride..][..self.width * gram_stride];
         gemm(
-            (of(i), shape),
-            (of(j), shape, Right::Transposed),
-            (
-                &mut scratch.gram,
-                Shape::strided(patches, patches, row_stride(patches)),
-                Into::Overwrite,
-            ),
+            (left, Shape::strided(patches, self.width, stride)),
+            (right, Shape::strided(self.width, patches, gram_stride), Right::Plain),
+            (&mut scratch.gram, Shape::strided(patches, patches, gram_stride), Into::Overwrite),
             1,
         );
         let norms = |image: usize| -> Vec<&[f32]> {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::attention::{self, HEAD, attention};
 use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
-use super::gemm::{Into, Right, Shape, gemm};
+use super::gemm::{Into, Right, Shape, gemm, transpose};
 use super::patch_embed::{Image, patch_rows};
 use crate::backend::{Extraction, HostFeatures, Monitor, Pixels};
 use crate::model::{self, Family, Vit, position_embedding};
@@ -22,7 +22,7 @@ pub struct Model {
     heads: usize,
     mlp_width: usize,
     class_width: usize,
-    /// `[D, 3·P·P]`.
+    /// `[3·P·P, D]`.
     patch_weight: Vec<f32>,
     /// The embedding `[1 + L, D]` that the products are added to: class token and position, or convolution bias
     /// and position.
@@ -47,7 +47,7 @@ struct Block {
 }
 
 struct Linear {
-    /// `[outputs, inputs]`.
+    /// `[inputs, outputs]`: the product reads its right operand along the outputs.
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -63,6 +63,7 @@ impl Linear {
                 *bias *= scale;
             }
         }
+        let weight = transposed(&weight, bias.len());
         Linear { weight, bias }
     }
 
@@ -73,11 +74,19 @@ impl Linear {
         let rows = input.len() / inputs;
         gemm(
             (input, Shape::dense(rows, inputs)),
-            (&self.weight, Shape::dense(outputs, inputs), Right::Transposed),
+            (&self.weight, Shape::dense(inputs, outputs), Right::Plain),
             (out, Shape::dense(rows, outputs), into),
             threads,
         );
     }
+}
+
+/// `[rows, columns]` to `[columns, rows]`.
+fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
+    let columns = values.len() / rows;
+    let mut out = vec![0.0; values.len()];
+    transpose(values, columns, &mut out, rows);
+    out
 }
 
 /// The memory of one image in flight.
@@ -133,7 +142,7 @@ impl Model {
             heads: architecture.heads,
             mlp_width: architecture.mlp_width,
             class_width: architecture.class_dim,
-            patch_weight: vit.patch_weight.to_f32(),
+            patch_weight: transposed(&vit.patch_weight.to_f32(), width),
             embedding,
             pre_norm: vit.pre_norm.as_ref().map(norm),
             blocks,
@@ -252,7 +261,7 @@ impl Model {
         x.copy_from_slice(&self.embedding);
         gemm(
             (rows, Shape::dense(patches, row_width)),
-            (&self.patch_weight, Shape::dense(width, row_width), Right::Transposed),
+            (&self.patch_weight, Shape::dense(row_width, width), Right::Plain),
             (&mut x[width..], Shape::dense(patches, width), Into::Add),
             threads,
         );
