@@ -181,10 +181,15 @@ fn unpooled<S: Simd>(
     scale: &[f32],
     best: &mut [f32],
 ) {
-    let rows = gram[y * grid.side * grid.stride..].chunks_exact(grid.stride);
-    let Degree { column_scale, column_best, .. } = degree;
-    for ((row, &scale), best) in rows.zip(scale).zip(best) {
-        *best = best_of_row(simd, [row], column_scale, &grid.padding, scale, column_best);
+    let row = |x: usize| [&gram[(y * grid.side + x) * grid.stride..][..grid.stride]];
+    let mut ends = Ends::new(grid, &degree.column_scale, &mut degree.column_best);
+    for x in (0..grid.side).step_by(2) {
+        match (&mut best[x..], &scale[x..]) {
+            ([first, second, ..], &[a, b, ..]) => {
+                [*first, *second] = ends.of_rows(simd, [row(x), row(x + 1)], [a, b]);
+            }
+            (last, scale) => [last[0]] = ends.of_rows(simd, [row(x)], [scale[0]]),
+        }
     }
 }
 
@@ -199,8 +204,7 @@ fn pooled<S: Simd, const R: usize>(
     scale: &[f32],
     best: &mut [f32],
 ) {
-    let Grid { side, stride, padding } = grid;
-    let (side, stride) = (*side, *stride);
+    let (side, stride) = (grid.side, grid.stride);
     let taps = if R == ANY { degree.degree } else { R };
     let half = taps / 2;
     let Degree { over_py, over_p, over_qx, guard, same_row, column_scale, column_best, .. } =
@@ -216,61 +220,116 @@ fn pooled<S: Simd, const R: usize>(
         let count = TOGETHER.min(side - start);
         let out = &mut over_p[guard..][..count * stride];
         sum_taps(simd, &over_py[start * stride..], stride, taps, out);
-        for row in 0..count {
+        for row in (0..count).step_by(2) {
             let from = guard + row * stride;
-            let out = &mut over_qx[guard + row * (stride + guard)..][..stride];
+            let pair = guard + row * (stride + guard);
+            let (first, second) = over_qx[pair..].split_at_mut(stride + guard);
+            let first = &mut first[..stride];
             if R == ANY {
-                out.copy_from_slice(&over_p[from..][..stride]);
-                for (index, mask) in same_row.iter().enumerate() {
-                    add_masked_row(simd, &over_p[shifted(from, index)..][..stride], mask, out);
+                sum_same_row_any(simd, over_p, same_row, from, first);
+                if row + 1 < count {
+                    let second = &mut second[..stride];
+                    sum_same_row_any(simd, over_p, same_row, from + stride, second);
                 }
+            } else if row + 1 < count {
+                let out = [first, &mut second[..stride]];
+                sum_same_row::<S, R, 2>(simd, over_p, same_row, from, out);
             } else {
-                sum_same_row::<S, R>(simd, over_p, same_row, from, out);
+                sum_same_row::<S, R, 1>(simd, over_p, same_row, from, [first]);
             }
         }
-        for row in 0..count {
-            let top = guard + row * (stride + guard) - half * side;
-            let patch = start + row;
-            best[patch] = if R == ANY {
-                let out = &mut over_p[guard..][..stride];
-                sum_taps(simd, &over_qx[top..], side, taps, out);
-                best_of_row(simd, [&*out], column_scale, padding, scale[patch], column_best)
-            } else {
-                let taps: [&[f32]; R] =
-                    std::array::from_fn(|tap| &over_qx[top + tap * side..][..stride]);
-                best_of_row(simd, taps, column_scale, padding, scale[patch], column_best)
+        let mut ends = Ends::new(grid, column_scale, column_best);
+        for row in (0..count).step_by(2) {
+            let top = |row: usize| guard + row * (stride + guard) - half * side;
+            if R == ANY {
+                for row in row..count.min(row + 2) {
+                    let out = &mut over_p[guard..][..stride];
+                    sum_taps(simd, &over_qx[top(row)..], side, taps, out);
+                    [best[start + row]] = ends.of_rows(simd, [[&*out]], [scale[start + row]]);
+                }
+                continue;
+            }
+            let taps = |row: usize| -> [&[f32]; R] {
+                std::array::from_fn(|tap| &over_qx[top(row) + tap * side..][..stride])
             };
+            match (&mut best[start + row..][..count - row], &scale[start + row..]) {
+                ([first, second, ..], &[a, b, ..]) => {
+                    [*first, *second] = ends.of_rows(simd, [taps(row), taps(row + 1)], [a, b]);
+                }
+                (last, scale) => [last[0]] = ends.of_rows(simd, [taps(row)], [scale[0]]),
+            }
         }
     }
 }
 
-/// Takes one row of pooled products, the sum of its taps: raises the columns' best cosines and returns the row's.
-#[inline(always)]
-fn best_of_row<S: Simd, const TAPS: usize>(
-    simd: S,
-    taps: [&[f32]; TAPS],
-    column_scale: &[f32],
-    padding: &[f32],
-    row_scale: f32,
-    column_best: &mut [f32],
-) -> f32 {
-    let column_best = S::as_mut_simd_f32s(column_best).0;
-    let count = column_best.len();
-    let taps = taps.map(|tap| &S::as_simd_f32s(tap).0[..count]);
-    let scales = &S::as_simd_f32s(column_scale).0[..count];
-    let padding = &S::as_simd_f32s(padding).0[..count];
-    let row_scale_all = simd.splat_f32s(row_scale);
-    let mut best = simd.splat_f32s(f32::NEG_INFINITY);
-    for at in 0..count {
-        let mut sum = taps[0][at];
-        for tap in &taps[1..] {
-            sum = simd.add_f32s(sum, tap[at]);
-        }
-        let scaled = simd.mul_add_f32s(sum, scales[at], padding[at]);
-        best = simd.max_f32s(best, scaled);
-        column_best[at] = simd.max_f32s(column_best[at], simd.mul_f32s(scaled, row_scale_all));
+/// Where rows of pooled products end: scaled, and compared with the best so far.
+struct Ends<'a> {
+    column_scale: &'a [f32],
+    column_best: &'a mut [f32],
+    /// The padding to add; `None` when rows are whole cache lines.
+    padding: Option<&'a [f32]>,
+}
+
+impl<'a> Ends<'a> {
+    #[inline(always)]
+    fn new(grid: &'a Grid, column_scale: &'a [f32], column_best: &'a mut [f32]) -> Self {
+        let whole = grid.side * grid.side == grid.stride;
+        Ends { column_scale, column_best, padding: (!whole).then_some(&*grid.padding) }
     }
-    simd.reduce_max_f32s(best) * row_scale
+
+    /// Takes rows, each the sum of its taps: raises the columns' best cosines and returns the rows'.
+    #[inline(always)]
+    fn of_rows<S: Simd, const TAPS: usize, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        rows: [[&[f32]; TAPS]; ROWS],
+        row_scale: [f32; ROWS],
+    ) -> [f32; ROWS] {
+        if self.padding.is_some() {
+            self.of_padded_rows::<S, TAPS, ROWS, true>(simd, rows, row_scale)
+        } else {
+            self.of_padded_rows::<S, TAPS, ROWS, false>(simd, rows, row_scale)
+        }
+    }
+
+    // No closure may hold an operation of `simd`: it would be compiled without the vectors it stands for.
+    #[inline(always)]
+    fn of_padded_rows<S: Simd, const TAPS: usize, const ROWS: usize, const PADDED: bool>(
+        &mut self,
+        simd: S,
+        rows: [[&[f32]; TAPS]; ROWS],
+        row_scale: [f32; ROWS],
+    ) -> [f32; ROWS] {
+        let column_best = S::as_mut_simd_f32s(self.column_best).0;
+        let count = column_best.len();
+        let rows = rows.map(|taps| taps.map(|tap| &S::as_simd_f32s(tap).0[..count]));
+        let scales = &S::as_simd_f32s(self.column_scale).0[..count];
+        let padding = &S::as_simd_f32s(self.padding.unwrap_or(self.column_scale)).0[..count];
+        let mut best = [simd.splat_f32s(f32::NEG_INFINITY); ROWS];
+        for at in 0..count {
+            let mut column = column_best[at];
+            for row in 0..ROWS {
+                let mut sum = rows[row][0][at];
+                for tap in &rows[row][1..] {
+                    sum = simd.add_f32s(sum, tap[at]);
+                }
+                let scaled = if PADDED {
+                    simd.mul_add_f32s(sum, scales[at], padding[at])
+                } else {
+                    simd.mul_f32s(sum, scales[at])
+                };
+                best[row] = simd.max_f32s(best[row], scaled);
+                let by_row = simd.mul_f32s(scaled, simd.splat_f32s(row_scale[row]));
+                column = simd.max_f32s(column, by_row);
+            }
+            column_best[at] = column;
+        }
+        let mut of_rows = [0.0; ROWS];
+        for row in 0..ROWS {
+            of_rows[row] = simd.reduce_max_f32s(best[row]) * row_scale[row];
+        }
+        of_rows
+    }
 }
 
 /// Where the `index`-th shifted copy of what starts at `from` starts: the shifts run −1, +1, −2, +2, …
@@ -313,32 +372,54 @@ fn sum_fixed<S: Simd, const TAPS: usize>(simd: S, source: &[f32], pitch: usize, 
     }
 }
 
-/// `out` = the sum along q_x of the row of `rows` at `from`: shifted copies, each only where it stays in the grid row.
+/// `out` = the sum along q_x of as many rows of `rows`, the first at `from`: shifted copies, each only where it stays in
+/// its grid row.
 #[inline(always)]
-fn sum_same_row<S: Simd, const R: usize>(
+fn sum_same_row<S: Simd, const R: usize, const ROWS: usize>(
+    simd: S,
+    rows: &[f32],
+    same_row: &[Aligned],
+    from: usize,
+    out: [&mut [f32]; ROWS],
+) {
+    let stride = out[0].len();
+    let out = out.map(|out| S::as_mut_simd_f32s(out).0);
+    let count = out[0].len();
+    let copy = |from: usize| &S::as_simd_f32s(&rows[from..][..stride]).0[..count];
+    // Arrays of R, the last of which is a stand-in: there are R − 1 shifts.
+    let last = R.saturating_sub(2);
+    let centers: [&[S::f32s]; ROWS] = std::array::from_fn(|row| copy(from + row * stride));
+    let copies: [[&[S::f32s]; R]; ROWS] = std::array::from_fn(|row| {
+        std::array::from_fn(|index| copy(shifted(from + row * stride, index.min(last))))
+    });
+    let masks: [&[S::f32s]; R] =
+        std::array::from_fn(|index| &S::as_simd_f32s(&same_row[index.min(last)]).0[..count]);
+    for at in 0..count {
+        let mut sums: [S::f32s; ROWS] = std::array::from_fn(|row| centers[row][at]);
+        for index in 0..last + 1 {
+            let mask = masks[index][at];
+            for row in 0..ROWS {
+                sums[row] = simd.mul_add_f32s(copies[row][index][at], mask, sums[row]);
+            }
+        }
+        for row in 0..ROWS {
+            out[row][at] = sums[row];
+        }
+    }
+}
+
+/// The same for one row and any number of shifts.
+#[inline(always)]
+fn sum_same_row_any<S: Simd>(
     simd: S,
     rows: &[f32],
     same_row: &[Aligned],
     from: usize,
     out: &mut [f32],
 ) {
-    let stride = out.len();
-    let out = S::as_mut_simd_f32s(out).0;
-    let count = out.len();
-    let center = &S::as_simd_f32s(&rows[from..][..stride]).0[..count];
-    // Arrays of R, the last of which is a stand-in: there are R − 1 shifts.
-    let last = R.saturating_sub(2);
-    let copies: [&[S::f32s]; R] = std::array::from_fn(|index| {
-        &S::as_simd_f32s(&rows[shifted(from, index.min(last))..][..stride]).0[..count]
-    });
-    let masks: [&[S::f32s]; R] =
-        std::array::from_fn(|index| &S::as_simd_f32s(&same_row[index.min(last)]).0[..count]);
-    for (at, value) in out.iter_mut().enumerate() {
-        let mut sum = center[at];
-        for (copy, mask) in copies[..last + 1].iter().zip(&masks) {
-            sum = simd.mul_add_f32s(copy[at], mask[at], sum);
-        }
-        *value = sum;
+    out.copy_from_slice(&rows[from..][..out.len()]);
+    for (index, mask) in same_row.iter().enumerate() {
+        add_masked_row(simd, &rows[shifted(from, index)..][..out.len()], mask, out);
     }
 }
 
