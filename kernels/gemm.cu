@@ -1,5 +1,4 @@
 // Math: out = epilogue(A * B^T), every product of the backbone and the Gram blocks of the mutual scores.
-//   plain              out = acc                                             half
 //   bias               out = acc + bias[n]                                   half
 //   bias_gelu          out = gelu(acc + bias[n]), x/2 (1 + erf(x/sqrt 2))    half
 //   bias_quick_gelu    out = x / (1 + exp(-1.702 x)), x = acc + bias[n]      half
@@ -25,7 +24,7 @@
 #include "common/gemm_tile.cuh"
 #include "common/reduce.cuh"
 
-enum Epilogue { PLAIN, BIAS, BIAS_GELU, BIAS_QUICK_GELU, BIAS_RESIDUAL, EMBED, GRAM };
+enum Epilogue { BIAS, BIAS_GELU, BIAS_QUICK_GELU, BIAS_RESIDUAL, EMBED, GRAM };
 
 constexpr float SQRT_HALF = 0.70710678118654752f;
 constexpr float QUICK_GELU_LOG2E = -1.702f * 1.4426950408889634f;
@@ -62,7 +61,7 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
 #pragma unroll
         for (int k = 0; k < OWNED; k += 4) {
             float4 b = make_float4(0.0f, 0.0f, 0.0f, 0.0f), s = make_float4(1.0f, 1.0f, 1.0f, 1.0f);
-            if (EPILOGUE >= BIAS && EPILOGUE <= BIAS_RESIDUAL)
+            if (EPILOGUE <= BIAS_RESIDUAL)
                 b = __ldg(reinterpret_cast<const float4 *>(p.bias + column + k));
             if (EPILOGUE == BIAS_RESIDUAL && p.layer_scale != nullptr)
                 s = __ldg(reinterpret_cast<const float4 *>(p.layer_scale + column + k));
@@ -104,7 +103,6 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
     }
 }
 
-template <class Half> MUSC_DEVICE void plain(const GemmParams &p) { gemm<Half, PLAIN>(p); }
 template <class Half> MUSC_DEVICE void bias(const GemmParams &p) { gemm<Half, BIAS>(p); }
 template <class Half> MUSC_DEVICE void bias_gelu(const GemmParams &p) { gemm<Half, BIAS_GELU>(p); }
 template <class Half> MUSC_DEVICE void bias_quick_gelu(const GemmParams &p) { gemm<Half, BIAS_QUICK_GELU>(p); }
@@ -112,7 +110,6 @@ template <class Half> MUSC_DEVICE void bias_residual(const GemmParams &p) { gemm
 template <class Half> MUSC_DEVICE void embed(const GemmParams &p) { gemm<Half, EMBED>(p); }
 template <class Half> MUSC_DEVICE void gram(const GemmParams &p) { gemm<Half, GRAM>(p); }
 
-MUSC_ENTRY(gemm_plain, GemmParams, TILE_THREADS, TILE_BLOCKS_PER_SM, plain)
 MUSC_ENTRY(gemm_bias, GemmParams, TILE_THREADS, TILE_BLOCKS_PER_SM, bias)
 MUSC_ENTRY(gemm_bias_gelu, GemmParams, TILE_THREADS, TILE_BLOCKS_PER_SM, bias_gelu)
 MUSC_ENTRY(gemm_bias_quick_gelu, GemmParams, TILE_THREADS, TILE_BLOCKS_PER_SM, bias_quick_gelu)
