@@ -1,0 +1,284 @@
+// Math: for each pair of images i < j of a block, each degree r = 2R+1, patch p of i and q of j:
+//     H(p, q)   = G(p, q) - m_j s_i(p) - m_i (s_j(q) - C m_j)       the product of the centred tokens, 0 outside a grid
+//     B_r(p, q) = sum of H(p+u, q+v) over u, v within R of 0 on both axes of both grids
+//     cos_r     = B_r * inv_norm_r,i(p) * inv_norm_r,j(q)
+//   keys[r][i][j][p] = max over q, keys[r][j][i][q] = max over p. One product serves every degree.
+//
+// Shapes: gram f32 [images_a * L, ld_gram], row (a, p), column (b, q), from gemm_gram; row_sum f32 [N, L]; mean f32 [N];
+//   inv_norm f32 [degrees, N, L]; keys u32 [degrees, N, N, L] (common/reduce.cuh), 0 before the first launch.
+//
+// Launch: grid (ceil(G / 4), ceil(G / strip_rows), images_a * images_b), block producers + consumers. `to5`: MAX_R = 2,
+//   degrees up to 5; `to7`: MAX_R = 3. With W = ceil((G + MAX_R) / 4) * 4:
+//     producers = ceil32((strip_rows + 2*MAX_R) * W)
+//     consumers = degrees * ceil32(4 * even(ceil(G / 4)) * ceil(strip_rows / 4)), even() rounding up to even
+//   at most 768 threads together for to5, 512 for to7. A block scores 4 neighbouring columns of the grid of i, all its
+//   rows, against a strip of rows of the grid of j, and walks down the rows of i. A producer owns one q of the strip or
+//   its halo: it sums H over the window of p in registers. A consumer owns one p column, one degree and 4 x 4 of the
+//   strip: it sums over the window of q and keeps the maxima. While producers work on row y, consumers work on row
+//   y - 1: one barrier a row.
+//
+// Shared memory: dynamic, in floats: two buffers of [degrees][4] planes of 4*chunks, chunks = ceil((producers + 2*MAX_R)
+//   / 4) raised to the next with chunks % 8 == 2; then degrees * strip_rows * W; then degrees * G * 4; then
+//   G * (4 + 2*MAX_R). 37x37, three degrees, strips of 8: (2*12*488 + 3*8*40 + 3*37*4 + 37*8) * 4 = 53648 bytes, more
+//   than the 48 KiB a launch gets unasked. Neighbours in a row are neighbours in memory, rows share the zeros between
+//   them, and the planes of the four lanes side by side fall into different banks: no conflicts.
+//
+// Numerics: f32 sums of products of halves; additions only, no running differences. Maxima are exact and independent of
+//   the order; NaN does not enter them.
+//
+// Preconditions: 1 <= G <= 64; degrees odd, ascending, distinct, at most 2*MAX_R+1; strip_rows >= 1; both formulas above
+//   within the threads and the card's shared memory; images_a * images_b <= 65535; images_a * L * ld_gram < 2^32; lnamd
+//   and gemm_gram have run.
+#include "common/reduce.cuh"
+
+constexpr int POOL_COLUMNS = 4;     // columns of the grid of i in a block
+constexpr int POOL_SEGMENT = 4;     // rows of the strip in a consumer
+constexpr int POOL_GROUP = 4;       // columns of the grid of j in a consumer
+constexpr int POOL_THREADS_TO5 = 768;
+constexpr int POOL_THREADS_TO7 = 512;
+static_assert(POOL_COLUMNS == 4 && POOL_GROUP == 4, "lanes are dealt out four columns by groups of 16 bytes");
+
+// Everything a thread knows of its block.
+template <int MAX_R>
+struct Pool {
+    static constexpr int LOADS = POOL_COLUMNS + 2 * MAX_R;
+    const GramPoolParams &p;
+    uint32_t a, b, i, j;        // the pair: indices in the block of the gram, and images
+    uint32_t x0, y0, rows;      // first column of i; first row of the strip of j, and its rows
+    uint32_t width, plane;      // floats of a row and of a plane of shared memory
+    uint32_t buffer;            // floats of one of the two buffers
+    float *s_planes;
+    float *s_scale;             // [degrees][strip_rows][width] inverse norms of the strip, 0 outside the grid
+    float *s_inv;               // [degrees][G][POOL_COLUMNS] inverse norms of the columns x0 .., 0 outside the grid
+    float *s_means;             // [G][LOADS] mean_j * row_sum_i of the columns x0 - MAX_R ..
+
+    MUSC_DEVICE uint32_t patches() const { return p.grid * p.grid; }
+};
+
+// Adds `v` to the open window sums of one column and returns the one it closes; window 2*R+1 long, state of 2*R.
+template <int R>
+MUSC_DEVICE float close_window(float (&open)[2 * R], float v) {
+    const float closed = open[0] + v;
+#pragma unroll
+    for (int k = 0; k + 1 < 2 * R; k++) open[k] = open[k + 1] + v;
+    open[2 * R - 1] = v;
+    return closed;
+}
+
+template <int MAX_R>
+MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
+    constexpr int LOADS = Pool<MAX_R>::LOADS;
+    const GramPoolParams &p = s.p;
+    // This thread's patch of image j; threads of the padding and of rows outside the grid pass on zeros.
+    const uint32_t qx = thread % s.width;
+    const uint32_t qy = s.y0 + thread / s.width - MAX_R;
+    const bool owns = thread < (p.strip_rows + 2 * MAX_R) * s.width && qx < p.grid && qy < p.grid;
+    const uint32_t q = owns ? qy * p.grid + qx : 0;
+    const float mean_i = __ldg(p.mean + s.i), mean_j = __ldg(p.mean + s.j);
+    const float of_q = mean_i * fmaf(-float(p.width), mean_j, __ldg(p.row_sum + uint64_t(s.j) * s.patches() + q));
+    // Entry of the gram for the first column this block loads of the next row; may start left of the grid and wrap.
+    uint32_t at = (s.a * s.patches() + s.x0 - MAX_R) * p.ld_gram + s.b * s.patches() + q;
+    int32_t slot[MAX_R + 1];
+#pragma unroll
+    for (int radius = 0; radius <= MAX_R; radius++) {
+        slot[radius] = -1;
+        for (uint32_t d = 0; d < p.degrees; d++)
+            if (p.degree[d] == 2 * radius + 1) slot[radius] = d * POOL_COLUMNS * s.plane;
+    }
+
+    float next[LOADS];
+    auto load = [&](uint32_t y) {
+#pragma unroll
+        for (int k = 0; k < LOADS; k++) {
+            const uint32_t x = s.x0 + k - MAX_R;
+            next[k] = owns && y < p.grid && x < p.grid ? __ldg(p.gram + (at + k * p.ld_gram)) : 0.0f;
+        }
+        at += p.grid * p.ld_gram;
+    };
+    float open1[POOL_COLUMNS][2] = {}, open2[POOL_COLUMNS][4] = {}, open3[POOL_COLUMNS][6] = {};
+    load(0);
+    for (uint32_t y = 0; y <= p.grid + MAX_R; y++) {
+        if (y < p.grid + MAX_R) {
+            float v[LOADS];
+#pragma unroll
+            for (int k = 0; k < LOADS; k++) {
+                const uint32_t x = s.x0 + k - MAX_R;
+                v[k] = owns && y < p.grid && x < p.grid ? next[k] - s.s_means[y * LOADS + k] - of_q : 0.0f;
+            }
+            load(y + 1);
+            // Rows of i close at y - R: a degree's planes of this step hold row y - R.
+            float *to = s.s_planes + (y % 2) * s.buffer + thread;
+#pragma unroll
+            for (int k = 0; k < POOL_COLUMNS; k++) {
+                const float *w = v + MAX_R + k;
+                const float sum1 = w[-1] + w[0] + w[1], sum2 = w[-2] + sum1 + w[2];
+                const float closed1 = close_window<1>(open1[k], sum1), closed2 = close_window<2>(open2[k], sum2);
+                if (slot[0] >= 0) to[slot[0] + k * s.plane] = w[0];
+                if (slot[1] >= 0) to[slot[1] + k * s.plane + 1] = closed1;
+                if (slot[2] >= 0) to[slot[2] + k * s.plane + 2] = closed2;
+                if (MAX_R == 3) {
+                    const float closed3 = close_window<3>(open3[k], w[-MAX_R] + sum2 + w[MAX_R]);
+                    if (slot[MAX_R] >= 0) to[slot[MAX_R] + k * s.plane + MAX_R] = closed3;
+                }
+            }
+        }
+        __syncthreads();
+    }
+}
+
+template <int MAX_R, int R>
+MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
+    // Lanes: four columns of i, then groups of four columns of j, then segments of four rows of j.
+    const GramPoolParams &p = s.p;
+    constexpr int READS = R == 0 ? 1 : R <= 2 ? 2 : 3;
+    const float none = __uint_as_float(0xff800000u);
+    const uint32_t groups = ceil_div(p.grid, POOL_GROUP * 2) * 2;
+    const uint32_t column = item % POOL_COLUMNS;
+    const uint32_t first_row = item / (POOL_COLUMNS * groups) * POOL_SEGMENT;
+    const uint32_t qx = item / POOL_COLUMNS % groups * POOL_GROUP;
+    const int32_t rows_left = s.rows - first_row;
+    const bool owns = rows_left > 0 && qx < p.grid && s.x0 + column < p.grid;
+    // Rows of the keys as 32-bit counts, to keep few registers alive; only the product with L may need 64.
+    const uint32_t keys_i = (degree * p.images + s.i) * p.images + s.j;
+    const uint32_t keys_j = (degree * p.images + s.j) * p.images + s.i;
+    const uint32_t first_q = (s.y0 + first_row) * p.grid + qx;
+    const float *inv_i = s.s_inv + degree * p.grid * POOL_COLUMNS + column;
+
+    float highest[POOL_SEGMENT][POOL_GROUP];
+#pragma unroll
+    for (int r = 0; r < POOL_SEGMENT; r++)
+#pragma unroll
+        for (int c = 0; c < POOL_GROUP; c++) highest[r][c] = none;
+    const float *scale = s.s_scale + (degree * p.strip_rows + first_row) * s.width + qx;
+    const float *planes = s.s_planes + (degree * POOL_COLUMNS + column) * s.plane + (first_row + MAX_R - R) * s.width + qx;
+
+    for (uint32_t step = 0; step <= p.grid + MAX_R; step++) {
+        // What the producers wrote in the step before: row step - 1 - R of i.
+        const uint32_t py = step - 1 - R;
+        if (py < p.grid) {
+            float best = none;
+            const uint32_t px = s.x0 + item % POOL_COLUMNS;
+            const float inv = inv_i[py * POOL_COLUMNS];
+            if (owns) {
+                const float *from = planes + ((step - 1) % 2) * s.buffer;
+                float sum[POOL_SEGMENT][POOL_GROUP] = {};
+#pragma unroll
+                for (int r = 0; r < POOL_SEGMENT + 2 * R; r++) {
+                    if (r - 2 * R >= rows_left) break;
+                    float w[READS * 4];
+#pragma unroll
+                    for (int k = 0; k < READS; k++) {
+                        const float4 v = *reinterpret_cast<const float4 *>(from + r * s.width + k * 4);
+                        w[4 * k] = v.x, w[4 * k + 1] = v.y, w[4 * k + 2] = v.z, w[4 * k + 3] = v.w;
+                    }
+#pragma unroll
+                    for (int c = 0; c < POOL_GROUP; c++) {
+                        float line = w[c];
+#pragma unroll
+                        for (int k = 1; k <= 2 * R; k++) line += w[c + k];
+#pragma unroll
+                        for (int o = 0; o < POOL_SEGMENT; o++)
+                            if (o <= r && r <= o + 2 * R) sum[o][c] += line;
+                    }
+                    if (r < 2 * R) continue;
+                    // Row r - 2R of the segment is complete.
+                    const int o = r - 2 * R;
+                    const float4 v = *reinterpret_cast<const float4 *>(scale + o * s.width);
+                    const float by[POOL_GROUP] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+                    for (int c = 0; c < POOL_GROUP; c++) {
+                        if (qx + c < p.grid) best = fmaxf(best, sum[o][c] * by[c]);
+                        highest[o][c] = fmaxf(highest[o][c], sum[o][c] * inv);
+                    }
+                }
+            }
+#pragma unroll
+            for (int lanes = POOL_COLUMNS; lanes < WARP; lanes *= 2)
+                best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, lanes));
+            if (threadIdx.x % WARP < POOL_COLUMNS && px < p.grid && best != none)
+                atomicMax(p.keys + uint64_t(keys_i) * s.patches() + py * p.grid + px,
+                          key_of(best * inv));
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int r = 0; r < POOL_SEGMENT; r++)
+#pragma unroll
+        for (int c = 0; c < POOL_GROUP; c++) {
+            // The four columns of i are the four lanes side by side; column 0 of a block is always inside the grid.
+            float best = highest[r][c];
+            best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
+            best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 2));
+            if (owns && column == 0 && r < rows_left && qx + c < p.grid && best != none)
+                atomicMax(p.keys + uint64_t(keys_j) * s.patches() + first_q + r * p.grid + c,
+                          key_of(best * scale[r * s.width + c]));
+        }
+}
+
+template <int MAX_R>
+MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
+    extern __shared__ __align__(16) float s_memory[];
+    Pool<MAX_R> s = {p};
+    s.a = blockIdx.z / p.images_b;
+    s.b = blockIdx.z % p.images_b;
+    s.i = p.first_image_a + s.a;
+    s.j = p.first_image_b + s.b;
+    if (s.i >= s.j) return;
+    s.x0 = blockIdx.x * POOL_COLUMNS;
+    s.y0 = blockIdx.y * p.strip_rows;
+    s.rows = min(p.strip_rows, p.grid - s.y0);
+    s.width = ceil_div(p.grid + MAX_R, 4) * 4;
+    const uint32_t producers = ceil_div((p.strip_rows + 2 * MAX_R) * s.width, WARP) * WARP;
+    const uint32_t chunks = ceil_div(producers + 2 * MAX_R, 4);
+    s.plane = (chunks + (2 - chunks) % 8) * 4;
+    s.buffer = p.degrees * POOL_COLUMNS * s.plane;
+    s.s_planes = s_memory;
+    s.s_scale = s_memory + 2 * s.buffer;
+    s.s_inv = s.s_scale + p.degrees * p.strip_rows * s.width;
+    s.s_means = s.s_inv + p.degrees * p.grid * POOL_COLUMNS;
+
+    // Zeros first: the borders of the planes are read and never written.
+    const uint32_t thread = threadIdx.x;
+    for (uint32_t k = thread; k < 2 * s.buffer; k += blockDim.x) s.s_planes[k] = 0.0f;
+    constexpr uint32_t LOADS = Pool<MAX_R>::LOADS;
+    for (uint32_t k = thread; k < p.degrees * p.strip_rows * s.width; k += blockDim.x) {
+        const uint32_t x = k % s.width, row = k / s.width % p.strip_rows, degree = k / s.width / p.strip_rows;
+        s.s_scale[k] = x < p.grid && row < s.rows
+                           ? __ldg(p.inv_norm + (uint64_t(degree) * p.images + s.j) * s.patches() +
+                                   (s.y0 + row) * p.grid + x)
+                           : 0.0f;
+    }
+    for (uint32_t k = thread; k < p.degrees * p.grid * POOL_COLUMNS; k += blockDim.x) {
+        const uint32_t x = s.x0 + k % POOL_COLUMNS, y = k / POOL_COLUMNS % p.grid, degree = k / POOL_COLUMNS / p.grid;
+        s.s_inv[k] = x < p.grid ? __ldg(p.inv_norm + (uint64_t(degree) * p.images + s.i) * s.patches() + y * p.grid + x)
+                                : 0.0f;
+    }
+    const float mean_j = __ldg(p.mean + s.j);
+    for (uint32_t k = thread; k < p.grid * LOADS; k += blockDim.x) {
+        const uint32_t y = k / LOADS, x = s.x0 + k % LOADS - MAX_R;
+        s.s_means[k] = x < p.grid ? mean_j * __ldg(p.row_sum + uint64_t(s.i) * s.patches() + y * p.grid + x) : 0.0f;
+    }
+    __syncthreads();
+
+    // Both roles pass the same number of barriers: G + MAX_R + 1. Roles change at a warp's border only.
+    if (thread < producers) {
+        produce<MAX_R>(s, thread);
+        return;
+    }
+    const uint32_t items = ceil_div(POOL_COLUMNS * ceil_div(p.grid, POOL_GROUP * 2) * 2 *
+                                        ceil_div(p.strip_rows, POOL_SEGMENT), WARP) * WARP;
+    const uint32_t degree = (thread - producers) / items, item = (thread - producers) % items;
+    switch (p.degree[degree]) {
+        case 1: consume<MAX_R, 0>(s, degree, item); break;
+        case 3: consume<MAX_R, 1>(s, degree, item); break;
+        case 5: consume<MAX_R, 2>(s, degree, item); break;
+        case 7:
+            if constexpr (MAX_R >= 3) consume<MAX_R, 3>(s, degree, item);
+            break;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(POOL_THREADS_TO5, 1) gram_pool_to5_f32(
+    const __grid_constant__ GramPoolParams p) { gram_pool<2>(p); }
+extern "C" __global__ void __launch_bounds__(POOL_THREADS_TO7, 1) gram_pool_to7_f32(
+    const __grid_constant__ GramPoolParams p) { gram_pool<3>(p); }
