@@ -165,7 +165,13 @@ fn compile(nvcc: &Path, root: &Path, out: &Path, jobs: &[(&String, u32)]) -> Res
     results.into_iter().collect()
 }
 
-fn compile_one(nvcc: &Path, root: &Path, out: &Path, stem: &str, target: u32) -> Result<(), String> {
+fn compile_one(
+    nvcc: &Path,
+    root: &Path,
+    out: &Path,
+    stem: &str,
+    target: u32,
+) -> Result<(), String> {
     let ptx = out.join(format!("{stem}.compute_{target}.ptx"));
     let source = format!("kernels/{stem}.cu");
     let run = Command::new(nvcc)
