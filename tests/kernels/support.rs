@@ -1,0 +1,127 @@
+//! What the kernel tests share: seeded inputs, 16-bit formats, launches on the simulator, comparisons with a bound.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+
+/// Unit roundoff of f32.
+pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// A 16-bit storage format.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Half {
+    F16,
+    Bf16,
+}
+
+impl Half {
+    /// Ending of the entry points.
+    pub fn name(self) -> &'static str {
+        match self {
+            Half::F16 => "f16",
+            Half::Bf16 => "bf16",
+        }
+    }
+    /// Unit roundoff.
+    pub fn u(self) -> f64 {
+        match self {
+            Half::F16 => 1.0 / 2048.0,
+            Half::Bf16 => 1.0 / 256.0,
+        }
+    }
+    pub fn bits(self, x: f32) -> u16 {
+        match self {
+            Half::F16 => f16::from_f32(x).to_bits(),
+            Half::Bf16 => bf16::from_f32(x).to_bits(),
+        }
+    }
+    pub fn value(self, bits: u16) -> f32 {
+        match self {
+            Half::F16 => f16::from_bits(bits).to_f32(),
+            Half::Bf16 => bf16::from_bits(bits).to_f32(),
+        }
+    }
+    /// Rounded numbers, as bits and as what they stand for.
+    pub fn round(self, x: &[f32]) -> (Vec<u16>, Vec<f64>) {
+        let bits: Vec<u16> = x.iter().map(|&v| self.bits(v)).collect();
+        let values = self.values(&bits);
+        (bits, values)
+    }
+    pub fn values(self, bits: &[u16]) -> Vec<f64> {
+        bits.iter().map(|&b| f64::from(self.value(b))).collect()
+    }
+}
+
+/// Every (target, format) that ships: compute_75 has no bf16.
+pub const SHIPPED: [(u32, Half); 3] = [(75, Half::F16), (80, Half::F16), (80, Half::Bf16)];
+/// Targets, for kernels that do not touch a 16-bit format.
+pub const TARGETS: [u32; 2] = [75, 80];
+
+/// A small seeded generator (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// Uniform in [-1, 1).
+    pub fn uniform(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+    pub fn vec(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| self.uniform() * scale).collect()
+    }
+}
+
+/// A float as the key of the same order, as `key_of` in `kernels/common/reduce.cuh`.
+pub fn key_of(v: f32) -> u32 {
+    let bits = v.to_bits();
+    if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
+}
+
+/// The float of a key.
+pub fn of_key(key: u32) -> f32 {
+    f32::from_bits(if key & 0x8000_0000 != 0 { key & 0x7fff_ffff } else { !key })
+}
+
+/// Fails unless every |actual - expected| is within its bound; names the worst one. Returns the largest ratio.
+pub fn assert_within(what: &str, actual: &[f64], expected: &[f64], bound: impl Fn(usize) -> f64) -> f64 {
+    assert_eq!(actual.len(), expected.len(), "{what}: lengths");
+    let mut worst = (0.0f64, 0);
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let ratio = if a == e { 0.0 } else { (a - e).abs() / bound(i) };
+        if !(ratio <= worst.0) {
+            worst = (ratio, i);
+        }
+    }
+    let (ratio, i) = worst;
+    assert!(
+        ratio <= 1.0,
+        "{what}: at {i} found {}, expected {}, {ratio:.3} times the bound {:e}",
+        actual[i],
+        expected[i],
+        bound(i)
+    );
+    ratio
+}
+
+pub fn widen(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|&x| f64::from(x)).collect()
+}
+
+pub fn div_ceil(a: u32, b: u32) -> u32 {
+    a.div_ceil(b)
+}
+
+/// The prebuilt PTX of a kernel.
+pub fn ptx(stem: &str, target: u32) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("kernels/prebuilt/{stem}.compute_{target}.ptx"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
