@@ -11,31 +11,37 @@
 //   degrees up to 5; `to7`: MAX_R = 3. With W = ceil((G + MAX_R) / 4) * 4:
 //     producers = ceil32((strip_rows + 2*MAX_R) * W)
 //     consumers = degrees * ceil32(4 * even(ceil(G / 4)) * ceil(strip_rows / 4)), even() rounding up to even
-//   at most 768 threads together for to5, 512 for to7. A block scores 4 neighbouring columns of the grid of i, all its
+//   producers at most 512; both at most 768 together for to5, 544 for to7; else fewer strip_rows or degrees a launch.
+//   A block scores 4 neighbouring columns of the grid of i, all its
 //   rows, against a strip of rows of the grid of j, and walks down the rows of i. A producer owns one q of the strip or
 //   its halo: it sums H over the window of p in registers. A consumer owns one p column, one degree and 4 x 4 of the
 //   strip: it sums over the window of q and keeps the maxima. While producers work on row y, consumers work on row
 //   y - 1: one barrier a row.
 //
-// Shared memory: dynamic, in floats: two buffers of [degrees][4] planes of 4*chunks, chunks = ceil((producers + 2*MAX_R)
-//   / 4) raised to the next with chunks % 8 == 2; then degrees * strip_rows * W; then degrees * G * 4; then
-//   G * (4 + 2*MAX_R). 37x37, three degrees, strips of 8: (2*12*488 + 3*8*40 + 3*37*4 + 37*8) * 4 = 53648 bytes, more
-//   than the 48 KiB a launch gets unasked. Neighbours in a row are neighbours in memory, rows share the zeros between
-//   them, and the planes of the four lanes side by side fall into different banks: no conflicts.
+// Shared memory: dynamic, in floats: two buffers of [degrees][4] planes of 520; then degrees * strip_rows * W; then
+//   degrees * G * 4; then G * (4 + 2*MAX_R). 37x37, three degrees, strips of 8: (2*12*520 + 3*8*40 + 3*37*4 + 37*8) * 4 =
+//   56720 bytes, more than the 48 KiB a launch gets unasked. Neighbours in a row are neighbours in memory, rows share the
+//   zeros between them, and the planes of the four lanes side by side fall into different banks: no conflicts.
 //
 // Numerics: f32 sums of products of halves; additions only, no running differences. Maxima are exact and independent of
 //   the order; NaN does not enter them.
 //
 // Preconditions: 1 <= G <= 64; degrees odd, ascending, distinct, at most 2*MAX_R+1; strip_rows >= 1; both formulas above
-//   within the threads and the card's shared memory; images_a * images_b <= 65535; images_a * L * ld_gram < 2^32; lnamd
+//   within the threads and the card's shared memory; images_a * images_b <= 65535; lnamd
 //   and gemm_gram have run.
 #include "common/reduce.cuh"
 
 constexpr int POOL_COLUMNS = 4;     // columns of the grid of i in a block
 constexpr int POOL_SEGMENT = 4;     // rows of the strip in a consumer
 constexpr int POOL_GROUP = 4;       // columns of the grid of j in a consumer
+constexpr int POOL_MAX_PRODUCERS = 512;
 constexpr int POOL_THREADS_TO5 = 768;
-constexpr int POOL_THREADS_TO7 = 512;
+constexpr int POOL_THREADS_TO7 = 544;
+// Floats from one plane to the next: the producers' and the border, such that the planes of lanes side by side (four
+// planes, two groups of 16 bytes) fall into different banks.
+constexpr int POOL_PLANE = POOL_MAX_PRODUCERS + 8;
+static_assert(POOL_PLANE / 4 % 8 == 2 && POOL_PLANE >= POOL_MAX_PRODUCERS + 2 * 3, "planes: banks and border");
+static_assert(POOL_SEGMENT == POOL_GROUP, "the same window sums serve rows and columns");
 static_assert(POOL_COLUMNS == 4 && POOL_GROUP == 4, "lanes are dealt out four columns by groups of 16 bytes");
 
 // Everything a thread knows of its block.
@@ -45,7 +51,7 @@ struct Pool {
     const GramPoolParams &p;
     uint32_t a, b, i, j;        // the pair: indices in the block of the gram, and images
     uint32_t x0, y0, rows;      // first column of i; first row of the strip of j, and its rows
-    uint32_t width, plane;      // floats of a row and of a plane of shared memory
+    uint32_t width;             // floats of a row of a plane of shared memory
     uint32_t buffer;            // floats of one of the two buffers
     float *s_planes;
     float *s_scale;             // [degrees][strip_rows][width] inverse norms of the strip, 0 outside the grid
@@ -65,7 +71,8 @@ MUSC_DEVICE float close_window(float (&open)[2 * R], float v) {
     return closed;
 }
 
-template <int MAX_R>
+// EDGE: some of the columns the block loads may lie outside the grid of i.
+template <int MAX_R, bool EDGE>
 MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
     constexpr int LOADS = Pool<MAX_R>::LOADS;
     const GramPoolParams &p = s.p;
@@ -75,54 +82,86 @@ MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
     const bool owns = thread < (p.strip_rows + 2 * MAX_R) * s.width && qx < p.grid && qy < p.grid;
     const uint32_t q = owns ? qy * p.grid + qx : 0;
     const float mean_i = __ldg(p.mean + s.i), mean_j = __ldg(p.mean + s.j);
-    const float of_q = mean_i * fmaf(-float(p.width), mean_j, __ldg(p.row_sum + uint64_t(s.j) * s.patches() + q));
-    // Entry of the gram for the first column this block loads of the next row; may start left of the grid and wrap.
-    uint32_t at = (s.a * s.patches() + s.x0 - MAX_R) * p.ld_gram + s.b * s.patches() + q;
+    const float of_q =
+        owns ? mean_i * fmaf(-float(p.width), mean_j, __ldg(p.row_sum + uint64_t(s.j) * s.patches() + q)) : 0.0f;
+    const float minus_of_p = owns ? -1.0f : 0.0f;
+    // Entry of the gram in the next row to load, for the first column of the block; the same for every thread.
+    const float *at = p.gram + uint64_t(s.a * s.patches() + s.x0) * p.ld_gram + s.b * s.patches();
+    const long long pitch = p.ld_gram;
     int32_t slot[MAX_R + 1];
 #pragma unroll
     for (int radius = 0; radius <= MAX_R; radius++) {
         slot[radius] = -1;
         for (uint32_t d = 0; d < p.degrees; d++)
-            if (p.degree[d] == 2 * radius + 1) slot[radius] = d * POOL_COLUMNS * s.plane;
+            if (p.degree[d] == 2 * radius + 1) slot[radius] = d * POOL_COLUMNS * POOL_PLANE;
     }
 
-    float next[LOADS];
-    auto load = [&](uint32_t y) {
+    // The next row's entries are loaded while this row's are summed. What is never loaded stays 0.
+    float next[LOADS] = {};
+    auto load = [&] {
+        if (owns)
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            const uint32_t x = s.x0 + k - MAX_R;
-            next[k] = owns && y < p.grid && x < p.grid ? __ldg(p.gram + (at + k * p.ld_gram)) : 0.0f;
-        }
-        at += p.grid * p.ld_gram;
+            for (int k = 0; k < LOADS; k++)
+                if (!EDGE || s.x0 + k - MAX_R < p.grid) next[k] = __ldg(at + (k - MAX_R) * pitch + q);
+        at += uint64_t(p.grid) * p.ld_gram;
     };
     float open1[POOL_COLUMNS][2] = {}, open2[POOL_COLUMNS][4] = {}, open3[POOL_COLUMNS][6] = {};
-    load(0);
-    for (uint32_t y = 0; y <= p.grid + MAX_R; y++) {
-        if (y < p.grid + MAX_R) {
-            float v[LOADS];
+    // Windows over four columns, then over rows: rows of i close at y - R, so a degree's planes now hold row y - R.
+    auto pass_on = [&](uint32_t y, const float (&v)[LOADS]) {
+        float *to = s.s_planes + (y % 2) * s.buffer + thread;
 #pragma unroll
-            for (int k = 0; k < LOADS; k++) {
-                const uint32_t x = s.x0 + k - MAX_R;
-                v[k] = owns && y < p.grid && x < p.grid ? next[k] - s.s_means[y * LOADS + k] - of_q : 0.0f;
-            }
-            load(y + 1);
-            // Rows of i close at y - R: a degree's planes of this step hold row y - R.
-            float *to = s.s_planes + (y % 2) * s.buffer + thread;
-#pragma unroll
-            for (int k = 0; k < POOL_COLUMNS; k++) {
-                const float *w = v + MAX_R + k;
-                const float sum1 = w[-1] + w[0] + w[1], sum2 = w[-2] + sum1 + w[2];
-                const float closed1 = close_window<1>(open1[k], sum1), closed2 = close_window<2>(open2[k], sum2);
-                if (slot[0] >= 0) to[slot[0] + k * s.plane] = w[0];
-                if (slot[1] >= 0) to[slot[1] + k * s.plane + 1] = closed1;
-                if (slot[2] >= 0) to[slot[2] + k * s.plane + 2] = closed2;
-                if (MAX_R == 3) {
-                    const float closed3 = close_window<3>(open3[k], w[-MAX_R] + sum2 + w[MAX_R]);
-                    if (slot[MAX_R] >= 0) to[slot[MAX_R] + k * s.plane + MAX_R] = closed3;
-                }
+        for (int k = 0; k < POOL_COLUMNS; k++) {
+            const float *w = v + MAX_R + k;
+            const float sum1 = w[-1] + w[0] + w[1], sum2 = w[-2] + sum1 + w[2];
+            const float closed1 = close_window<1>(open1[k], sum1), closed2 = close_window<2>(open2[k], sum2);
+            if (slot[0] >= 0) to[slot[0] + k * POOL_PLANE] = w[0];
+            if (slot[1] >= 0) to[slot[1] + k * POOL_PLANE + 1] = closed1;
+            if (slot[2] >= 0) to[slot[2] + k * POOL_PLANE + 2] = closed2;
+            if (MAX_R == 3) {
+                const float closed3 = close_window<3>(open3[k], w[-MAX_R] + sum2 + w[MAX_R]);
+                if (slot[MAX_R] >= 0) to[slot[MAX_R] + k * POOL_PLANE + MAX_R] = closed3;
             }
         }
+    };
+
+    load();
+    for (uint32_t y = 0; y < p.grid; y++) {
+        float v[LOADS];
+#pragma unroll
+        for (int k = 0; k < LOADS; k++) {
+            v[k] = fmaf(minus_of_p, s.s_means[y * LOADS + k], next[k]);
+            if (!EDGE || s.x0 + k - MAX_R < p.grid) v[k] -= of_q;
+        }
+        if (y + 1 < p.grid) load();
+        pass_on(y, v);
         __syncthreads();
+    }
+    // Below the grid there is nothing, but windows still close.
+    const float nothing[LOADS] = {};
+    for (uint32_t y = p.grid; y < p.grid + MAX_R; y++) {
+        pass_on(y, nothing);
+        __syncthreads();
+    }
+    __syncthreads();
+}
+
+// Window sums of 2*R+1 neighbours for four windows side by side, w[c .. c+2*R]. They share their middle, which leaves
+// 0, 6, 9, 11 additions where each on its own would take 0, 8, 16, 24.
+template <int R>
+MUSC_DEVICE void four_windows(float (&sums)[POOL_GROUP], const float *w) {
+    if constexpr (R == 0) {
+        sums[0] = w[0], sums[1] = w[1], sums[2] = w[2], sums[3] = w[3];
+    } else if constexpr (R == 1) {
+        const float left = w[1] + w[2], right = w[3] + w[4];
+        sums[0] = w[0] + left, sums[1] = left + w[3], sums[2] = w[2] + right, sums[3] = right + w[5];
+    } else {
+        // The part common to all four, then one neighbour more to the left for three of them, and two to the right.
+        const float all = R == 2 ? w[3] + w[4] : (w[3] + w[4]) + (w[5] + w[6]);
+        const float left = w[2] + all, far_left = w[1] + left;
+        const float *next = w + 2 * R + 1;
+        const float right = next[0] + next[1];
+        sums[0] = w[0] + far_left, sums[1] = far_left + next[0], sums[2] = left + right;
+        sums[3] = (all + right) + next[2];
     }
 }
 
@@ -150,7 +189,7 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
 #pragma unroll
         for (int c = 0; c < POOL_GROUP; c++) highest[r][c] = none;
     const float *scale = s.s_scale + (degree * p.strip_rows + first_row) * s.width + qx;
-    const float *planes = s.s_planes + (degree * POOL_COLUMNS + column) * s.plane + (first_row + MAX_R - R) * s.width + qx;
+    const float *planes = s.s_planes + (degree * POOL_COLUMNS + column) * POOL_PLANE + (first_row + MAX_R - R) * s.width + qx;
 
     for (uint32_t step = 0; step <= p.grid + MAX_R; step++) {
         // What the producers wrote in the step before: row step - 1 - R of i.
@@ -161,34 +200,35 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
             const float inv = inv_i[py * POOL_COLUMNS];
             if (owns) {
                 const float *from = planes + ((step - 1) % 2) * s.buffer;
-                float sum[POOL_SEGMENT][POOL_GROUP] = {};
+                // Sums along the rows, then down the columns.
+                float line[POOL_SEGMENT + 2 * R][POOL_GROUP];
 #pragma unroll
                 for (int r = 0; r < POOL_SEGMENT + 2 * R; r++) {
-                    if (r - 2 * R >= rows_left) break;
                     float w[READS * 4];
 #pragma unroll
                     for (int k = 0; k < READS; k++) {
                         const float4 v = *reinterpret_cast<const float4 *>(from + r * s.width + k * 4);
                         w[4 * k] = v.x, w[4 * k + 1] = v.y, w[4 * k + 2] = v.z, w[4 * k + 3] = v.w;
                     }
+                    four_windows<R>(line[r], w);
+                }
+                float sum[POOL_GROUP][POOL_SEGMENT];
 #pragma unroll
-                    for (int c = 0; c < POOL_GROUP; c++) {
-                        float line = w[c];
+                for (int c = 0; c < POOL_GROUP; c++) {
+                    float w[POOL_SEGMENT + 2 * R];
 #pragma unroll
-                        for (int k = 1; k <= 2 * R; k++) line += w[c + k];
+                    for (int r = 0; r < POOL_SEGMENT + 2 * R; r++) w[r] = line[r][c];
+                    four_windows<R>(sum[c], w);
+                }
 #pragma unroll
-                        for (int o = 0; o < POOL_SEGMENT; o++)
-                            if (o <= r && r <= o + 2 * R) sum[o][c] += line;
-                    }
-                    if (r < 2 * R) continue;
-                    // Row r - 2R of the segment is complete.
-                    const int o = r - 2 * R;
-                    const float4 v = *reinterpret_cast<const float4 *>(scale + o * s.width);
+                for (int r = 0; r < POOL_SEGMENT; r++) {
+                    if (r >= rows_left) break;
+                    const float4 v = *reinterpret_cast<const float4 *>(scale + r * s.width);
                     const float by[POOL_GROUP] = {v.x, v.y, v.z, v.w};
 #pragma unroll
                     for (int c = 0; c < POOL_GROUP; c++) {
-                        if (qx + c < p.grid) best = fmaxf(best, sum[o][c] * by[c]);
-                        highest[o][c] = fmaxf(highest[o][c], sum[o][c] * inv);
+                        if (qx + c < p.grid) best = fmaxf(best, sum[c][r] * by[c]);
+                        highest[r][c] = fmaxf(highest[r][c], sum[c][r] * inv);
                     }
                 }
             }
@@ -229,9 +269,7 @@ MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
     s.rows = min(p.strip_rows, p.grid - s.y0);
     s.width = ceil_div(p.grid + MAX_R, 4) * 4;
     const uint32_t producers = ceil_div((p.strip_rows + 2 * MAX_R) * s.width, WARP) * WARP;
-    const uint32_t chunks = ceil_div(producers + 2 * MAX_R, 4);
-    s.plane = (chunks + (2 - chunks) % 8) * 4;
-    s.buffer = p.degrees * POOL_COLUMNS * s.plane;
+    s.buffer = p.degrees * POOL_COLUMNS * POOL_PLANE;
     s.s_planes = s_memory;
     s.s_scale = s_memory + 2 * s.buffer;
     s.s_inv = s.s_scale + p.degrees * p.strip_rows * s.width;
@@ -262,7 +300,10 @@ MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
 
     // Both roles pass the same number of barriers: G + MAX_R + 1. Roles change at a warp's border only.
     if (thread < producers) {
-        produce<MAX_R>(s, thread);
+        if (s.x0 >= MAX_R && s.x0 + POOL_COLUMNS + MAX_R <= p.grid)
+            produce<MAX_R, false>(s, thread);
+        else
+            produce<MAX_R, true>(s, thread);
         return;
     }
     const uint32_t items = ceil_div(POOL_COLUMNS * ceil_div(p.grid, POOL_GROUP * 2) * 2 *

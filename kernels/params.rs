@@ -2,8 +2,6 @@
 
 // Made by tools/cuda/bindings.sh from kernels/common/params.h; do not edit.
 
-pub const MUSC_MAX_DEGREES: u32 = 4;
-pub const MUSC_MAX_DEGREE: u32 = 7;
 /// patch_embed: 8-bit pixels to normalised patch rows; and the class rows of the residual stream.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]

@@ -9,7 +9,7 @@ cd "$root"
 aside=$(mktemp)
 trap 'rm -f "$aside"' EXIT
 bindgen kernels/common/params.h \
-    --allowlist-type '.*Params' --allowlist-var 'MUSC_.*' --use-core --no-layout-tests \
+    --allowlist-type '.*Params' --use-core --no-layout-tests \
     --rust-target 1.85 --rust-edition 2024 --with-derive-default --formatter prettyplease \
     --with-derive-custom-struct '.*Params=bytemuck::Pod,bytemuck::Zeroable' \
     --raw-line '// Made by tools/cuda/bindings.sh from kernels/common/params.h; do not edit.' \
