@@ -11,7 +11,7 @@
 //   degrees up to 5; `to7`: MAX_R = 3. With W = ceil((G + MAX_R) / 4) * 4:
 //     producers = ceil32((strip_rows + 2*MAX_R) * W)
 //     consumers = degrees * ceil32(4 * even(ceil(G / 4)) * ceil(strip_rows / 4)), even() rounding up to even
-//   producers at most 512; both at most 768 together for to5, 544 for to7; else fewer strip_rows or degrees a launch.
+//   producers at most 512; both at most 768 together for to5, 512 for to7; else fewer strip_rows or degrees a launch.
 //   A block scores 4 neighbouring columns of the grid of i, all its
 //   rows, against a strip of rows of the grid of j, and walks down the rows of i. A producer owns one q of the strip or
 //   its halo: it sums H over the window of p in registers. A consumer owns one p column, one degree and 4 x 4 of the
@@ -36,13 +36,24 @@ constexpr int POOL_SEGMENT = 4;     // rows of the strip in a consumer
 constexpr int POOL_GROUP = 4;       // columns of the grid of j in a consumer
 constexpr int POOL_MAX_PRODUCERS = 512;
 constexpr int POOL_THREADS_TO5 = 768;
-constexpr int POOL_THREADS_TO7 = 544;
+constexpr int POOL_THREADS_TO7 = 512;
 // Floats from one plane to the next: the producers' and the border, such that the planes of lanes side by side (four
 // planes, two groups of 16 bytes) fall into different banks.
 constexpr int POOL_PLANE = POOL_MAX_PRODUCERS + 8;
 static_assert(POOL_PLANE / 4 % 8 == 2 && POOL_PLANE >= POOL_MAX_PRODUCERS + 2 * 3, "planes: banks and border");
 static_assert(POOL_SEGMENT == POOL_GROUP, "the same window sums serve rows and columns");
 static_assert(POOL_COLUMNS == 4 && POOL_GROUP == 4, "lanes are dealt out four columns by groups of 16 bytes");
+
+// The block's index, read where it stands and not kept from before.
+enum Axis { BLOCK_Y, BLOCK_Z };
+MUSC_DEVICE uint32_t reread(Axis axis) {
+    uint32_t v;
+    if (axis == BLOCK_Y)
+        asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(v));
+    else
+        asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(v));
+    return v;
+}
 
 // Everything a thread knows of its block.
 template <int MAX_R>
@@ -60,6 +71,10 @@ struct Pool {
 
     MUSC_DEVICE uint32_t patches() const { return p.grid * p.grid; }
 };
+
+// The one barrier of producers and consumers. They come to it at different places of the code, so it has a number and a
+// count of its own; every warp of the block takes part.
+MUSC_DEVICE void meet() { asm volatile("bar.sync 1, %0;" ::"r"(blockDim.x) : "memory"); }
 
 // Adds `v` to the open window sums of one column and returns the one it closes; window 2*R+1 long, state of 2*R.
 template <int R>
@@ -134,15 +149,15 @@ MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
         }
         if (y + 1 < p.grid) load();
         pass_on(y, v);
-        __syncthreads();
+        meet();
     }
     // Below the grid there is nothing, but windows still close.
     const float nothing[LOADS] = {};
     for (uint32_t y = p.grid; y < p.grid + MAX_R; y++) {
         pass_on(y, nothing);
-        __syncthreads();
+        meet();
     }
-    __syncthreads();
+    meet();
 }
 
 // Window sums of 2*R+1 neighbours for four windows side by side, w[c .. c+2*R]. They share their middle, which leaves
@@ -165,6 +180,36 @@ MUSC_DEVICE void four_windows(float (&sums)[POOL_GROUP], const float *w) {
     }
 }
 
+// The same down the columns of a segment, one window at a time.
+template <int R>
+struct Segment {
+    float line[POOL_SEGMENT + 2 * R][POOL_GROUP];
+    float all[POOL_GROUP], left[POOL_GROUP], right[POOL_GROUP];
+
+    // The sum of lines o .. o+2*R in column c; to be called for o = 0, 1, 2, 3 in turn.
+    MUSC_DEVICE float close(int o, int c) {
+        if (R == 0) return line[o][c];
+        const float *const w = &line[0][c];
+        auto at = [w](int r) { return w[r * POOL_GROUP]; };
+        if (o == 0) {
+            all[c] = at(R == 1 ? 1 : 3) + at(R == 1 ? 2 : 4);
+            if (R == 3) all[c] += at(5) + at(6);
+            if (R == 1) return at(0) + all[c];
+            left[c] = at(2) + all[c];
+            right[c] = at(1) + left[c];
+            return at(0) + right[c];
+        }
+        if (R == 1) {
+            if (o == 1) return all[c] + at(3);
+            if (o == 2) right[c] = at(3) + at(4);
+            return o == 2 ? at(2) + right[c] : right[c] + at(5);
+        }
+        if (o == 1) return right[c] + at(2 * R + 1);
+        if (o == 2) right[c] = at(2 * R + 1) + at(2 * R + 2);
+        return o == 2 ? left[c] + right[c] : (all[c] + right[c]) + at(2 * R + 3);
+    }
+};
+
 template <int MAX_R, int R>
 MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
     // Lanes: four columns of i, then groups of four columns of j, then segments of four rows of j.
@@ -179,8 +224,6 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
     const bool owns = rows_left > 0 && qx < p.grid && s.x0 + column < p.grid;
     // Rows of the keys as 32-bit counts, to keep few registers alive; only the product with L may need 64.
     const uint32_t keys_i = (degree * p.images + s.i) * p.images + s.j;
-    const uint32_t keys_j = (degree * p.images + s.j) * p.images + s.i;
-    const uint32_t first_q = (s.y0 + first_row) * p.grid + qx;
     const float *inv_i = s.s_inv + degree * p.grid * POOL_COLUMNS + column;
 
     float highest[POOL_SEGMENT][POOL_GROUP];
@@ -200,8 +243,8 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
             const float inv = inv_i[py * POOL_COLUMNS];
             if (owns) {
                 const float *from = planes + ((step - 1) % 2) * s.buffer;
-                // Sums along the rows, then down the columns.
-                float line[POOL_SEGMENT + 2 * R][POOL_GROUP];
+                // Sums along a row, then down the columns, each row of the segment as soon as its last line is there.
+                Segment<R> columns;
 #pragma unroll
                 for (int r = 0; r < POOL_SEGMENT + 2 * R; r++) {
                     float w[READS * 4];
@@ -210,25 +253,17 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
                         const float4 v = *reinterpret_cast<const float4 *>(from + r * s.width + k * 4);
                         w[4 * k] = v.x, w[4 * k + 1] = v.y, w[4 * k + 2] = v.z, w[4 * k + 3] = v.w;
                     }
-                    four_windows<R>(line[r], w);
-                }
-                float sum[POOL_GROUP][POOL_SEGMENT];
-#pragma unroll
-                for (int c = 0; c < POOL_GROUP; c++) {
-                    float w[POOL_SEGMENT + 2 * R];
-#pragma unroll
-                    for (int r = 0; r < POOL_SEGMENT + 2 * R; r++) w[r] = line[r][c];
-                    four_windows<R>(sum[c], w);
-                }
-#pragma unroll
-                for (int r = 0; r < POOL_SEGMENT; r++) {
-                    if (r >= rows_left) break;
-                    const float4 v = *reinterpret_cast<const float4 *>(scale + r * s.width);
+                    four_windows<R>(columns.line[r], w);
+                    if (r < 2 * R) continue;
+                    const int o = r - 2 * R;
+                    if (o >= rows_left) break;
+                    const float4 v = *reinterpret_cast<const float4 *>(scale + o * s.width);
                     const float by[POOL_GROUP] = {v.x, v.y, v.z, v.w};
 #pragma unroll
                     for (int c = 0; c < POOL_GROUP; c++) {
-                        if (qx + c < p.grid) best = fmaxf(best, sum[c][r] * by[c]);
-                        highest[r][c] = fmaxf(highest[r][c], sum[c][r] * inv);
+                        const float sum = columns.close(o, c);
+                        if (qx + c < p.grid) best = fmaxf(best, sum * by[c]);
+                        highest[o][c] = fmaxf(highest[o][c], sum * inv);
                     }
                 }
             }
@@ -239,8 +274,12 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
                 atomicMax(p.keys + uint64_t(keys_i) * s.patches() + py * p.grid + px,
                           key_of(best * inv));
         }
-        __syncthreads();
+        meet();
     }
+    // Where the maxima go is worked out anew: kept through the loop it would cost registers that are not there.
+    const uint32_t pair = reread(BLOCK_Z), i = p.first_image_a + pair / p.images_b, j = p.first_image_b + pair % p.images_b;
+    const uint64_t keys_j = ((uint64_t(degree) * p.images + j) * p.images + i) * s.patches() +
+                            (reread(BLOCK_Y) * p.strip_rows + s.rows - rows_left) * p.grid + qx;
 #pragma unroll
     for (int r = 0; r < POOL_SEGMENT; r++)
 #pragma unroll
@@ -250,8 +289,7 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
             best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
             best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 2));
             if (owns && column == 0 && r < rows_left && qx + c < p.grid && best != none)
-                atomicMax(p.keys + uint64_t(keys_j) * s.patches() + first_q + r * p.grid + c,
-                          key_of(best * scale[r * s.width + c]));
+                atomicMax(p.keys + keys_j + r * p.grid + c, key_of(best * scale[r * s.width + c]));
         }
 }
 

@@ -25,7 +25,7 @@ fn peaked_scores() {
 fn check(target: u32, half: Half, images: usize, tokens: usize, heads: usize, scale: f32) {
     let width = heads * HEAD;
     let (bits, qkv) = half.round(&Random(tokens as u64).vec(images * tokens * 3 * width, scale));
-    let mut device = Device::new();
+    let mut device = Device::new(target);
     let params = AttentionParams {
         qkv: device.upload(&bits),
         out: device.alloc::<u16>(images * tokens * width),
@@ -35,7 +35,7 @@ fn check(target: u32, half: Half, images: usize, tokens: usize, heads: usize, sc
         scale_log2: std::f32::consts::LOG2_E / 8.0,
     };
     let grid = [tokens.div_ceil(128) as u32, heads as u32, images as u32];
-    device.launch("attention", target, &format!("attention_flash_{}", half.name()), grid, 128, 0, &params);
+    device.launch("attention", &format!("attention_flash_{}", half.name()), grid, 128, 0, &params);
     let actual = half.values(&device.download::<u16>(params.out, images * tokens * width));
 
     let mut expected = vec![0.0; actual.len()];

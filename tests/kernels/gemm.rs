@@ -40,15 +40,24 @@ fn sum_error(k: usize, magnitude: f64) -> f64 {
     k as f64 * 2.0 * U32 * magnitude
 }
 
-fn gelu(x: f64) -> f64 {
-    // erf by its series: |x| is small here.
-    let z = x / 2f64.sqrt();
-    let (mut term, mut sum) = (z, z);
-    for n in 1..200 {
-        term *= -z * z / n as f64;
-        sum += term / (2 * n + 1) as f64;
+/// The error function: its series near zero, the continued fraction of its complement further out.
+fn erf(z: f64) -> f64 {
+    let root_pi = std::f64::consts::PI.sqrt();
+    if z.abs() < 2.0 {
+        let (mut term, mut sum) = (z, z);
+        for n in 1..60 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        return sum * 2.0 / root_pi;
     }
-    0.5 * x * (1.0 + sum * 2.0 / std::f64::consts::PI.sqrt())
+    let a = z.abs();
+    let tail = (1..200).rev().fold(a, |t, n| a + f64::from(n) / 2.0 / t);
+    z.signum() * (1.0 - (-a * a).exp() / (root_pi * tail))
+}
+
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + erf(x / 2f64.sqrt()))
 }
 
 #[test]
@@ -63,12 +72,12 @@ fn half_epilogues() {
         ] {
             let case = case(half, m, n, k, 7 + m as u64);
             let bias = Random(3).vec(n, 1.0);
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let mut params = params(&mut device, &case, m, n, k, n);
             params.bias = device.upload(&bias);
             let out = device.alloc::<u16>(m * n);
             params.out = out;
-            device.launch("gemm", target, &format!("gemm_{variant}_{}", half.name()), blocks(m, n), 128, 0, &params);
+            device.launch("gemm", &format!("gemm_{variant}_{}", half.name()), blocks(m, n), 128, 0, &params);
             let actual = half.values(&device.download::<u16>(out, m * n));
             let sums: Vec<f64> = (0..m * n).map(|i| case.product[i] + f64::from(bias[i % n])).collect();
             let expected: Vec<f64> = sums
@@ -111,14 +120,14 @@ fn residual_in_place() {
             let case = case(half, m, n, k, 11);
             let mut random = Random(5);
             let (bias, scale, stream) = (random.vec(n, 1.0), random.vec(n, 0.5), random.vec(m * n, 4.0));
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let mut params = params(&mut device, &case, m, n, k, n);
             params.bias = device.upload(&bias);
             params.layer_scale = if scaled { device.upload(&scale) } else { 0 };
             params.out = device.upload(&stream);
             params.addend = params.out;
             let entry = format!("gemm_bias_residual_{}", half.name());
-            device.launch("gemm", target, &entry, blocks(m, n), 128, 0, &params);
+            device.launch("gemm", &entry, blocks(m, n), 128, 0, &params);
             let actual = widen(&device.download::<f32>(params.out, m * n));
             let factor = |i: usize| if scaled { f64::from(scale[i % n]) } else { 1.0 };
             let expected: Vec<f64> = (0..m * n)
@@ -139,12 +148,12 @@ fn embedding_skips_the_class_row() {
         let case = case(half, m, n, k, 13);
         let position = Random(1).vec((patches + 1) * n, 1.0);
         let stream = vec![777.0f32; images * (patches + 1) * n];
-        let mut device = Device::new();
+        let mut device = Device::new(target);
         let mut params = params(&mut device, &case, m, n, k, n);
         params.addend = device.upload(&position);
         params.out = device.upload(&stream);
         params.rows_per_image = patches as u32;
-        device.launch("gemm", target, &format!("gemm_embed_{}", half.name()), blocks(m, n), 128, 0, &params);
+        device.launch("gemm", &format!("gemm_embed_{}", half.name()), blocks(m, n), 128, 0, &params);
         let actual = device.download::<f32>(params.out, stream.len());
         for image in 0..images {
             let rows = &actual[image * (patches + 1) * n..][..(patches + 1) * n];
@@ -167,12 +176,12 @@ fn gram_of_pairs_only() {
     for (target, half) in SHIPPED {
         for first_b in [0usize, 1] {
             let case = case(half, m, n, k, 17);
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let mut params = params(&mut device, &case, m, n, k, ldo);
             params.out = device.upload(&vec![777.0f32; m * ldo]);
             params.rows_per_image = patches as u32;
             params.first_image_b = first_b as u32;
-            device.launch("gemm", target, &format!("gemm_gram_{}", half.name()), blocks(m, n), 128, 0, &params);
+            device.launch("gemm", &format!("gemm_gram_{}", half.name()), blocks(m, n), 128, 0, &params);
             let actual = device.download::<f32>(params.out, m * ldo);
             let (mut found, mut expected, mut bound) = (vec![], vec![], vec![]);
             for i in 0..m {

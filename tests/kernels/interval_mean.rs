@@ -41,7 +41,7 @@ fn check(target: u32, images: usize, patches: usize, low: usize, high: usize, ti
     let scored = images - 1;
     let before = random.vec(scored * patches, 1.0);
     for accumulate in [false, true] {
-        let mut device = Device::new();
+        let mut device = Device::new(target);
         let params = IntervalMeanParams {
             keys: device.upload(&keys[images * patches..]),
             scores: device.upload(&before),
@@ -55,7 +55,7 @@ fn check(target: u32, images: usize, patches: usize, low: usize, high: usize, ti
             accumulate: u32::from(accumulate),
         };
         let grid = [patches.div_ceil(32) as u32, scored as u32, 1];
-        device.launch("interval_mean", target, "interval_mean_keys_f32", grid, 256, 0, &params);
+        device.launch("interval_mean", "interval_mean_keys_f32", grid, 256, 0, &params);
         let actual = widen(&device.download::<f32>(params.scores, scored * patches));
         let expected: Vec<f64> = (0..scored * patches)
             .map(|at| {

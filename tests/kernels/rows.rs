@@ -33,7 +33,7 @@ fn layer_norm_of_every_width() {
             let x: Vec<f32> = random.vec(rows * width, 2.0).iter().map(|v| v + 30.0).collect();
             let (gamma, beta) = (random.vec(width, 2.0), random.vec(width, 1.0));
             let (expected, error) = normalised(&x, width, &gamma, &beta, 1e-5);
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let mut params = LayerNormParams {
                 input: device.upload(&x),
                 out: device.alloc::<u16>(rows * width),
@@ -47,14 +47,14 @@ fn layer_norm_of_every_width() {
                 eps: 1e-5,
             };
             let grid = [rows.div_ceil(4) as u32, 1, 1];
-            device.launch("layer_norm", target, &format!("layer_norm_store_{}", half.name()), grid, 128, 0, &params);
+            device.launch("layer_norm", &format!("layer_norm_store_{}", half.name()), grid, 128, 0, &params);
             let actual = half.values(&device.download::<u16>(params.out, rows * width));
             assert_within(&format!("store {half:?} {target} {width}"), &actual, &expected, |i| {
                 error[i] + half.u() * (expected[i].abs() + error[i])
             });
             // In place, in f32.
             params.out = params.input;
-            device.launch("layer_norm", target, "layer_norm_stream_f32", grid, 128, 0, &params);
+            device.launch("layer_norm", "layer_norm_stream_f32", grid, 128, 0, &params);
             let actual = widen(&device.download::<f32>(params.out, rows * width));
             assert_within(&format!("stream {target} {width}"), &actual, &expected, |i| error[i] + U32 * expected[i].abs());
         }
@@ -68,7 +68,7 @@ fn rows_without_the_class_token() {
         let x = Random(2).vec(images * tokens * width, 3.0);
         for (first, rows_per_image) in [(1usize, tokens - 1), (0, 1)] {
             let rows = images * rows_per_image;
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let params = LayerNormParams {
                 input: device.upload(&x),
                 out: device.alloc::<u16>(rows * width),
@@ -80,7 +80,7 @@ fn rows_without_the_class_token() {
                 ..LayerNormParams::default()
             };
             let grid = [rows.div_ceil(4) as u32, 1, 1];
-            device.launch("layer_norm", target, &format!("layer_norm_round_{}", half.name()), grid, 128, 0, &params);
+            device.launch("layer_norm", &format!("layer_norm_round_{}", half.name()), grid, 128, 0, &params);
             let actual = device.download::<u16>(params.out, rows * width);
             let expected: Vec<u16> = (0..images)
                 .flat_map(|i| x[(i * tokens + first) * width..][..rows_per_image * width].iter())
@@ -103,7 +103,7 @@ fn patches_in_the_order_of_the_convolution() {
             let width = 128;
             let class_row = random.vec(width, 1.0);
             let (patches, rows) = (grid * grid, images * grid * grid);
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let params = PatchEmbedParams {
                 pixels: device.upload(&pixels),
                 rows: device.alloc::<u16>(rows * k_padded),
@@ -119,7 +119,7 @@ fn patches_in_the_order_of_the_convolution() {
                 shift,
             };
             let blocks = [grid.div_ceil(8) as u32, grid as u32, images as u32];
-            device.launch("patch_embed", target, &format!("patch_embed_rows_{}", half.name()), blocks, 256, 0, &params);
+            device.launch("patch_embed", &format!("patch_embed_rows_{}", half.name()), blocks, 256, 0, &params);
             let actual = half.values(&device.download::<u16>(params.rows, rows * k_padded));
             let mut expected = vec![0.0; actual.len()];
             for row in 0..rows {
@@ -133,7 +133,7 @@ fn patches_in_the_order_of_the_convolution() {
             assert_within(&format!("rows {half:?} {target} {grid}x{patch}"), &actual, &expected, |i| {
                 if i % k_padded >= 3 * patch * patch { 0.0 } else { (half.u() + U32) * expected[i].abs() + 2.0 * U32 }
             });
-            device.launch("patch_embed", target, "patch_embed_class_f32", [images as u32, 1, 1], 256, 0, &params);
+            device.launch("patch_embed", "patch_embed_class_f32", [images as u32, 1, 1], 256, 0, &params);
             let stream = device.download::<f32>(params.stream, images * (patches + 1) * width);
             for (i, token) in stream.chunks_exact(width).enumerate() {
                 let class = i % (patches + 1) == 0;
@@ -148,7 +148,7 @@ fn maps_with_their_largest_value() {
     for target in TARGETS {
         for (images, grid, side) in [(2usize, 4usize, 56usize), (1, 1, 8), (3, 7, 31), (1, 37, 40), (1, 2, 1)] {
             let scores = Random(grid as u64).vec(images * grid * grid, 1.0);
-            let mut device = Device::new();
+            let mut device = Device::new(target);
             let params = UpsampleParams {
                 scores: device.upload(&scores),
                 maps: device.alloc::<f32>(images * side * side),
@@ -159,7 +159,7 @@ fn maps_with_their_largest_value() {
                 reserved: 0,
             };
             let blocks = [(side * side).div_ceil(1024) as u32, images as u32, 1];
-            device.launch("upsample", target, "upsample_map_f32", blocks, 256, 0, &params);
+            device.launch("upsample", "upsample_map_f32", blocks, 256, 0, &params);
             let maps = device.download::<f32>(params.maps, images * side * side);
             let mut expected = vec![0.0; maps.len()];
             for (i, e) in expected.iter_mut().enumerate() {

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 
 /// Unit roundoff of f32.
 pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
@@ -116,12 +117,64 @@ pub fn widen(v: &[f32]) -> Vec<f64> {
     v.iter().map(|&x| f64::from(x)).collect()
 }
 
-pub fn div_ceil(a: u32, b: u32) -> u32 {
-    a.div_ceil(b)
+/// The prebuilt module of a kernel, parsed once.
+fn module(stem: &str, target: u32) -> Arc<Module> {
+    type Modules = Mutex<HashMap<(String, u32), Arc<Module>>>;
+    static PARSED: OnceLock<Modules> = OnceLock::new();
+    let mut parsed = PARSED.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let load = || {
+        let name = format!("kernels/prebuilt/{stem}.compute_{target}.ptx");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name));
+        let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
+        Arc::new(Module::parse(&name, &text).unwrap_or_else(|e| panic!("{e}")))
+    };
+    parsed.entry((stem.to_string(), target)).or_insert_with(load).clone()
 }
 
-/// The prebuilt PTX of a kernel.
-pub fn ptx(stem: &str, target: u32) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("kernels/prebuilt/{stem}.compute_{target}.ptx"));
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+/// A simulated card of the oldest kind a target runs on; any error of the simulator fails the test.
+pub struct Device {
+    device: ptxsim::Device,
+}
+
+impl Device {
+    pub fn new(target: u32) -> Self {
+        Device { device: ptxsim::Device::new(DeviceConfig::new(target)) }
+    }
+
+    /// A copy of the values on the card.
+    pub fn upload<T: Pod>(&mut self, values: &[T]) -> u64 {
+        let at = self.alloc::<T>(values.len());
+        self.device.write(at, bytemuck::cast_slice(values)).unwrap_or_else(|e| panic!("{e}"));
+        at
+    }
+
+    /// Memory nobody has written: reading it is an error.
+    pub fn alloc<T: Pod>(&mut self, count: usize) -> u64 {
+        self.device.alloc((count * size_of::<T>()) as u64).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// What is there now; all of it must have been written.
+    pub fn download<T: Pod>(&self, at: u64, count: usize) -> Vec<T> {
+        let mut values = vec![T::zeroed(); count];
+        self.device.read(at, bytemuck::cast_slice_mut(&mut values)).unwrap_or_else(|e| panic!("{e}"));
+        values
+    }
+
+    /// Runs a kernel with all checks on, its warps in an order of its own.
+    pub fn launch<P: Pod>(
+        &mut self,
+        stem: &str,
+        entry: &str,
+        grid: [u32; 3],
+        threads: u32,
+        shared: u32,
+        params: &P,
+    ) -> Counters {
+        let target = self.device.config().compute_capability;
+        let config = LaunchConfig::new(grid, [threads, 1, 1]).with_shared(shared).with_seed(u64::from(grid[0] + threads));
+        let argument = Arg::bytes(bytemuck::bytes_of(params));
+        self.device
+            .launch(&module(stem, target), entry, config, &[argument])
+            .unwrap_or_else(|e| panic!("{stem} for compute_{target}: {e}"))
+    }
 }
