@@ -7,26 +7,27 @@
 // Shapes: gram f32 [images_a * L, ld_gram], row (a, p), column (b, q), from gemm_gram; row_sum f32 [N, L]; mean f32 [N];
 //   inv_norm f32 [degrees, N, L]; keys u32 [degrees, N, N, L] (common/reduce.cuh), 0 before the first launch.
 //
-// Launch: grid (ceil(G / 4), ceil(G / strip_rows), images_a * images_b), block producers + consumers. `to5`: MAX_R = 2,
-//   degrees up to 5; `to7`: MAX_R = 3. With W = ceil((G + MAX_R) / 4) * 4:
+// Launch: grid (ceil(G / 4), ceil(G / strip_rows), images_a * images_b), block producers + consumers. `135`: the degrees
+//   1, 3 and 5, MAX_R = 2; `to5`: any degrees up to 5, MAX_R = 2; `to7`: any up to 7, MAX_R = 3. With
+//   W = ceil((G + MAX_R) / 4) * 4:
 //     producers = ceil32((strip_rows + 2*MAX_R) * W)
 //     consumers = degrees * ceil32(4 * even(ceil(G / 4)) * ceil(strip_rows / 4)), even() rounding up to even
-//   producers at most 512; both at most 768 together for to5, 512 for to7; else fewer strip_rows or degrees a launch.
+//   producers at most 544; both at most 768 together for 135, 512 else; take fewer strip_rows or degrees a launch.
 //   A block scores 4 neighbouring columns of the grid of i, all its
 //   rows, against a strip of rows of the grid of j, and walks down the rows of i. A producer owns one q of the strip or
 //   its halo: it sums H over the window of p in registers. A consumer owns one p column, one degree and 4 x 4 of the
 //   strip: it sums over the window of q and keeps the maxima. While producers work on row y, consumers work on row
 //   y - 1: one barrier a row.
 //
-// Shared memory: dynamic, in floats: two buffers of [degrees][4] planes of 520; then degrees * strip_rows * W; then
-//   degrees * G * 4; then G * (4 + 2*MAX_R). 37x37, three degrees, strips of 8: (2*12*520 + 3*8*40 + 3*37*4 + 37*8) * 4 =
-//   56720 bytes, more than the 48 KiB a launch gets unasked. Neighbours in a row are neighbours in memory, rows share the
+// Shared memory: dynamic, in floats: two buffers of [degrees][4] planes of 552; then degrees * strip_rows * W; then
+//   degrees * G * 4; then G * (4 + 2*MAX_R). 37x37, three degrees, strips of 8: (2*12*552 + 3*8*40 + 3*37*4 + 37*8) * 4 =
+//   59792 bytes, more than the 48 KiB a launch gets unasked. Neighbours in a row are neighbours in memory, rows share the
 //   zeros between them, and the planes of the four lanes side by side fall into different banks: no conflicts.
 //
 // Numerics: f32 sums of products of halves; additions only, no running differences. Maxima are exact and independent of
 //   the order; NaN does not enter them.
 //
-// Preconditions: 1 <= G <= 64; degrees odd, ascending, distinct, at most 2*MAX_R+1; strip_rows >= 1; both formulas above
+// Preconditions: 1 <= G <= 64; degrees odd, ascending, distinct, at most 2*MAX_R+1; strip_rows >= 1, for 135 a multiple of 4; both formulas above
 //   within the threads and the card's shared memory; images_a * images_b <= 65535; lnamd
 //   and gemm_gram have run.
 #include "common/reduce.cuh"
@@ -34,9 +35,9 @@
 constexpr int POOL_COLUMNS = 4;     // columns of the grid of i in a block
 constexpr int POOL_SEGMENT = 4;     // rows of the strip in a consumer
 constexpr int POOL_GROUP = 4;       // columns of the grid of j in a consumer
-constexpr int POOL_MAX_PRODUCERS = 512;
-constexpr int POOL_THREADS_TO5 = 768;
-constexpr int POOL_THREADS_TO7 = 512;
+constexpr int POOL_MAX_PRODUCERS = 544;
+constexpr int POOL_THREADS_135 = 768;
+constexpr int POOL_THREADS_ANY = 512;
 // Floats from one plane to the next: the producers' and the border, such that the planes of lanes side by side (four
 // planes, two groups of 16 bytes) fall into different banks.
 constexpr int POOL_PLANE = POOL_MAX_PRODUCERS + 8;
@@ -65,7 +66,7 @@ struct Pool {
     uint32_t width;             // floats of a row of a plane of shared memory
     uint32_t buffer;            // floats of one of the two buffers
     float *s_planes;
-    float *s_scale;             // [degrees][strip_rows][width] inverse norms of the strip, 0 outside the grid
+    float *s_scale;             // [degrees][strip_rows][width] inverse norms of the strip, NaN (no maximum) outside it
     float *s_inv;               // [degrees][G][POOL_COLUMNS] inverse norms of the columns x0 .., 0 outside the grid
     float *s_means;             // [G][LOADS] mean_j * row_sum_i of the columns x0 - MAX_R ..
 
@@ -87,7 +88,7 @@ MUSC_DEVICE float close_window(float (&open)[2 * R], float v) {
 }
 
 // EDGE: some of the columns the block loads may lie outside the grid of i.
-template <int MAX_R, bool EDGE>
+template <int MAX_R, bool ALL, bool EDGE>
 MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
     constexpr int LOADS = Pool<MAX_R>::LOADS;
     const GramPoolParams &p = s.p;
@@ -106,18 +107,25 @@ MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
     int32_t slot[MAX_R + 1];
 #pragma unroll
     for (int radius = 0; radius <= MAX_R; radius++) {
-        slot[radius] = -1;
-        for (uint32_t d = 0; d < p.degrees; d++)
+        slot[radius] = ALL ? radius * POOL_COLUMNS * POOL_PLANE : -1;
+        for (uint32_t d = 0; !ALL && d < p.degrees; d++)
             if (p.degree[d] == 2 * radius + 1) slot[radius] = d * POOL_COLUMNS * POOL_PLANE;
     }
 
-    // The next row's entries are loaded while this row's are summed. What is never loaded stays 0.
-    float next[LOADS] = {};
+    // Bit k: column x0 + k - MAX_R is one of the grid of i.
+    uint32_t inside = 0;
+#pragma unroll
+    for (int k = 0; k < LOADS; k++) inside |= uint32_t(s.x0 + k - MAX_R < p.grid) << k;
+
+    // The next row's entries are loaded while this row's are summed. What is never loaded stays such that it counts 0.
+    float next[LOADS];
+#pragma unroll
+    for (int k = 0; k < LOADS; k++) next[k] = inside >> k & 1 ? 0.0f : of_q;
     auto load = [&] {
         if (owns)
 #pragma unroll
             for (int k = 0; k < LOADS; k++)
-                if (!EDGE || s.x0 + k - MAX_R < p.grid) next[k] = __ldg(at + (k - MAX_R) * pitch + q);
+                if (!EDGE || (inside >> k & 1)) next[k] = __ldg(at + (k - MAX_R) * pitch + q);
         at += uint64_t(p.grid) * p.ld_gram;
     };
     float open1[POOL_COLUMNS][2] = {}, open2[POOL_COLUMNS][4] = {}, open3[POOL_COLUMNS][6] = {};
@@ -139,15 +147,14 @@ MUSC_DEVICE void produce(const Pool<MAX_R> &s, uint32_t thread) {
         }
     };
 
-    load();
+    // At an edge the conditions on the loads take the registers that loading ahead needs.
+    if (!EDGE) load();
     for (uint32_t y = 0; y < p.grid; y++) {
+        if (EDGE) load();
         float v[LOADS];
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            v[k] = fmaf(minus_of_p, s.s_means[y * LOADS + k], next[k]);
-            if (!EDGE || s.x0 + k - MAX_R < p.grid) v[k] -= of_q;
-        }
-        if (y + 1 < p.grid) load();
+        for (int k = 0; k < LOADS; k++) v[k] = fmaf(minus_of_p, s.s_means[y * LOADS + k], next[k]) - of_q;
+        if (!EDGE && y + 1 < p.grid) load();
         pass_on(y, v);
         meet();
     }
@@ -210,7 +217,7 @@ struct Segment {
     }
 };
 
-template <int MAX_R, int R>
+template <int MAX_R, bool ALL, int R>
 MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
     // Lanes: four columns of i, then groups of four columns of j, then segments of four rows of j.
     const GramPoolParams &p = s.p;
@@ -220,6 +227,7 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
     const uint32_t column = item % POOL_COLUMNS;
     const uint32_t first_row = item / (POOL_COLUMNS * groups) * POOL_SEGMENT;
     const uint32_t qx = item / POOL_COLUMNS % groups * POOL_GROUP;
+    // Rows of the strip from this segment on. ALL: lines past them are there, and NaN keeps them out of the maxima.
     const int32_t rows_left = s.rows - first_row;
     const bool owns = rows_left > 0 && qx < p.grid && s.x0 + column < p.grid;
     // Rows of the keys as 32-bit counts, to keep few registers alive; only the product with L may need 64.
@@ -256,13 +264,13 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
                     four_windows<R>(columns.line[r], w);
                     if (r < 2 * R) continue;
                     const int o = r - 2 * R;
-                    if (o >= rows_left) break;
+                    if (!ALL && o >= rows_left) break;
                     const float4 v = *reinterpret_cast<const float4 *>(scale + o * s.width);
                     const float by[POOL_GROUP] = {v.x, v.y, v.z, v.w};
 #pragma unroll
                     for (int c = 0; c < POOL_GROUP; c++) {
                         const float sum = columns.close(o, c);
-                        if (qx + c < p.grid) best = fmaxf(best, sum * by[c]);
+                        best = fmaxf(best, sum * by[c]);
                         highest[o][c] = fmaxf(highest[o][c], sum * inv);
                     }
                 }
@@ -278,8 +286,10 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
     }
     // Where the maxima go is worked out anew: kept through the loop it would cost registers that are not there.
     const uint32_t pair = reread(BLOCK_Z), i = p.first_image_a + pair / p.images_b, j = p.first_image_b + pair % p.images_b;
-    const uint64_t keys_j = ((uint64_t(degree) * p.images + j) * p.images + i) * s.patches() +
-                            (reread(BLOCK_Y) * p.strip_rows + s.rows - rows_left) * p.grid + qx;
+    const uint32_t y0 = reread(BLOCK_Y) * p.strip_rows, rows = min(p.strip_rows, p.grid - y0);
+    // From row (degree, i, j) of the keys to row (degree, j, i).
+    const uint32_t keys_j = keys_i + (j - i) * (p.images - 1);
+    uint32_t *to = p.keys + uint64_t(keys_j) * s.patches() + (y0 + rows - rows_left) * p.grid + qx;
 #pragma unroll
     for (int r = 0; r < POOL_SEGMENT; r++)
 #pragma unroll
@@ -289,11 +299,12 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
             best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
             best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 2));
             if (owns && column == 0 && r < rows_left && qx + c < p.grid && best != none)
-                atomicMax(p.keys + keys_j + r * p.grid + c, key_of(best * scale[r * s.width + c]));
+                atomicMax(to + r * p.grid + c, key_of(best * scale[r * s.width + c]));
         }
 }
 
-template <int MAX_R>
+// ALL: the degrees are 1, 3, .. 2*MAX_R+1, known here, which frees the registers that hold where each one's planes are.
+template <int MAX_R, bool ALL>
 MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
     extern __shared__ __align__(16) float s_memory[];
     Pool<MAX_R> s = {p};
@@ -307,7 +318,8 @@ MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
     s.rows = min(p.strip_rows, p.grid - s.y0);
     s.width = ceil_div(p.grid + MAX_R, 4) * 4;
     const uint32_t producers = ceil_div((p.strip_rows + 2 * MAX_R) * s.width, WARP) * WARP;
-    s.buffer = p.degrees * POOL_COLUMNS * POOL_PLANE;
+    const uint32_t degrees = ALL ? MAX_R + 1 : p.degrees;
+    s.buffer = degrees * POOL_COLUMNS * POOL_PLANE;
     s.s_planes = s_memory;
     s.s_scale = s_memory + 2 * s.buffer;
     s.s_inv = s.s_scale + p.degrees * p.strip_rows * s.width;
@@ -315,6 +327,7 @@ MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
 
     // Zeros first: the borders of the planes are read and never written.
     const uint32_t thread = threadIdx.x;
+    const float not_a_number = __uint_as_float(0x7fffffffu);
     for (uint32_t k = thread; k < 2 * s.buffer; k += blockDim.x) s.s_planes[k] = 0.0f;
     constexpr uint32_t LOADS = Pool<MAX_R>::LOADS;
     for (uint32_t k = thread; k < p.degrees * p.strip_rows * s.width; k += blockDim.x) {
@@ -322,7 +335,7 @@ MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
         s.s_scale[k] = x < p.grid && row < s.rows
                            ? __ldg(p.inv_norm + (uint64_t(degree) * p.images + s.j) * s.patches() +
                                    (s.y0 + row) * p.grid + x)
-                           : 0.0f;
+                           : not_a_number;
     }
     for (uint32_t k = thread; k < p.degrees * p.grid * POOL_COLUMNS; k += blockDim.x) {
         const uint32_t x = s.x0 + k % POOL_COLUMNS, y = k / POOL_COLUMNS % p.grid, degree = k / POOL_COLUMNS / p.grid;
@@ -339,25 +352,25 @@ MUSC_DEVICE void gram_pool(const GramPoolParams &p) {
     // Both roles pass the same number of barriers: G + MAX_R + 1. Roles change at a warp's border only.
     if (thread < producers) {
         if (s.x0 >= MAX_R && s.x0 + POOL_COLUMNS + MAX_R <= p.grid)
-            produce<MAX_R, false>(s, thread);
+            produce<MAX_R, ALL, false>(s, thread);
         else
-            produce<MAX_R, true>(s, thread);
+            produce<MAX_R, ALL, true>(s, thread);
         return;
     }
     const uint32_t items = ceil_div(POOL_COLUMNS * ceil_div(p.grid, POOL_GROUP * 2) * 2 *
                                         ceil_div(p.strip_rows, POOL_SEGMENT), WARP) * WARP;
     const uint32_t degree = (thread - producers) / items, item = (thread - producers) % items;
-    switch (p.degree[degree]) {
-        case 1: consume<MAX_R, 0>(s, degree, item); break;
-        case 3: consume<MAX_R, 1>(s, degree, item); break;
-        case 5: consume<MAX_R, 2>(s, degree, item); break;
-        case 7:
-            if constexpr (MAX_R >= 3) consume<MAX_R, 3>(s, degree, item);
-            break;
-    }
+    const uint32_t radius = ALL ? degree : p.degree[degree] / 2;
+    if (radius == 0) consume<MAX_R, ALL, 0>(s, ALL ? 0 : degree, item);
+    if (radius == 1) consume<MAX_R, ALL, 1>(s, ALL ? 1 : degree, item);
+    if (radius == 2) consume<MAX_R, ALL, 2>(s, ALL ? 2 : degree, item);
+    if constexpr (MAX_R >= 3)
+        if (radius == 3) consume<MAX_R, ALL, 3>(s, degree, item);
 }
 
-extern "C" __global__ void __launch_bounds__(POOL_THREADS_TO5, 1) gram_pool_to5_f32(
-    const __grid_constant__ GramPoolParams p) { gram_pool<2>(p); }
-extern "C" __global__ void __launch_bounds__(POOL_THREADS_TO7, 1) gram_pool_to7_f32(
-    const __grid_constant__ GramPoolParams p) { gram_pool<3>(p); }
+extern "C" __global__ void __launch_bounds__(POOL_THREADS_135, 1) gram_pool_135_f32(
+    const __grid_constant__ GramPoolParams p) { gram_pool<2, true>(p); }
+extern "C" __global__ void __launch_bounds__(POOL_THREADS_ANY, 1) gram_pool_to5_f32(
+    const __grid_constant__ GramPoolParams p) { gram_pool<2, false>(p); }
+extern "C" __global__ void __launch_bounds__(POOL_THREADS_ANY, 1) gram_pool_to7_f32(
+    const __grid_constant__ GramPoolParams p) { gram_pool<3, false>(p); }

@@ -238,18 +238,22 @@ pub fn pool_launch(grid: u32, degrees: &[u32], strip_rows: u32) -> (&'static str
     let producers = ((strip_rows + 2 * max_r) * width).next_multiple_of(32);
     let groups = grid.div_ceil(4).next_multiple_of(2);
     let consumers = count * (4 * groups * strip_rows.div_ceil(4)).next_multiple_of(32);
-    assert!(producers <= 512 && producers + consumers <= if max_r == 3 { 512 } else { 768 });
-    let floats = 2 * count * 4 * 520 + count * strip_rows * width + count * grid * 4 + grid * (4 + 2 * max_r);
-    let entry = if max_r == 3 { "gram_pool_to7_f32" } else { "gram_pool_to5_f32" };
+    let (entry, limit) = match degrees {
+        [1, 3, 5] => ("gram_pool_135_f32", 768),
+        _ if max_r == 2 => ("gram_pool_to5_f32", 512),
+        _ => ("gram_pool_to7_f32", 512),
+    };
+    assert!(producers <= 544 && producers + consumers <= limit);
+    let floats = 2 * count * 4 * 552 + count * strip_rows * width + count * grid * 4 + grid * (4 + 2 * max_r);
     (entry, producers + consumers, floats * 4)
 }
 
 #[test]
 fn pooled_gram_of_every_degree() {
     let all: [(usize, usize, &[u32], u32, Blocks); 6] = [
-        (2, 1, &[1, 3, 5], 1, &[[0, 1, 1, 1]]),
+        (2, 1, &[1, 3, 5], 4, &[[0, 1, 1, 1]]),
         (3, 4, &[1, 3, 5], 4, &[[0, 3, 0, 3]]),
-        (2, 7, &[1, 3, 5], 7, &[[0, 1, 1, 1]]),
+        (2, 7, &[1, 3, 5], 4, &[[0, 1, 1, 1]]),
         (3, 9, &[3], 4, &[[0, 1, 1, 2], [1, 1, 2, 1]]),
         (2, 10, &[1, 5], 3, &[[0, 2, 0, 2]]),
         (2, 11, &[1, 3, 5, 7], 5, &[[0, 1, 1, 1]]),
