@@ -4,11 +4,12 @@
 //   bias_quick_gelu    out = x / (1 + exp(-1.702 x)), x = acc + bias[n]      half
 //   bias_residual      out = addend[m][n] + layer_scale[n] * (acc + bias[n]) f32, may be in place
 //   embed              out[t(m)][n] = acc + addend[1 + m % L][n]             f32, t(m) = m/L * (L+1) + 1 + m % L
-//   gram               out = acc, only where an image of A comes before an image of B   f32
+//   gram               out = acc - m_j s_i(p) - m_i (s_j(q) - C m_j)         f32, for row (i, p) and column (j, q):
+//                      the product of the tokens of images i and j less their means, only where some i < j
 //
 // Shapes: a half [m, k], row stride lda; b half [n, k], row stride ldb; out half or f32 [m, n], row stride ldo (embed:
 //   [m/L*(L+1), n]); bias and layer_scale f32 [n]; addend f32, row stride ldo: bias_residual [m, n], embed [L+1, n]
-//   (position embedding with the bias of the patch convolution added). All pointers and row starts 16-byte aligned.
+//   (position embedding with the bias of the patch convolution added); row_sum f32 [N, L], mean f32 [N]. All pointers and row starts 16-byte aligned.
 //
 // Launch: grid ceil(m/128) * ceil(n/128), block 128. A block owns one 128x128 tile of the output, a warp 64x64 of it,
 //   a thread 16 bytes side by side in each of 8 rows a 16-byte group. Tiles are walked 8 rows of tiles at a time.
@@ -16,11 +17,14 @@
 // Shared memory: static. 8.0 and later: 3 stages * 2 operands * 128 rows * 64 bytes = 49152; 7.5: 2 stages = 32768.
 //
 // Numerics: products of halves are exact in f32 and summed in f32 by the tensor cores; epilogues in f32; one rounding
-//   (to nearest even) to a half at the store. A value beyond the format becomes infinite, NaN stays NaN.
+//   (to nearest even) to a half at the store. A value beyond the format becomes infinite, NaN stays NaN. gram: the raw
+//   halves are multiplied and the mean is taken off in f32, as a rank-1 correction: an error of 1e-6 in a cosine, where
+//   rounding centred, normalised tokens to halves costs 1e-3.
 //
 // Preconditions: m, n, k > 0; k % 32 == 0; n % 8 == 0 (half out) or n % 4 == 0 (f32 out); lda, ldb, ldo multiples of 8;
 //   lda, ldb < 2^24; embed: m % L == 0. bf16 needs compute capability 8.0. Rows of A are concatenated images for embed
-//   and gram (rows_per_image = L). gram: blocks of which no (image of A) < (image of B) write nothing.
+//   and gram (rows_per_image = L). gram: tiles without a pair (image of A) < (image of B) write nothing, others up to
+//   three columns past n: ldo >= n rounded up to 4, any n; k = C; gram_pool wants ldo = MUSC_GRAM_STRIDE.
 #include "common/gemm_tile.cuh"
 #include "common/reduce.cuh"
 
@@ -57,6 +61,16 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
     for (int group = 0; group < GROUPS; group++) {
         const uint32_t column = column0 + tile_product.column(group);
         if (column >= p.n) continue;
+        // gram: mean and centred row sum of the token of each column.
+        float mean_j[OWNED], sum_j[OWNED];
+        if (EPILOGUE == GRAM)
+#pragma unroll
+            for (int k = 0; k < OWNED; k++) {
+                const uint32_t at = min(column + k, p.n - 1), j = p.first_image_b + at / p.rows_per_image;
+                mean_j[k] = __ldg(p.mean + j);
+                sum_j[k] = fmaf(-float(p.k), mean_j[k],
+                                __ldg(p.row_sum + uint64_t(j) * p.rows_per_image + at % p.rows_per_image));
+            }
         float bias[OWNED], scale[OWNED];
 #pragma unroll
         for (int k = 0; k < OWNED; k += 4) {
@@ -89,6 +103,15 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
                         const float4 x = *reinterpret_cast<const float4 *>(p.addend + to);
                         value = make_float4(fmaf(scale[0], v[0], x.x), fmaf(scale[1], v[1], x.y),
                                             fmaf(scale[2], v[2], x.z), fmaf(scale[3], v[3], x.w));
+                    }
+                    if (EPILOGUE == GRAM) {
+                        const uint32_t i = p.first_image_a + row / p.rows_per_image;
+                        const float mean = __ldg(p.mean + i);
+                        const float sum = __ldg(p.row_sum + uint64_t(i) * p.rows_per_image + row % p.rows_per_image);
+                        value = make_float4(v[0] - mean_j[0] * sum - mean * sum_j[0],
+                                            v[1] - mean_j[1] * sum - mean * sum_j[1],
+                                            v[2] - mean_j[2] * sum - mean * sum_j[2],
+                                            v[3] - mean_j[3] * sum - mean * sum_j[3]);
                     }
                     if (EPILOGUE == EMBED) {
                         const uint32_t image = row / p.rows_per_image, patch = row % p.rows_per_image;

@@ -47,6 +47,10 @@ pub struct GemmParams {
     pub layer_scale: u64,
     /// f32 `[m, n]` residual, or `[T, n]` position embedding; row stride ldo
     pub addend: u64,
+    /// gram: f32 `[N, L]`, from lnamd
+    pub row_sum: u64,
+    /// gram: f32 `[N]`, from lnamd
+    pub mean: u64,
     /// rows of A and of the output
     pub m: u32,
     /// rows of B, columns of the output
@@ -168,24 +172,16 @@ pub struct PatchDistanceParams {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct GramPoolParams {
-    /// f32 `[images_a * L, ld_gram]` raw products of a block of images
+    /// f32 `[images_a * L, MUSC_GRAM_STRIDE]`, from gemm_gram
     pub gram: u64,
-    /// f32 `[N, L]`
-    pub row_sum: u64,
-    /// f32 `[N]`
-    pub mean: u64,
     /// f32 `[degrees, N, L]`
     pub inv_norm: u64,
     /// `[degrees, N, N, L]`
     pub keys: u64,
-    /// row stride of the Gram block
-    pub ld_gram: u32,
     /// N
     pub images: u32,
     /// G
     pub grid: u32,
-    /// C
-    pub width: u32,
     /// first image of A
     pub first_image_a: u32,
     /// images of A

@@ -24,6 +24,14 @@ MUSC_DEVICE void store_shared16(uint32_t shared, uint4 v) {
                  : "memory");
 }
 
+// 16 bytes of floats at once: a plain load of which only a part is used would be split, and conflict.
+MUSC_DEVICE float4 load_shared16(uint32_t shared) {
+    float4 v;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(shared) : "memory");
+    return v;
+}
+
 MUSC_DEVICE void copy_commit() {
 #if MUSC_SM80
     asm volatile("cp.async.commit_group;" ::: "memory");

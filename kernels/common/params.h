@@ -31,6 +31,8 @@ typedef unsigned long long uint64_t;
 #define MUSC_MAX_DEGREES 4
 /* Largest aggregation degree. */
 #define MUSC_MAX_DEGREE 7
+/* Row stride of a Gram block in floats: a constant, so that gram_pool addresses the rows of a grid by immediates. */
+#define MUSC_GRAM_STRIDE 8192
 
 /* patch_embed: 8-bit pixels to normalised patch rows; and the class rows of the residual stream. */
 typedef struct PatchEmbedParams {
@@ -56,6 +58,8 @@ typedef struct GemmParams {
     MUSC_PTR(const float) bias;        /* f32 `[n]` */
     MUSC_PTR(const float) layer_scale; /* f32 `[n]`, or null for 1 */
     MUSC_PTR(const float) addend;      /* f32 `[m, n]` residual, or `[T, n]` position embedding; row stride ldo */
+    MUSC_PTR(const float) row_sum;     /* gram: f32 `[N, L]`, from lnamd */
+    MUSC_PTR(const float) mean;        /* gram: f32 `[N]`, from lnamd */
     uint32_t m;                        /* rows of A and of the output */
     uint32_t n;                        /* rows of B, columns of the output */
     uint32_t k;                        /* length of the sums */
@@ -124,15 +128,11 @@ typedef struct PatchDistanceParams {
 } PatchDistanceParams;
 
 typedef struct GramPoolParams {
-    MUSC_PTR(const float) gram;        /* f32 `[images_a * L, ld_gram]` raw products of a block of images */
-    MUSC_PTR(const float) row_sum;     /* f32 `[N, L]` */
-    MUSC_PTR(const float) mean;        /* f32 `[N]` */
+    MUSC_PTR(const float) gram;        /* f32 `[images_a * L, MUSC_GRAM_STRIDE]`, from gemm_gram */
     MUSC_PTR(const float) inv_norm;    /* f32 `[degrees, N, L]` */
     MUSC_PTR(uint32_t) keys;           /* `[degrees, N, N, L]` */
-    uint32_t ld_gram;                  /* row stride of the Gram block */
     uint32_t images;                   /* N */
     uint32_t grid;                     /* G */
-    uint32_t width;                    /* C */
     uint32_t first_image_a;            /* first image of A */
     uint32_t images_a;                 /* images of A */
     uint32_t first_image_b;            /* first image of B */

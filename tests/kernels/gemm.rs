@@ -181,15 +181,25 @@ fn gram_of_pairs_only() {
             params.out = device.upload(&vec![777.0f32; m * ldo]);
             params.rows_per_image = patches as u32;
             params.first_image_b = first_b as u32;
+            // Five images' means and row sums: any numbers, the correction is what they say.
+            let mean = Random(19).vec(5, 0.5);
+            let row_sum = Random(23).vec(5 * patches, 4.0);
+            params.mean = device.upload(&mean);
+            params.row_sum = device.upload(&row_sum);
             device.launch("gemm", &format!("gemm_gram_{}", half.name()), blocks(m, n), 128, 0, &params);
             let actual = device.download::<f32>(params.out, m * ldo);
             let (mut found, mut expected, mut bound) = (vec![], vec![], vec![]);
             for i in 0..m {
                 for j in 0..n {
-                    if i / patches < first_b + j / patches {
+                    let (a, b) = (i / patches, first_b + j / patches);
+                    if a < b {
+                        let (mean_a, mean_b) = (f64::from(mean[a]), f64::from(mean[b]));
+                        let (sum_a, sum_b) = (f64::from(row_sum[i]), f64::from(row_sum[b * patches + j % patches]));
+                        let centred = sum_b - k as f64 * mean_b;
                         found.push(f64::from(actual[i * ldo + j]));
-                        expected.push(case.product[i * n + j]);
-                        bound.push(sum_error(k, case.magnitude[i * n + j]));
+                        expected.push(case.product[i * n + j] - mean_b * sum_a - mean_a * centred);
+                        let terms = (mean_b * sum_a).abs() + mean_a.abs() * (sum_b.abs() + k as f64 * mean_b.abs());
+                        bound.push(sum_error(k, case.magnitude[i * n + j]) + 8.0 * U32 * (terms + case.magnitude[i * n + j]));
                     }
                 }
                 assert!(actual[i * ldo + n..(i + 1) * ldo].iter().all(|&v| v == 777.0), "written past column n");

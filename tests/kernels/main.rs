@@ -3,6 +3,7 @@
 //! Sizes are awkward on purpose: 1, primes, one short of a tile, a tile, one more. Bounds are derived where they stand.
 
 mod attention;
+mod evidence;
 mod gemm;
 mod interval_mean;
 mod mutual;

@@ -185,6 +185,9 @@ fn check_keys(what: &str, keys: &[u32], expected: &[f64], bound: &[f64]) -> f64 
     assert_within(what, &found, &wanted, |i| limit[i])
 }
 
+/// Row stride of a Gram block, `MUSC_GRAM_STRIDE` of the header.
+pub const GRAM_STRIDE: usize = 8192;
+
 /// Runs of images as the runtime deals them out: (first a, images a, first b, images b).
 type Blocks = &'static [[u32; 4]];
 
@@ -244,7 +247,7 @@ pub fn pool_launch(grid: u32, degrees: &[u32], strip_rows: u32) -> (&'static str
         _ => ("gram_pool_to7_f32", 512),
     };
     assert!(producers <= 544 && producers + consumers <= limit);
-    let floats = 2 * count * 4 * 552 + count * strip_rows * width + count * grid * 4 + grid * (4 + 2 * max_r);
+    let floats = 2 * count * 4 * 552 + count * strip_rows * width + count * grid * 4;
     (entry, producers + consumers, floats * 4)
 }
 
@@ -270,8 +273,7 @@ fn pooled_gram_of_every_degree() {
             let keys = device.upload(&vec![0u32; expected.len()]);
             for b in blocks {
                 let (m, columns) = (b[1] * l, b[3] * l);
-                let ld = columns.next_multiple_of(8);
-                let gram = device.alloc::<f32>((m * ld) as usize);
+                let gram = device.alloc::<f32>(m as usize * GRAM_STRIDE);
                 let product = GemmParams {
                     a: prepared.tokens + u64::from(b[0] * l * images.width as u32 * 2),
                     b: prepared.tokens + u64::from(b[2] * l * images.width as u32 * 2),
@@ -281,7 +283,9 @@ fn pooled_gram_of_every_degree() {
                     k: images.width as u32,
                     lda: images.width as u32,
                     ldb: images.width as u32,
-                    ldo: ld,
+                    ldo: GRAM_STRIDE as u32,
+                    row_sum: prepared.row_sum,
+                    mean: prepared.mean,
                     rows_per_image: l,
                     first_image_a: b[0],
                     first_image_b: b[2],
@@ -293,14 +297,10 @@ fn pooled_gram_of_every_degree() {
                 degree[..degrees.len()].copy_from_slice(degrees);
                 let pool = GramPoolParams {
                     gram,
-                    row_sum: prepared.row_sum,
-                    mean: prepared.mean,
                     inv_norm: prepared.inv_norm,
                     keys,
-                    ld_gram: ld,
                     images: n as u32,
                     grid: grid as u32,
-                    width: images.width as u32,
                     first_image_a: b[0],
                     images_a: b[1],
                     first_image_b: b[2],
