@@ -86,10 +86,10 @@ fn stems(kernels: &Path) -> Result<Vec<String>, String> {
     let mut stems = Vec::new();
     for entry in entries {
         let path = entry.map_err(|e| format!("{}: {e}", kernels.display()))?.path();
-        if path.extension().is_some_and(|e| e == "cu") {
-            if let Some(stem) = path.file_stem().and_then(|s| s.to_str()) {
-                stems.push(stem.to_string());
-            }
+        if path.extension().is_some_and(|e| e == "cu")
+            && let Some(stem) = path.file_stem().and_then(|s| s.to_str())
+        {
+            stems.push(stem.to_string());
         }
     }
     stems.sort();

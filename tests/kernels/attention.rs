@@ -8,7 +8,9 @@ const HEAD: usize = 64;
 #[test]
 fn any_number_of_tokens() {
     for (target, half) in SHIPPED {
-        for (images, tokens, heads) in [(1, 1, 1), (2, 17, 2), (1, 63, 1), (1, 64, 1), (2, 65, 1), (1, 130, 2), (1, 197, 1)] {
+        for (images, tokens, heads) in
+            [(1, 1, 1), (2, 17, 2), (1, 63, 1), (1, 64, 1), (2, 65, 1), (1, 130, 2), (1, 197, 1)]
+        {
             check(target, half, images, tokens, heads, 1.0);
         }
     }
@@ -51,7 +53,9 @@ fn check(target: u32, half: Half, images: usize, tokens: usize, heads: usize, sc
                 let scores: Vec<f64> = (0..tokens).map(|s| dot(row(1, s, h))).collect();
                 // Error of a score: 64 products in f32, then the subtraction of the maximum scaled by log2(e).
                 let error = (0..tokens)
-                    .map(|s| q.iter().zip(row(1, s, h)).map(|(a, b)| (a * b).abs()).sum::<f64>() / 8.0)
+                    .map(|s| {
+                        q.iter().zip(row(1, s, h)).map(|(a, b)| (a * b).abs()).sum::<f64>() / 8.0
+                    })
                     .fold(0.0, f64::max)
                     * 2.0
                     * 66.0
@@ -61,17 +65,25 @@ fn check(target: u32, half: Half, images: usize, tokens: usize, heads: usize, sc
                 let sum: f64 = weights.iter().sum();
                 for c in 0..HEAD {
                     let at = (image * tokens + t) * width + h * HEAD + c;
-                    let magnitude: f64 = (0..tokens).map(|s| weights[s] * row(2, s, h)[c].abs()).sum::<f64>() / sum;
-                    expected[at] = (0..tokens).map(|s| weights[s] * row(2, s, h)[c]).sum::<f64>() / sum;
+                    let magnitude: f64 =
+                        (0..tokens).map(|s| weights[s] * row(2, s, h)[c].abs()).sum::<f64>() / sum;
+                    expected[at] =
+                        (0..tokens).map(|s| weights[s] * row(2, s, h)[c]).sum::<f64>() / sum;
                     // Each weight is rounded once to the format (not so in the sum) and off by the error of its score;
                     // a weight may underflow in f16 (below 2^-25, absolutely). Then one rounding of the result.
                     let underflow = tokens as f64 * 2f64.powi(-25) * f64::from(scale);
-                    bound[at] = (half.u() + 2.0 * error + (tokens as f64 + 20.0) * 2.0 * U32) * magnitude
+                    bound[at] = (half.u() + 2.0 * error + (tokens as f64 + 20.0) * 2.0 * U32)
+                        * magnitude
                         + half.u() * expected[at].abs() * 1.01
                         + underflow;
                 }
             }
         }
     }
-    assert_within(&format!("attention {half:?} {target} {images}x{tokens}x{heads}"), &actual, &expected, |i| bound[i]);
+    assert_within(
+        &format!("attention {half:?} {target} {images}x{tokens}x{heads}"),
+        &actual,
+        &expected,
+        |i| bound[i],
+    );
 }

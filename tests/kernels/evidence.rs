@@ -2,8 +2,8 @@
 
 use ptxsim::{Class, Counters, Loop};
 
-use crate::params::{AttentionParams, GemmParams, GramPoolParams, PatchDistanceParams};
 use crate::mutual::{GRAM_STRIDE, pool_launch};
+use crate::params::{AttentionParams, GemmParams, GramPoolParams, PatchDistanceParams};
 use crate::support::*;
 
 /// The loop with the tensor work, or the most work.
@@ -14,13 +14,26 @@ fn main_loop(counters: &Counters) -> Loop {
 /// No pass through shared memory beyond those an access of its width takes.
 fn assert_no_conflicts(what: &str, part: &Loop) {
     let total = &part.summary.total;
-    assert_eq!(total.bank_conflicts(), 0, "{what}: bank conflicts in lines {:?}\n{}", part.lines, part.summary);
+    assert_eq!(
+        total.bank_conflicts(),
+        0,
+        "{what}: bank conflicts in lines {:?}\n{}",
+        part.lines,
+        part.summary
+    );
 }
 
 fn report(what: &str, counters: &Counters) {
     let part = main_loop(counters);
-    println!("{what}: lines {:?}, {} iterations of a warp\n{}", part.lines, part.iterations, part.summary);
-    println!("others per mma {:?}, sectors {:?}", part.summary.others_per_mma(), part.summary.sector_efficiency());
+    println!(
+        "{what}: lines {:?}, {} iterations of a warp\n{}",
+        part.lines, part.iterations, part.summary
+    );
+    println!(
+        "others per mma {:?}, sectors {:?}",
+        part.summary.others_per_mma(),
+        part.summary.sector_efficiency()
+    );
     println!("whole launch\n{}", counters.total());
 }
 
@@ -50,7 +63,14 @@ fn gemm_main_loop() {
             ..GemmParams::default()
         };
         for variant in ["bias", "bias_residual", "gram"] {
-            let counters = device.launch("gemm", &format!("gemm_{variant}_{}", half.name()), [4, 1, 1], 128, 0, &params);
+            let counters = device.launch(
+                "gemm",
+                &format!("gemm_{variant}_{}", half.name()),
+                [4, 1, 1],
+                128,
+                0,
+                &params,
+            );
             let what = format!("gemm_{variant} {half:?} {target}");
             report(&what, &counters);
             let part = main_loop(&counters);
@@ -59,14 +79,12 @@ fn gemm_main_loop() {
             // 16x8x16 products fed by one ldmatrix each four of them.
             let products = part.summary.class(Class::Mma).mma_flops / (2 * 16 * 8 * 16);
             assert_eq!(products, 4 * part.summary.class(Class::LdMatrix).warps, "{what}");
-            // Whole tiles: what is issued is what is useful. On 8.0, one other instruction a product (PTX, before
-            // ptxas folds addresses).
+            // Whole tiles: what is issued is what is useful.
             assert_eq!(counters.total().total.mma_flops, (2 * m * n * k) as u64, "{what}");
             let stores = counters.total().class(Class::StoreGlobal);
             assert_eq!(stores.sectors, stores.sectors_needed, "{what}: whole sectors are stored");
-            if target == 80 {
-                assert!(part.summary.others_per_mma().is_some_and(|o| o < 1.5), "{what}");
-            }
+            // In PTX, where each address is its own addition; ptxas folds most into the accesses (1.1 in SASS of sm_86).
+            assert!(part.summary.others_per_mma().is_some_and(|o| o < 1.75), "{what}");
         }
     }
 }
@@ -180,7 +198,14 @@ fn a_pair_of_37_by_37() {
             reserved: 0,
         };
         let tiles = (2 * l as u32).div_ceil(128).pow(2);
-        let counters = device.launch("patch_distance", "patch_distance_max_f16", [tiles, 1, 1], 128, 0, &fused);
+        let counters = device.launch(
+            "patch_distance",
+            "patch_distance_max_f16",
+            [tiles, 1, 1],
+            128,
+            0,
+            &fused,
+        );
         let part = main_loop(&counters);
         report(&format!("patch_distance {target}"), &counters);
         assert_no_conflicts("patch_distance", &part);

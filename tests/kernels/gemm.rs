@@ -77,9 +77,17 @@ fn half_epilogues() {
             params.bias = device.upload(&bias);
             let out = device.alloc::<u16>(m * n);
             params.out = out;
-            device.launch("gemm", &format!("gemm_{variant}_{}", half.name()), blocks(m, n), 128, 0, &params);
+            device.launch(
+                "gemm",
+                &format!("gemm_{variant}_{}", half.name()),
+                blocks(m, n),
+                128,
+                0,
+                &params,
+            );
             let actual = half.values(&device.download::<u16>(out, m * n));
-            let sums: Vec<f64> = (0..m * n).map(|i| case.product[i] + f64::from(bias[i % n])).collect();
+            let sums: Vec<f64> =
+                (0..m * n).map(|i| case.product[i] + f64::from(bias[i % n])).collect();
             let expected: Vec<f64> = sums
                 .iter()
                 .map(|&x| match variant {
@@ -89,17 +97,29 @@ fn half_epilogues() {
                 })
                 .collect();
             // Both activations have a slope below 1.13; erff and the fast exponential are good to 4 roundoffs of f32.
-            assert_within(&format!("{variant} {half:?} {target} {m}x{n}x{k}"), &actual, &expected, |i| {
-                half.u() * expected[i].abs()
-                    + 1.13 * sum_error(k + 1, case.magnitude[i] + 1.0)
-                    + 8.0 * U32 * sums[i].abs()
-                    + 1e-7
-            });
+            assert_within(
+                &format!("{variant} {half:?} {target} {m}x{n}x{k}"),
+                &actual,
+                &expected,
+                |i| {
+                    half.u() * expected[i].abs()
+                        + 1.13 * sum_error(k + 1, case.magnitude[i] + 1.0)
+                        + 8.0 * U32 * sums[i].abs()
+                        + 1e-7
+                },
+            );
         }
     }
 }
 
-fn params(device: &mut Device, case: &Case, m: usize, n: usize, k: usize, ldo: usize) -> GemmParams {
+fn params(
+    device: &mut Device,
+    case: &Case,
+    m: usize,
+    n: usize,
+    k: usize,
+    ldo: usize,
+) -> GemmParams {
     GemmParams {
         a: device.upload(&case.a),
         b: device.upload(&case.b),
@@ -119,7 +139,8 @@ fn residual_in_place() {
         for (scaled, m, n, k) in [(true, 131, 132, 64), (false, 64, 384, 32)] {
             let case = case(half, m, n, k, 11);
             let mut random = Random(5);
-            let (bias, scale, stream) = (random.vec(n, 1.0), random.vec(n, 0.5), random.vec(m * n, 4.0));
+            let (bias, scale, stream) =
+                (random.vec(n, 1.0), random.vec(n, 0.5), random.vec(m * n, 4.0));
             let mut device = Device::new(target);
             let mut params = params(&mut device, &case, m, n, k, n);
             params.bias = device.upload(&bias);
@@ -131,10 +152,14 @@ fn residual_in_place() {
             let actual = widen(&device.download::<f32>(params.out, m * n));
             let factor = |i: usize| if scaled { f64::from(scale[i % n]) } else { 1.0 };
             let expected: Vec<f64> = (0..m * n)
-                .map(|i| f64::from(stream[i]) + factor(i) * (case.product[i] + f64::from(bias[i % n])))
+                .map(|i| {
+                    f64::from(stream[i]) + factor(i) * (case.product[i] + f64::from(bias[i % n]))
+                })
                 .collect();
             assert_within(&format!("residual {half:?} {target}"), &actual, &expected, |i| {
-                factor(i).abs() * sum_error(k + 1, case.magnitude[i] + 1.0) + 2.0 * U32 * expected[i].abs() + 1e-9
+                factor(i).abs() * sum_error(k + 1, case.magnitude[i] + 1.0)
+                    + 2.0 * U32 * expected[i].abs()
+                    + 1e-9
             });
         }
     }
@@ -153,17 +178,28 @@ fn embedding_skips_the_class_row() {
         params.addend = device.upload(&position);
         params.out = device.upload(&stream);
         params.rows_per_image = patches as u32;
-        device.launch("gemm", &format!("gemm_embed_{}", half.name()), blocks(m, n), 128, 0, &params);
+        device.launch(
+            "gemm",
+            &format!("gemm_embed_{}", half.name()),
+            blocks(m, n),
+            128,
+            0,
+            &params,
+        );
         let actual = device.download::<f32>(params.out, stream.len());
         for image in 0..images {
             let rows = &actual[image * (patches + 1) * n..][..(patches + 1) * n];
             assert!(rows[..n].iter().all(|&v| v == 777.0), "the class row is not the kernel's");
             let at = |i: usize| image * patches * n + i;
-            let expected: Vec<f64> =
-                (0..patches * n).map(|i| case.product[at(i)] + f64::from(position[n + i])).collect();
-            assert_within(&format!("embed {half:?} {target}"), &widen(&rows[n..]), &expected, |i| {
-                sum_error(k + 1, case.magnitude[at(i)] + 1.0)
-            });
+            let expected: Vec<f64> = (0..patches * n)
+                .map(|i| case.product[at(i)] + f64::from(position[n + i]))
+                .collect();
+            assert_within(
+                &format!("embed {half:?} {target}"),
+                &widen(&rows[n..]),
+                &expected,
+                |i| sum_error(k + 1, case.magnitude[at(i)] + 1.0),
+            );
         }
     }
 }
@@ -186,7 +222,14 @@ fn gram_of_pairs_only() {
             let row_sum = Random(23).vec(5 * patches, 4.0);
             params.mean = device.upload(&mean);
             params.row_sum = device.upload(&row_sum);
-            device.launch("gemm", &format!("gemm_gram_{}", half.name()), blocks(m, n), 128, 0, &params);
+            device.launch(
+                "gemm",
+                &format!("gemm_gram_{}", half.name()),
+                blocks(m, n),
+                128,
+                0,
+                &params,
+            );
             let actual = device.download::<f32>(params.out, m * ldo);
             let (mut found, mut expected, mut bound) = (vec![], vec![], vec![]);
             for i in 0..m {
@@ -194,20 +237,31 @@ fn gram_of_pairs_only() {
                     let (a, b) = (i / patches, first_b + j / patches);
                     if a < b {
                         let (mean_a, mean_b) = (f64::from(mean[a]), f64::from(mean[b]));
-                        let (sum_a, sum_b) = (f64::from(row_sum[i]), f64::from(row_sum[b * patches + j % patches]));
+                        let (sum_a, sum_b) =
+                            (f64::from(row_sum[i]), f64::from(row_sum[b * patches + j % patches]));
                         let centred = sum_b - k as f64 * mean_b;
                         found.push(f64::from(actual[i * ldo + j]));
                         expected.push(case.product[i * n + j] - mean_b * sum_a - mean_a * centred);
-                        let terms = (mean_b * sum_a).abs() + mean_a.abs() * (sum_b.abs() + k as f64 * mean_b.abs());
-                        bound.push(sum_error(k, case.magnitude[i * n + j]) + 8.0 * U32 * (terms + case.magnitude[i * n + j]));
+                        let terms = (mean_b * sum_a).abs()
+                            + mean_a.abs() * (sum_b.abs() + k as f64 * mean_b.abs());
+                        bound.push(
+                            sum_error(k, case.magnitude[i * n + j])
+                                + 8.0 * U32 * (terms + case.magnitude[i * n + j]),
+                        );
                     }
                 }
-                assert!(actual[i * ldo + n..(i + 1) * ldo].iter().all(|&v| v == 777.0), "written past column n");
+                assert!(
+                    actual[i * ldo + n..(i + 1) * ldo].iter().all(|&v| v == 777.0),
+                    "written past column n"
+                );
             }
             assert_within(&format!("gram {half:?} {target}"), &found, &expected, |i| bound[i]);
             if first_b == 0 {
                 // Rows from 128 on are image 2, columns below 128 images 0 to 2.
-                assert!(actual[128 * ldo..128 * ldo + 128].iter().all(|&v| v == 777.0), "a tile without a pair ran");
+                assert!(
+                    actual[128 * ldo..128 * ldo + 128].iter().all(|&v| v == 777.0),
+                    "a tile without a pair ran"
+                );
             }
         }
     }

@@ -29,9 +29,12 @@ fn intervals_of_sorted_distances() {
 fn check(target: u32, images: usize, patches: usize, low: usize, high: usize, ties: bool) {
     let mut random = Random((images * patches) as u64);
     // Few different values make ties within and across the limits; cosines above 1 are what rounding can give.
-    let cosines: Vec<f32> = (0..images * images * patches)
-        .map(|_| if ties { (random.bits() % 5) as f32 * 0.3 - 0.1 } else { random.uniform() * 1.001 })
-        .collect();
+    let cosines: Vec<f32> =
+        (0..images * images * patches)
+            .map(|_| {
+                if ties { (random.bits() % 5) as f32 * 0.3 - 0.1 } else { random.uniform() * 1.001 }
+            })
+            .collect();
     let mut keys: Vec<u32> = cosines.iter().map(|&c| key_of(c)).collect();
     for i in 0..images {
         // The entry of the image with itself must not be used.
@@ -70,8 +73,11 @@ fn check(target: u32, images: usize, patches: usize, low: usize, high: usize, ti
             })
             .collect();
         // Every distance is good to 2 roundoffs (2 - 2 cos is exact to one), a sum of n adds n.
-        assert_within(&format!("{target} N={images} [{low},{high}) ties {ties}"), &actual, &expected, |_| {
-            U32 * (2.0 * 0.25 * (high - low + 8) as f64 + 2.0)
-        });
+        assert_within(
+            &format!("{target} N={images} [{low},{high}) ties {ties}"),
+            &actual,
+            &expected,
+            |_| U32 * (2.0 * 0.25 * (high - low + 8) as f64 + 2.0),
+        );
     }
 }

@@ -9,6 +9,7 @@ mod interval_mean;
 mod mutual;
 mod rows;
 mod support;
+mod table;
 
 /// The parameter structs, as the runtime uses them.
 mod params {

@@ -32,7 +32,8 @@ impl Images {
         self.token(image, p).iter().sum()
     }
     fn mean(&self, image: usize) -> f64 {
-        (0..self.patches()).map(|p| self.row_sum(image, p)).sum::<f64>() / (self.patches() * self.width) as f64
+        (0..self.patches()).map(|p| self.row_sum(image, p)).sum::<f64>()
+            / (self.patches() * self.width) as f64
     }
     /// Sum over the window of degree r around p of (token - mean), zero outside the grid.
     fn pooled(&self, image: usize, r: usize) -> Vec<Vec<f64>> {
@@ -86,7 +87,14 @@ fn lnamd(device: &mut Device, images: &Images, degrees: &[u32]) -> LnamdParams {
         degree,
     };
     let name = images.half.name();
-    device.launch("lnamd", &format!("lnamd_sums_{name}"), [rows.div_ceil(4) as u32, 1, 1], 128, 0, &params);
+    device.launch(
+        "lnamd",
+        &format!("lnamd_sums_{name}"),
+        [rows.div_ceil(4) as u32, 1, 1],
+        128,
+        0,
+        &params,
+    );
     device.launch("lnamd", "lnamd_mean_f32", [images.n as u32, 1, 1], 256, 0, &params);
     let threads = (images.width / 4) as u32;
     let shared = (images.grid * degrees.len() * images.width / 128 * 4) as u32;
@@ -107,7 +115,9 @@ fn sums_means_and_norms() {
             let what = format!("{half:?} {target} {n}x{grid}x{width}");
             let magnitude = images.tokens.iter().fold(0.0f64, |m, v| m.max(v.abs()));
 
-            let sums: Vec<f64> = (0..rows).map(|i| images.row_sum(i / images.patches(), i % images.patches())).collect();
+            let sums: Vec<f64> = (0..rows)
+                .map(|i| images.row_sum(i / images.patches(), i % images.patches()))
+                .collect();
             let actual = widen(&device.download::<f32>(params.row_sum, rows));
             // A lane adds width / 32 numbers, then 5 levels of lanes.
             let sum_bound = (width / 32 + 5) as f64 * U32 * magnitude * width as f64;
@@ -145,7 +155,13 @@ fn largest_cosines(images: &Images, degrees: &[u32]) -> (Vec<f64>, Vec<f64>) {
         let pooled: Vec<Vec<Vec<f64>>> = (0..n).map(|i| images.pooled(i, r)).collect();
         // Norms of the windows' tokens, added up: no product of a window pair is larger.
         let reach: Vec<Vec<f64>> = (0..n)
-            .map(|i| (0..l).map(|p| window(images.grid, p, r).iter().map(|&q| norm(images.token(i, q))).sum()).collect())
+            .map(|i| {
+                (0..l)
+                    .map(|p| {
+                        window(images.grid, p, r).iter().map(|&q| norm(images.token(i, q))).sum()
+                    })
+                    .collect()
+            })
             .collect();
         for i in 0..n {
             for j in 0..n {
@@ -161,7 +177,9 @@ fn largest_cosines(images: &Images, degrees: &[u32]) -> (Vec<f64>, Vec<f64>) {
                         expected[at] = expected[at].max(cosine);
                         // C products in f32 (tensor cores may truncate), the correction, and the window sums of at
                         // most 4 * 7 additions: relative to the magnitude of what is added.
-                        let terms = images.width as f64 * 2.0 + 3.0 * (images.width as f64 / 32.0 + 25.0) + 30.0;
+                        let terms = images.width as f64 * 2.0
+                            + 3.0 * (images.width as f64 / 32.0 + 25.0)
+                            + 30.0;
                         bound[at] = bound[at].max(terms * U32 * reach[i][p] * reach[j][q] * scale);
                     }
                 }
@@ -228,7 +246,12 @@ fn patch_distance_in_blocks() {
                 device.launch("patch_distance", &entry, [tiles, 1, 1], 128, 0, &params);
             }
             let keys = device.download::<u32>(keys, expected.len());
-            check_keys(&format!("patch distance {half:?} {target} {n}x{grid}"), &keys, &expected, &bound);
+            check_keys(
+                &format!("patch distance {half:?} {target} {n}x{grid}"),
+                &keys,
+                &expected,
+                &bound,
+            );
         }
     }
 }
@@ -264,7 +287,8 @@ fn pooled_gram_of_every_degree() {
     for (target, half) in SHIPPED {
         for (n, grid, degrees, strip_rows, blocks) in all {
             // A block of compute capability 7.5 has 64 KiB: three degrees a launch.
-            let degrees = if target == 75 { &degrees[degrees.len().saturating_sub(3)..] } else { degrees };
+            let degrees =
+                if target == 75 { &degrees[degrees.len().saturating_sub(3)..] } else { degrees };
             let images = Images::new(half, n, grid, 128);
             let l = images.patches() as u32;
             let mut device = Device::new(target);
@@ -292,7 +316,14 @@ fn pooled_gram_of_every_degree() {
                     ..GemmParams::default()
                 };
                 let tiles = m.div_ceil(128) * columns.div_ceil(128);
-                device.launch("gemm", &format!("gemm_gram_{}", half.name()), [tiles, 1, 1], 128, 0, &product);
+                device.launch(
+                    "gemm",
+                    &format!("gemm_gram_{}", half.name()),
+                    [tiles, 1, 1],
+                    128,
+                    0,
+                    &product,
+                );
                 let mut degree = [0; 4];
                 degree[..degrees.len()].copy_from_slice(degrees);
                 let pool = GramPoolParams {
@@ -310,11 +341,17 @@ fn pooled_gram_of_every_degree() {
                     degree,
                 };
                 let (entry, threads, shared) = pool_launch(grid as u32, degrees, strip_rows);
-                let blocks = [(grid as u32).div_ceil(4), (grid as u32).div_ceil(strip_rows), b[1] * b[3]];
+                let blocks =
+                    [(grid as u32).div_ceil(4), (grid as u32).div_ceil(strip_rows), b[1] * b[3]];
                 device.launch("gram_pool", entry, blocks, threads, shared, &pool);
             }
             let keys = device.download::<u32>(keys, expected.len());
-            check_keys(&format!("gram pool {half:?} {target} {n}x{grid} {degrees:?}"), &keys, &expected, &bound);
+            check_keys(
+                &format!("gram pool {half:?} {target} {n}x{grid} {degrees:?}"),
+                &keys,
+                &expected,
+                &bound,
+            );
         }
     }
 }

@@ -4,7 +4,13 @@ use crate::params::{LayerNormParams, PatchEmbedParams, UpsampleParams};
 use crate::support::*;
 
 /// Normalised rows in f64, and how far f32 may be off before the store.
-fn normalised(rows: &[f32], width: usize, gamma: &[f32], beta: &[f32], eps: f32) -> (Vec<f64>, Vec<f64>) {
+fn normalised(
+    rows: &[f32],
+    width: usize,
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+) -> (Vec<f64>, Vec<f64>) {
     let (mut out, mut bound) = (vec![], vec![]);
     for row in rows.chunks_exact(width) {
         let x = widen(row);
@@ -18,7 +24,9 @@ fn normalised(rows: &[f32], width: usize, gamma: &[f32], beta: &[f32], eps: f32)
             // Sums of at most 8 + 2 + 5 levels: 15 roundoffs of the largest value for the mean, as many relative ones
             // for the variance (half of them after the root), and a handful for the rest.
             let error = 16.0 * U32 * largest * scale + 16.0 * U32 * y.abs();
-            bound.push(error * f64::from(gamma[c]).abs() + 4.0 * U32 * f64::from(beta[c]).abs() + 1e-12);
+            bound.push(
+                error * f64::from(gamma[c]).abs() + 4.0 * U32 * f64::from(beta[c]).abs() + 1e-12,
+            );
         }
     }
     (out, bound)
@@ -47,7 +55,14 @@ fn layer_norm_of_every_width() {
                 eps: 1e-5,
             };
             let grid = [rows.div_ceil(4) as u32, 1, 1];
-            device.launch("layer_norm", &format!("layer_norm_store_{}", half.name()), grid, 128, 0, &params);
+            device.launch(
+                "layer_norm",
+                &format!("layer_norm_store_{}", half.name()),
+                grid,
+                128,
+                0,
+                &params,
+            );
             let actual = half.values(&device.download::<u16>(params.out, rows * width));
             assert_within(&format!("store {half:?} {target} {width}"), &actual, &expected, |i| {
                 error[i] + half.u() * (expected[i].abs() + error[i])
@@ -56,7 +71,9 @@ fn layer_norm_of_every_width() {
             params.out = params.input;
             device.launch("layer_norm", "layer_norm_stream_f32", grid, 128, 0, &params);
             let actual = widen(&device.download::<f32>(params.out, rows * width));
-            assert_within(&format!("stream {target} {width}"), &actual, &expected, |i| error[i] + U32 * expected[i].abs());
+            assert_within(&format!("stream {target} {width}"), &actual, &expected, |i| {
+                error[i] + U32 * expected[i].abs()
+            });
         }
     }
 }
@@ -80,7 +97,14 @@ fn rows_without_the_class_token() {
                 ..LayerNormParams::default()
             };
             let grid = [rows.div_ceil(4) as u32, 1, 1];
-            device.launch("layer_norm", &format!("layer_norm_round_{}", half.name()), grid, 128, 0, &params);
+            device.launch(
+                "layer_norm",
+                &format!("layer_norm_round_{}", half.name()),
+                grid,
+                128,
+                0,
+                &params,
+            );
             let actual = device.download::<u16>(params.out, rows * width);
             let expected: Vec<u16> = (0..images)
                 .flat_map(|i| x[(i * tokens + first) * width..][..rows_per_image * width].iter())
@@ -94,11 +118,13 @@ fn rows_without_the_class_token() {
 #[test]
 fn patches_in_the_order_of_the_convolution() {
     for (target, half) in SHIPPED {
-        for (images, grid, patch) in [(2usize, 3usize, 14usize), (1, 9, 8), (1, 2, 32), (1, 1, 16)] {
+        for (images, grid, patch) in [(2usize, 3usize, 14usize), (1, 9, 8), (1, 2, 32), (1, 1, 16)]
+        {
             let side = grid * patch;
             let k_padded = (3 * patch * patch).next_multiple_of(32);
             let mut random = Random(patch as u64);
-            let pixels: Vec<u8> = (0..images * side * side * 3).map(|_| random.bits() as u8).collect();
+            let pixels: Vec<u8> =
+                (0..images * side * side * 3).map(|_| random.bits() as u8).collect();
             let (scale, shift) = ([0.0146f32, 0.015, 0.0142], [-1.79f32, -1.75, -1.48]);
             let width = 128;
             let class_row = random.vec(width, 1.0);
@@ -119,7 +145,14 @@ fn patches_in_the_order_of_the_convolution() {
                 shift,
             };
             let blocks = [grid.div_ceil(8) as u32, grid as u32, images as u32];
-            device.launch("patch_embed", &format!("patch_embed_rows_{}", half.name()), blocks, 256, 0, &params);
+            device.launch(
+                "patch_embed",
+                &format!("patch_embed_rows_{}", half.name()),
+                blocks,
+                256,
+                0,
+                &params,
+            );
             let actual = half.values(&device.download::<u16>(params.rows, rows * k_padded));
             let mut expected = vec![0.0; actual.len()];
             for row in 0..rows {
@@ -127,17 +160,37 @@ fn patches_in_the_order_of_the_convolution() {
                 for k in 0..3 * patch * patch {
                     let (c, y, x) = (k / (patch * patch), k / patch % patch, k % patch);
                     let at = ((image * side + py * patch + y) * side + px * patch + x) * 3 + c;
-                    expected[row * k_padded + k] = f64::from(pixels[at]) * f64::from(scale[c]) + f64::from(shift[c]);
+                    expected[row * k_padded + k] =
+                        f64::from(pixels[at]) * f64::from(scale[c]) + f64::from(shift[c]);
                 }
             }
-            assert_within(&format!("rows {half:?} {target} {grid}x{patch}"), &actual, &expected, |i| {
-                if i % k_padded >= 3 * patch * patch { 0.0 } else { (half.u() + U32) * expected[i].abs() + 2.0 * U32 }
-            });
-            device.launch("patch_embed", "patch_embed_class_f32", [images as u32, 1, 1], 256, 0, &params);
+            assert_within(
+                &format!("rows {half:?} {target} {grid}x{patch}"),
+                &actual,
+                &expected,
+                |i| {
+                    if i % k_padded >= 3 * patch * patch {
+                        0.0
+                    } else {
+                        (half.u() + U32) * expected[i].abs() + 2.0 * U32
+                    }
+                },
+            );
+            device.launch(
+                "patch_embed",
+                "patch_embed_class_f32",
+                [images as u32, 1, 1],
+                256,
+                0,
+                &params,
+            );
             let stream = device.download::<f32>(params.stream, images * (patches + 1) * width);
             for (i, token) in stream.chunks_exact(width).enumerate() {
                 let class = i % (patches + 1) == 0;
-                assert!(if class { token == class_row } else { token.iter().all(|&v| v == 777.0) }, "token {i}");
+                assert!(
+                    if class { token == class_row } else { token.iter().all(|&v| v == 777.0) },
+                    "token {i}"
+                );
             }
         }
     }
@@ -146,7 +199,9 @@ fn patches_in_the_order_of_the_convolution() {
 #[test]
 fn maps_with_their_largest_value() {
     for target in TARGETS {
-        for (images, grid, side) in [(2usize, 4usize, 56usize), (1, 1, 8), (3, 7, 31), (1, 37, 40), (1, 2, 1)] {
+        for (images, grid, side) in
+            [(2usize, 4usize, 56usize), (1, 1, 8), (3, 7, 31), (1, 37, 40), (1, 2, 1)]
+        {
             let scores = Random(grid as u64).vec(images * grid * grid, 1.0);
             let mut device = Device::new(target);
             let params = UpsampleParams {
@@ -164,7 +219,9 @@ fn maps_with_their_largest_value() {
             let mut expected = vec![0.0; maps.len()];
             for (i, e) in expected.iter_mut().enumerate() {
                 let (image, y, x) = (i / (side * side), i / side % side, i % side);
-                let at = |v: usize| if side == 1 { 0.0 } else { v as f64 * (grid - 1) as f64 / (side - 1) as f64 };
+                let at = |v: usize| {
+                    if side == 1 { 0.0 } else { v as f64 * (grid - 1) as f64 / (side - 1) as f64 }
+                };
                 let (fy, fx) = (at(y), at(x));
                 let (y0, x0) = ((fy as usize).min(grid - 1), (fx as usize).min(grid - 1));
                 let (y1, x1) = ((y0 + 1).min(grid - 1), (x0 + 1).min(grid - 1));
@@ -174,7 +231,12 @@ fn maps_with_their_largest_value() {
                     + wy * ((1.0 - wx) * s(y1, x0) + wx * s(y1, x1));
             }
             // Values up to 1, three interpolations of three operations each, and the weights.
-            assert_within(&format!("map {target} {grid}->{side}"), &widen(&maps), &expected, |_| 12.0 * U32);
+            assert_within(
+                &format!("map {target} {grid}->{side}"),
+                &widen(&maps),
+                &expected,
+                |_| 12.0 * U32,
+            );
             let largest = device.download::<u32>(params.max_keys, images);
             for (image, key) in largest.iter().enumerate() {
                 let map = &maps[image * side * side..][..side * side];

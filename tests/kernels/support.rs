@@ -93,7 +93,12 @@ pub fn of_key(key: u32) -> f32 {
 }
 
 /// Fails unless every |actual - expected| is within its bound; names the worst one. Returns the largest ratio.
-pub fn assert_within(what: &str, actual: &[f64], expected: &[f64], bound: impl Fn(usize) -> f64) -> f64 {
+pub fn assert_within(
+    what: &str,
+    actual: &[f64],
+    expected: &[f64],
+    bound: impl Fn(usize) -> f64,
+) -> f64 {
     assert_eq!(actual.len(), expected.len(), "{what}: lengths");
     let mut worst = (0.0f64, 0);
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
@@ -121,7 +126,8 @@ pub fn widen(v: &[f32]) -> Vec<f64> {
 fn module(stem: &str, target: u32) -> Arc<Module> {
     type Modules = Mutex<HashMap<(String, u32), Arc<Module>>>;
     static PARSED: OnceLock<Modules> = OnceLock::new();
-    let mut parsed = PARSED.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut parsed =
+        PARSED.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
     let load = || {
         let name = format!("kernels/prebuilt/{stem}.compute_{target}.ptx");
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name));
@@ -156,7 +162,9 @@ impl Device {
     /// What is there now; all of it must have been written.
     pub fn download<T: Pod>(&self, at: u64, count: usize) -> Vec<T> {
         let mut values = vec![T::zeroed(); count];
-        self.device.read(at, bytemuck::cast_slice_mut(&mut values)).unwrap_or_else(|e| panic!("{e}"));
+        self.device
+            .read(at, bytemuck::cast_slice_mut(&mut values))
+            .unwrap_or_else(|e| panic!("{e}"));
         values
     }
 
@@ -171,7 +179,9 @@ impl Device {
         params: &P,
     ) -> Counters {
         let target = self.device.config().compute_capability;
-        let config = LaunchConfig::new(grid, [threads, 1, 1]).with_shared(shared).with_seed(u64::from(grid[0] + threads));
+        let config = LaunchConfig::new(grid, [threads, 1, 1])
+            .with_shared(shared)
+            .with_seed(u64::from(grid[0] + threads));
         let argument = Arg::bytes(bytemuck::bytes_of(params));
         self.device
             .launch(&module(stem, target), entry, config, &[argument])
