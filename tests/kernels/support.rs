@@ -103,7 +103,7 @@ pub fn assert_within(
     let mut worst = (0.0f64, 0);
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         let ratio = if a == e { 0.0 } else { (a - e).abs() / bound(i) };
-        if !(ratio <= worst.0) {
+        if ratio > worst.0 || ratio.is_nan() {
             worst = (ratio, i);
         }
     }
