@@ -69,8 +69,12 @@ impl Block<'_> {
 
     /// Holds the active lanes at this instruction until the missing ones come; lanes of the
     /// group that skip it go on.
-    pub(super) fn hold(&self, w: &mut Warp, at: usize, active: u32) -> Flow {
+    pub(super) fn hold(&mut self, w: &mut Warp, at: usize, active: u32) -> Flow {
         let pc = w.groups[at].pc;
+        // It did not run: it is counted when it does.
+        let c = &mut self.counts[pc as usize];
+        c.warps -= 1;
+        c.lanes -= u64::from(active.count_ones());
         let skip = w.groups[at].mask & !active;
         w.groups[at].mask = active;
         w.groups[at].blocked = true;
