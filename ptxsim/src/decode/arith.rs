@@ -71,6 +71,26 @@ impl Decoder<'_> {
                 };
                 return Ok((op, Class::Int));
             }
+            "bfi" if ty == Ty::B64 => {
+                let op = Op::Bfi64 {
+                    d: self.dst64(&o[0])?,
+                    a: self.src64(&o[1], ty)?,
+                    b: self.src64(&o[2], ty)?,
+                    pos: self.src32(&o[3], Ty::U32)?,
+                    len: self.src32(&o[4], Ty::U32)?,
+                };
+                return Ok((op, Class::Int));
+            }
+            "bfe" if ty.is_64() => {
+                let op = Op::Bfe64 {
+                    signed: ty.is_signed(),
+                    d: self.dst64(&o[0])?,
+                    a: self.src64(&o[1], ty)?,
+                    pos: self.src32(&o[2], Ty::U32)?,
+                    len: self.src32(&o[3], Ty::U32)?,
+                };
+                return Ok((op, Class::Int));
+            }
             "lop3" => {
                 let Operand::Imm(Immediate::Int(t)) = o[4] else {
                     return self.unknown("the table must be a literal");

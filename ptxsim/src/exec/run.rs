@@ -3,7 +3,7 @@
 use super::block::Block;
 use super::mma::mma;
 use super::warp::{Group, State, Warp, lanes};
-use crate::decode::int::bfi;
+use crate::decode::int::{bfe64, bfi, bfi64};
 use crate::fault::{Fault, Stop};
 use crate::ir::*;
 
@@ -272,6 +272,18 @@ impl Block<'_> {
                 let [x, y, p, n] = [a, b, pos, len].map(|s| w.get32(*s));
                 let out: L32 = std::array::from_fn(|i| bfi(x[i], y[i], p[i], n[i]));
                 w.set32(*d, active, &out);
+            }
+            Op::Bfi64 { d, a, b, pos, len } => {
+                let (x, y) = (w.get64(*a), w.get64(*b));
+                let (p, n) = (w.get32(*pos), w.get32(*len));
+                let out: L64 = std::array::from_fn(|i| bfi64(x[i], y[i], p[i], n[i]));
+                w.set64(*d, active, &out);
+            }
+            Op::Bfe64 { signed, d, a, pos, len } => {
+                let x = w.get64(*a);
+                let (p, n) = (w.get32(*pos), w.get32(*len));
+                let out: L64 = std::array::from_fn(|i| bfe64(x[i], p[i], n[i], *signed));
+                w.set64(*d, active, &out);
             }
             Op::Ld(a) => self.load(w, here, a, active)?,
             Op::St(a) => self.store(w, here, a, active)?,

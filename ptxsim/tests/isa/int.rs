@@ -129,6 +129,12 @@ fn bit_fields() {
     );
     let out = run("bfi.b32 %d, %a, %b, 8, 4;", &[[0x5, 0xffff_ffff, 0], [0xff, 0, 0]]);
     assert_eq!(out, [0xffff_f5ff, 0xf00]);
+    let out = run64("bfi.b64 %ld, %la, %lb, 40, 8;", &[[0x12, u64::MAX, 0]]);
+    assert_eq!(out, [0xffff_12ff_ffff_ffff]);
+    let out = run64("bfe.u64 %ld, %la, 40, 8;", &[[0x00ab_cd00_0000_0000, 0, 0]]);
+    assert_eq!(out, [0xcd]);
+    let out = run64("bfe.s64 %ld, %la, 40, 8;", &[[0x00ab_cd00_0000_0000, 0, 0]]);
+    assert_eq!(out, [0xffff_ffff_ffff_ffcd]);
     check("brev.b32", 1, &[([1, 0, 0], 0x8000_0000), ([0x0000_00f0, 0, 0], 0x0f00_0000)]);
     check("clz.b32", 1, &[([0, 0, 0], 32), ([1, 0, 0], 31), ([M, 0, 0], 0)]);
     check("popc.b32", 1, &[([0xf0f0, 0, 0], 8)]);
