@@ -138,7 +138,6 @@ fn instructions_that_nobody_knows_or_the_target_lacks() {
 fn texts_that_are_no_modules() {
     for text in [
         "",
-        "hello",
         ".version 8.4",
         ".version 8.4\n.target sm_75\n.entry k() {",
         ".version x\n.target sm_75",
@@ -147,6 +146,35 @@ fn texts_that_are_no_modules() {
     ] {
         assert!(matches!(Module::parse("m", text), Err(Error::Parse { .. })), "{text}");
     }
+}
+
+#[test]
+fn damaged_texts_are_errors_not_panics() {
+    let path = format!("{}/tests/fixtures/mixed.ptx", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    // Cut anywhere, and with any one line or byte gone.
+    for cut in (0..text.len()).step_by(97) {
+        // What is left is whole only between two kernels.
+        let whole = Module::parse("m", &text[..cut]).is_ok();
+        let open = text[..cut].matches('{').count() - text[..cut].matches('}').count();
+        assert!(!(whole && open > 0), "cut at {cut}");
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let mut refused = 0;
+    for gone in (0..lines.len()).step_by(3) {
+        let left: Vec<&str> =
+            lines.iter().enumerate().filter(|(i, _)| *i != gone).map(|(_, l)| *l).collect();
+        refused += usize::from(Module::parse("m", &left.join("\n")).is_err());
+    }
+    assert!(refused > 0);
+    for at in (0..text.len()).step_by(53) {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] = b"x9;{}[]%.,"[at % 10];
+        refused += usize::from(Module::parse("m", &String::from_utf8_lossy(&bytes)).is_err());
+    }
+    assert!(refused > 100);
+    let e = Module::parse("m", &("a{".repeat(100_000))).unwrap_err();
+    assert!(matches!(e, Error::UnknownDirective { .. }), "{e}");
 }
 
 #[test]

@@ -206,10 +206,10 @@ impl Decoder<'_> {
                     _ if m.relu => 80,
                     _ => 53,
                 })?;
-                let flags = u8::from(bf) * half::BF
-                    | u8::from(m.ftz && !bf) * half::FLUSH
-                    | u8::from(m.sat) * half::CLAMP
-                    | u8::from(m.relu) * half::RELU;
+                let flags = (u8::from(bf) * half::BF)
+                    | (u8::from(m.ftz && !bf) * half::FLUSH)
+                    | (u8::from(m.sat) * half::CLAMP)
+                    | (u8::from(m.relu) * half::RELU);
                 let nearest = matches!(m.round, None | Some("rn"));
                 let f = half::half_op(base, flags, packed, m.nan).filter(|_| nearest);
                 let Some(f) = f else {

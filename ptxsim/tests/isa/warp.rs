@@ -40,7 +40,7 @@ fn shuffles_in_segments() {
     let out = lanes(&format!("shfl.sync.up.b32 %o0, %i1, 1, {}, -1; mov.u32 %o1, 0;", 24 << 8));
     assert!(out.iter().enumerate().all(|(l, o)| {
         let l = l as u32;
-        o[0] == if l % 8 > 0 { (l - 1) * 10 } else { l * 10 }
+        o[0] == if l.is_multiple_of(8) { l * 10 } else { (l - 1) * 10 }
     }));
 }
 
