@@ -20,21 +20,32 @@ pub(crate) fn mma(w: &mut Warp, op: &Mma) {
 }
 
 fn float(w: &mut Warp, op: &Mma) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let mut c = load_acc(w, op);
-            match (op.kind, op.k) {
-                (MmaKind::F16, 16) => pairs::<16, false>(w, op, &mut c),
-                (MmaKind::F16, _) => pairs::<8, false>(w, op, &mut c),
-                (MmaKind::Bf16, 16) => pairs::<16, true>(w, op, &mut c),
-                (MmaKind::Bf16, _) => pairs::<8, true>(w, op, &mut c),
-                (_, 8) => tf32::<8>(w, op, &mut c),
-                (_, _) => tf32::<4>(w, op, &mut c),
-            }
-            store_acc(w, op, &c);
-        },
-    );
+    pulp::Arch::new().dispatch(Float { w, op });
+}
+
+/// The work of one `mma`, compiled for each vector extension and picked at run time.
+struct Float<'a> {
+    w: &'a mut Warp,
+    op: &'a Mma,
+}
+
+impl pulp::WithSimd for Float<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Float { w, op } = self;
+        let mut c = load_acc(w, op);
+        match (op.kind, op.k) {
+            (MmaKind::F16, 16) => pairs::<16, false>(w, op, &mut c),
+            (MmaKind::F16, _) => pairs::<8, false>(w, op, &mut c),
+            (MmaKind::Bf16, 16) => pairs::<16, true>(w, op, &mut c),
+            (MmaKind::Bf16, _) => pairs::<8, true>(w, op, &mut c),
+            (_, 8) => tf32::<8>(w, op, &mut c),
+            (_, _) => tf32::<4>(w, op, &mut c),
+        }
+        store_acc(w, op, &c);
+    }
 }
 
 /// Accumulators: registers 0 and 1 hold row `lane/4`, 2 and 3 row `lane/4 + 8`, columns
@@ -156,14 +167,18 @@ fn tf32<const K: usize>(w: &Warp, op: &Mma, c: &mut [[f32; N]; M]) {
 /// same with and without fused instructions.
 #[inline(always)]
 fn multiply<const K: usize>(a: &[[f32; K]; M], b: &[[f32; N]; K], c: &mut [[f32; N]; M]) {
-    for (row, acc) in a.iter().zip(c.iter_mut()) {
-        let mut sum = *acc;
-        for (x, bs) in row.iter().zip(b) {
-            for (s, y) in sum.iter_mut().zip(bs) {
-                *s += x * y;
+    // Four rows at a time share the loads of B and do not wait for each other's sums.
+    for (rows, acc) in a.chunks_exact(4).zip(c.chunks_exact_mut(4)) {
+        let [mut s0, mut s1, mut s2, mut s3] = [acc[0], acc[1], acc[2], acc[3]];
+        for k in 0..K {
+            for n in 0..N {
+                s0[n] += rows[0][k] * b[k][n];
+                s1[n] += rows[1][k] * b[k][n];
+                s2[n] += rows[2][k] * b[k][n];
+                s3[n] += rows[3][k] * b[k][n];
             }
         }
-        *acc = sum;
+        acc.copy_from_slice(&[s0, s1, s2, s3]);
     }
 }
 
