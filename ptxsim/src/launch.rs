@@ -140,7 +140,7 @@ impl Device {
         shape("block x", bx, 1024)?;
         shape("block y", by, 1024)?;
         shape("block z", bz, 64)?;
-        shape("block threads", bx * by * bz, u64::from(device.threads_per_block))?;
+        shape("block threads", bx * by * bz, u64::from(device.threads_per_block.min(1024)))?;
         if let Some(expected) = code.required_threads
             && expected != config.block
         {

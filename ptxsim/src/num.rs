@@ -131,8 +131,8 @@ fn next_down(x: f32) -> f32 {
 
 /// Rounds an f64 (exact, or rounded to odd) to f16 or bf16 in the given direction.
 pub(crate) fn round_16(x: f64, mode: Round, bf: bool) -> u32 {
-    let (to, from): (fn(f32) -> u32, fn(u32) -> f32) =
-        if bf { (f32_to_bf16, bf16_to_f32) } else { (f32_to_f16, f16_to_f32) };
+    let to = |f: f32| if bf { f32_to_bf16(f) } else { f32_to_f16(f) };
+    let from = |h: u32| if bf { bf16_to_f32(h) } else { f16_to_f32(h) };
     // f64 to f32 keeps enough bits when it, too, rounds to odd.
     let f = round_f32(x, Round::Zero);
     let f = if f64::from(f) != x && !x.is_nan() && f.to_bits() & 1 == 0 {

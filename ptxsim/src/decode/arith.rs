@@ -71,6 +71,26 @@ impl Decoder<'_> {
                 };
                 return Ok((op, Class::Int));
             }
+            "bfi" if ty == Ty::B64 => {
+                let op = Op::Bfi64 {
+                    d: self.dst64(&o[0])?,
+                    a: self.src64(&o[1], ty)?,
+                    b: self.src64(&o[2], ty)?,
+                    pos: self.src32(&o[3], Ty::U32)?,
+                    len: self.src32(&o[4], Ty::U32)?,
+                };
+                return Ok((op, Class::Int));
+            }
+            "bfe" if ty.is_64() => {
+                let op = Op::Bfe64 {
+                    signed: ty.is_signed(),
+                    d: self.dst64(&o[0])?,
+                    a: self.src64(&o[1], ty)?,
+                    pos: self.src32(&o[2], Ty::U32)?,
+                    len: self.src32(&o[3], Ty::U32)?,
+                };
+                return Ok((op, Class::Int));
+            }
             "lop3" => {
                 let Operand::Imm(Immediate::Int(t)) = o[4] else {
                     return self.unknown("the table must be a literal");
@@ -186,10 +206,10 @@ impl Decoder<'_> {
                     _ if m.relu => 80,
                     _ => 53,
                 })?;
-                let flags = u8::from(bf) * half::BF
-                    | u8::from(m.ftz && !bf) * half::FLUSH
-                    | u8::from(m.sat) * half::CLAMP
-                    | u8::from(m.relu) * half::RELU;
+                let flags = (u8::from(bf) * half::BF)
+                    | (u8::from(m.ftz && !bf) * half::FLUSH)
+                    | (u8::from(m.sat) * half::CLAMP)
+                    | (u8::from(m.relu) * half::RELU);
                 let nearest = matches!(m.round, None | Some("rn"));
                 let f = half::half_op(base, flags, packed, m.nan).filter(|_| nearest);
                 let Some(f) = f else {

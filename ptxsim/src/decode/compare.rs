@@ -16,14 +16,14 @@ macro_rules! floats {
             "gt" => $m!(|a, b| $to(a) > $to(b)),
             "ge" => $m!(|a, b| $to(a) >= $to(b)),
             // The unordered forms are true when a side is NaN.
-            "equ" => $m!(|a, b| !($to(a) < $to(b) || $to(a) > $to(b))),
+            "equ" => $m!(|a, b| unordered($to(a), $to(b)) || $to(a) == $to(b)),
             "neu" => $m!(|a, b| $to(a) != $to(b)),
-            "ltu" => $m!(|a, b| !($to(a) >= $to(b))),
-            "leu" => $m!(|a, b| !($to(a) > $to(b))),
-            "gtu" => $m!(|a, b| !($to(a) <= $to(b))),
-            "geu" => $m!(|a, b| !($to(a) < $to(b))),
-            "num" => $m!(|a, b| !$to(a).is_nan() && !$to(b).is_nan()),
-            "nan" => $m!(|a, b| $to(a).is_nan() || $to(b).is_nan()),
+            "ltu" => $m!(|a, b| unordered($to(a), $to(b)) || $to(a) < $to(b)),
+            "leu" => $m!(|a, b| unordered($to(a), $to(b)) || $to(a) <= $to(b)),
+            "gtu" => $m!(|a, b| unordered($to(a), $to(b)) || $to(a) > $to(b)),
+            "geu" => $m!(|a, b| unordered($to(a), $to(b)) || $to(a) >= $to(b)),
+            "num" => $m!(|a, b| !unordered($to(a), $to(b))),
+            "nan" => $m!(|a, b| unordered($to(a), $to(b))),
             _ => return None,
         }
     };
@@ -42,6 +42,11 @@ macro_rules! ints {
             _ => return None,
         }
     };
+}
+
+#[inline(always)]
+fn unordered<T: PartialOrd>(a: T, b: T) -> bool {
+    a.partial_cmp(&b).is_none()
 }
 
 #[inline(always)]

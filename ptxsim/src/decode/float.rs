@@ -114,28 +114,44 @@ unary! {
     rsqrt = |x| (1.0 / f64::from(x).sqrt()) as f32;
 }
 
-/// The loop of `fma` runs under the widest vector extension the host has.
+/// The loop of `fma`, compiled for each vector extension and picked at run time: without fused
+/// instructions of the host it would be a library call a lane.
+struct Fma<'a, const F: u8>([&'a L32; 3], &'a mut L32);
+
+impl<const F: u8> pulp::WithSimd for Fma<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Fma([a, b, c], d) = self;
+        for i in 0..W {
+            d[i] = fma::<F>(a[i], b[i], c[i]);
+        }
+    }
+}
+
 fn fma_lanes<const F: u8>(a: &L32, b: &L32, c: &L32, d: &mut L32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for i in 0..W {
-                d[i] = fma::<F>(a[i], b[i], c[i]);
-            }
-        },
-    );
+    pulp::Arch::new().dispatch(Fma::<F>([a, b, c], d));
+}
+
+/// The same for f64.
+struct Fma64<'a>([&'a L64; 3], &'a mut L64);
+
+impl pulp::WithSimd for Fma64<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Fma64([a, b, c], d) = self;
+        for i in 0..W {
+            let [x, y, z] = [a[i], b[i], c[i]].map(f64::from_bits);
+            d[i] = x.mul_add(y, z).to_bits();
+        }
+    }
 }
 
 fn fma64_lanes(a: &L64, b: &L64, c: &L64, d: &mut L64) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for i in 0..W {
-                let [x, y, z] = [a[i], b[i], c[i]].map(f64::from_bits);
-                d[i] = x.mul_add(y, z).to_bits();
-            }
-        },
-    );
+    pulp::Arch::new().dispatch(Fma64([a, b, c], d));
 }
 
 fn fma_of(flags: u8) -> Fn32 {

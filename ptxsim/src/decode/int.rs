@@ -34,6 +34,35 @@ pub(crate) fn bfi(a: u32, b: u32, pos: u32, len: u32) -> u32 {
     (b & !(field << pos)) | ((a & field) << pos)
 }
 
+/// `bfi` on 64 bits.
+#[inline(always)]
+pub(crate) fn bfi64(a: u64, b: u64, pos: u32, len: u32) -> u64 {
+    let (pos, len) = (pos & 255, len & 255);
+    if len == 0 || pos > 63 {
+        return b;
+    }
+    let field = if len >= 64 { u64::MAX } else { (1 << len) - 1 };
+    (b & !(field << pos)) | ((a & field) << pos)
+}
+
+/// `bfe` on 64 bits; signed fields repeat their top bit, or the register's where they pass it.
+#[inline(always)]
+pub(crate) fn bfe64(a: u64, pos: u32, len: u32, signed: bool) -> u64 {
+    let (pos, len) = (pos & 255, len & 255);
+    if len == 0 {
+        return 0;
+    }
+    let v = if signed {
+        (a as i64 >> pos.min(63)) as u64
+    } else if pos > 63 {
+        0
+    } else {
+        a >> pos
+    };
+    let cut = 64u32.saturating_sub(len);
+    if signed { ((v << cut) as i64 >> cut) as u64 } else { v << cut >> cut }
+}
+
 /// `prmt` in its default mode: each selector nibble picks a byte, its top bit repeats the sign.
 #[inline(always)]
 fn prmt(a: u32, b: u32, sel: u32) -> u32 {

@@ -131,6 +131,9 @@ impl Decoder<'_> {
         if ty == Ty::Pred {
             return self.unknown("an access of predicates");
         }
+        if usize::from(ty.bytes()) * regs.len() > 16 {
+            return self.unknown("an access of more than 16 bytes");
+        }
         if regs.iter().any(|r| ty.is_64() && matches!(r, Reg::R32(_))) {
             return self.unknown("a 32-bit register in a 64-bit access");
         }

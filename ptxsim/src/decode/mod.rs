@@ -461,6 +461,9 @@ enum RegRef {
 
 /// Special registers that are constant for a warp.
 fn special(name: &str) -> Option<Special> {
+    if name == "WARP_SZ" {
+        return Some(Special::WarpSize);
+    }
     if !name.starts_with('%') {
         return None;
     }
@@ -494,7 +497,6 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_gt" => Special::LaneMask(LaneMask::Gt),
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" => Special::TotalShared,
-        "WARP_SZ" | "%WARP_SZ" => Special::WarpSize,
         _ => return None,
     })
 }

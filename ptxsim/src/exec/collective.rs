@@ -27,13 +27,14 @@ impl Block<'_> {
     }
 
     /// For instructions with a member mask: `Ok(None)` when all members that live are here.
-    fn members(
+    pub(super) fn members(
         &mut self,
         w: &mut Warp,
         at: usize,
-        members: &L32,
+        mask: Slot,
         active: u32,
     ) -> Result<Option<Flow>, Box<Stop>> {
+        let members = *w.get32(mask);
         let first = members[active.trailing_zeros() as usize];
         for l in lanes(active) {
             if members[l] != first || first >> l & 1 == 0 {
@@ -49,133 +50,6 @@ impl Block<'_> {
             self.shared.warp_barrier(w.index, first, full);
         }
         Ok(None)
-    }
-
-    pub(super) fn warp_barrier(
-        &mut self,
-        w: &mut Warp,
-        at: usize,
-        mask: Slot,
-        active: u32,
-    ) -> Step {
-        let members = *w.get32(mask);
-        if let Some(flow) = self.members(w, at, &members, active)? {
-            return Ok(flow);
-        }
-        let mask = members[active.trailing_zeros() as usize];
-        self.shared.warp_barrier(w.index, mask, mask & w.live == w.live);
-        Ok(Flow::Next)
-    }
-
-    pub(super) fn shfl(&mut self, w: &mut Warp, at: usize, s: &Shfl, active: u32) -> Step {
-        let members = *w.get32(s.mask);
-        if let Some(flow) = self.members(w, at, &members, active)? {
-            return Ok(flow);
-        }
-        let (a, b, c) = (*w.get32(s.a), *w.get32(s.b), *w.get32(s.c));
-        let (mut out, mut valid) = (a, 0u32);
-        for l in lanes(active) {
-            let (bound, segment) = (c[l] as i32 & 31, (c[l] >> 8) as i32 & 31);
-            let (lane, b) = (l as i32, b[l] as i32 & 31);
-            let max = (lane & segment) | (bound & !segment);
-            let min = lane & segment;
-            let (from, ok) = match s.mode {
-                ShflMode::Up => (lane - b, lane - b >= max),
-                ShflMode::Down => (lane + b, lane + b <= max),
-                ShflMode::Bfly => (lane ^ b, lane ^ b <= max),
-                ShflMode::Idx => {
-                    let j = min | (b & !segment);
-                    (j, j <= max)
-                }
-            };
-            let from = if ok { from } else { lane };
-            if active >> from & 1 == 0 {
-                return Err(Fault::ShuffleSource(from as u32).at(l as u32));
-            }
-            out[l] = a[from as usize];
-            valid |= u32::from(ok) << l;
-        }
-        w.set32(s.d, active, &out);
-        if let Some(p) = s.p {
-            w.set_pred(p, active, valid);
-        }
-        Ok(Flow::Next)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn vote(
-        &mut self,
-        w: &mut Warp,
-        at: usize,
-        mode: VoteMode,
-        d: Slot,
-        (p, negate): (Slot, u32),
-        members: &L32,
-        active: u32,
-    ) -> Step {
-        if let Some(flow) = self.members(w, at, members, active)? {
-            return Ok(flow);
-        }
-        let votes = (w.preds[p as usize] ^ negate) & active;
-        let all = |yes: bool| if yes { u32::MAX } else { 0 };
-        match mode {
-            VoteMode::Ballot => w.set32(d, active, &[votes; W]),
-            VoteMode::All => w.set_pred(d, active, all(votes == active)),
-            VoteMode::Any => w.set_pred(d, active, all(votes != 0)),
-            VoteMode::Uni => w.set_pred(d, active, all(votes == active || votes == 0)),
-        }
-        Ok(Flow::Next)
-    }
-
-    pub(super) fn match_(
-        &mut self,
-        w: &mut Warp,
-        at: usize,
-        (d, p): (Slot, Option<Slot>),
-        all: bool,
-        a: Reg,
-        mask: Slot,
-        active: u32,
-    ) -> Step {
-        let members = *w.get32(mask);
-        if let Some(flow) = self.members(w, at, &members, active)? {
-            return Ok(flow);
-        }
-        let value: [u64; W] = std::array::from_fn(|l| w.lane(a, l));
-        let mut out = [0; W];
-        for l in lanes(active) {
-            out[l] = lanes(active).filter(|&o| value[o] == value[l]).fold(0, |m, o| m | 1 << o);
-        }
-        if all {
-            let same = lanes(active).all(|l| out[l] == active);
-            out = [if same { active } else { 0 }; W];
-            if let Some(p) = p {
-                w.set_pred(p, active, if same { u32::MAX } else { 0 });
-            }
-        }
-        w.set32(d, active, &out);
-        Ok(Flow::Next)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn redux(
-        &mut self,
-        w: &mut Warp,
-        at: usize,
-        f: fn(u32, u32) -> u32,
-        d: Slot,
-        a: Slot,
-        mask: Slot,
-        active: u32,
-    ) -> Step {
-        let members = *w.get32(mask);
-        if let Some(flow) = self.members(w, at, &members, active)? {
-            return Ok(flow);
-        }
-        let v = w.get32(a);
-        let sum = lanes(active).map(|l| v[l]).reduce(f).unwrap_or(0);
-        w.set32(d, active, &[sum; W]);
-        Ok(Flow::Next)
     }
 
     /// A warp comes to a block barrier.
@@ -241,6 +115,77 @@ impl Block<'_> {
         w.state = State::Waiting(id);
         Ok(Flow::Leave)
     }
+}
+
+/// Takes a value from another lane, within segments of the warp.
+pub(super) fn shfl(w: &mut Warp, s: &Shfl, active: u32) -> Result<(), Box<Stop>> {
+    let (a, b, c) = (*w.get32(s.a), *w.get32(s.b), *w.get32(s.c));
+    let (mut out, mut valid) = (a, 0u32);
+    for l in lanes(active) {
+        let (bound, segment) = (c[l] as i32 & 31, (c[l] >> 8) as i32 & 31);
+        let (lane, b) = (l as i32, b[l] as i32 & 31);
+        let max = (lane & segment) | (bound & !segment);
+        let min = lane & segment;
+        let (from, ok) = match s.mode {
+            ShflMode::Up => (lane - b, lane - b >= max),
+            ShflMode::Down => (lane + b, lane + b <= max),
+            ShflMode::Bfly => (lane ^ b, lane ^ b <= max),
+            ShflMode::Idx => {
+                let j = min | (b & !segment);
+                (j, j <= max)
+            }
+        };
+        let from = if ok { from } else { lane };
+        if active >> from & 1 == 0 {
+            return Err(Fault::ShuffleSource(from as u32).at(l as u32));
+        }
+        out[l] = a[from as usize];
+        valid |= u32::from(ok) << l;
+    }
+    w.set32(s.d, active, &out);
+    if let Some(p) = s.p {
+        w.set_pred(p, active, valid);
+    }
+    Ok(())
+}
+
+fn all(yes: bool) -> u32 {
+    if yes { u32::MAX } else { 0 }
+}
+
+/// Votes of the active lanes; `p` is the predicate and its negation.
+pub(super) fn vote(w: &mut Warp, mode: VoteMode, d: Slot, p: (Slot, u32), active: u32) {
+    let votes = (w.preds[p.0 as usize] ^ p.1) & active;
+    match mode {
+        VoteMode::Ballot => w.set32(d, active, &[votes; W]),
+        VoteMode::All => w.set_pred(d, active, all(votes == active)),
+        VoteMode::Any => w.set_pred(d, active, all(votes != 0)),
+        VoteMode::Uni => w.set_pred(d, active, all(votes == active || votes == 0)),
+    }
+}
+
+/// Which lanes hold the same value; with `every`, whether all do.
+pub(super) fn match_(w: &mut Warp, (d, p): (Slot, Option<Slot>), every: bool, a: Reg, active: u32) {
+    let value: [u64; W] = std::array::from_fn(|l| w.lane(a, l));
+    let mut out = [0; W];
+    for l in lanes(active) {
+        out[l] = lanes(active).filter(|&o| value[o] == value[l]).fold(0, |m, o| m | 1 << o);
+    }
+    if every {
+        let same = lanes(active).all(|l| out[l] == active);
+        out = [if same { active } else { 0 }; W];
+        if let Some(p) = p {
+            w.set_pred(p, active, all(same));
+        }
+    }
+    w.set32(d, active, &out);
+}
+
+/// A reduction over the active lanes.
+pub(super) fn redux(w: &mut Warp, f: fn(u32, u32) -> u32, d: Slot, a: Slot, active: u32) {
+    let v = w.get32(a);
+    let sum = lanes(active).map(|l| v[l]).reduce(f).unwrap_or(0);
+    w.set32(d, active, &[sum; W]);
 }
 
 fn words(count: Option<u32>) -> String {

@@ -20,42 +20,58 @@ pub(crate) fn mma(w: &mut Warp, op: &Mma) {
 }
 
 fn float(w: &mut Warp, op: &Mma) {
-    let mut c = [[0f32; N]; M];
-    load_acc(w, op, &mut c);
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || match (op.kind, op.k) {
+    pulp::Arch::new().dispatch(Float { w, op });
+}
+
+/// The work of one `mma`, compiled for each vector extension and picked at run time.
+struct Float<'a> {
+    w: &'a mut Warp,
+    op: &'a Mma,
+}
+
+impl pulp::WithSimd for Float<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Float { w, op } = self;
+        let mut c = load_acc(w, op);
+        match (op.kind, op.k) {
             (MmaKind::F16, 16) => pairs::<16, false>(w, op, &mut c),
             (MmaKind::F16, _) => pairs::<8, false>(w, op, &mut c),
             (MmaKind::Bf16, 16) => pairs::<16, true>(w, op, &mut c),
             (MmaKind::Bf16, _) => pairs::<8, true>(w, op, &mut c),
             (_, 8) => tf32::<8>(w, op, &mut c),
             (_, _) => tf32::<4>(w, op, &mut c),
-        },
-    );
-    store_acc(w, op, &c);
+        }
+        store_acc(w, op, &c);
+    }
 }
 
 /// Accumulators: registers 0 and 1 hold row `lane/4`, 2 and 3 row `lane/4 + 8`, columns
 /// `2·(lane%4)` and the next. As f16, two columns share a register.
-fn load_acc(w: &Warp, op: &Mma, c: &mut [[f32; N]; M]) {
+#[inline(always)]
+fn load_acc(w: &Warp, op: &Mma) -> [[f32; N]; M] {
+    let mut c = [[0f32; N]; M];
     if op.half_acc {
         for (r, &s) in op.c.iter().enumerate() {
-            for (l, &v) in w.get32(s).iter().enumerate() {
-                let (row, col) = (l / 4 + 8 * r, 2 * (l % 4));
-                c[row][col] = f16_to_f32(v & 0xffff);
-                c[row][col + 1] = f16_to_f32(v >> 16);
+            rows_of_pairs::<N, false>(w.get32(s), &mut c, 8 * r, 0);
+        }
+        return c;
+    }
+    for (r, s) in op.c.chunks_exact(2).enumerate() {
+        let (x, y) = (w.get32(s[0]), w.get32(s[1]));
+        for row in 0..8 {
+            for j in 0..4 {
+                c[8 * r + row][2 * j] = f32::from_bits(x[4 * row + j]);
+                c[8 * r + row][2 * j + 1] = f32::from_bits(y[4 * row + j]);
             }
         }
-        return;
     }
-    for (r, &s) in op.c.iter().enumerate() {
-        for (l, &v) in w.get32(s).iter().enumerate() {
-            c[l / 4 + 8 * (r / 2)][2 * (l % 4) + r % 2] = f32::from_bits(v);
-        }
-    }
+    c
 }
 
+#[inline(always)]
 fn store_acc(w: &mut Warp, op: &Mma, c: &[[f32; N]; M]) {
     if op.half_acc {
         for (r, &s) in op.d.iter().enumerate() {
@@ -66,10 +82,37 @@ fn store_acc(w: &mut Warp, op: &Mma, c: &[[f32; N]; M]) {
         }
         return;
     }
-    for (r, &s) in op.d.iter().enumerate() {
-        for (l, v) in w.r32[s as usize].iter_mut().enumerate() {
-            let x = c[l / 4 + 8 * (r / 2)][2 * (l % 4) + r % 2];
-            *v = if x.is_nan() { NAN32 } else { x.to_bits() };
+    let bits = |x: f32| if x.is_nan() { NAN32 } else { x.to_bits() };
+    for (r, s) in op.d.chunks_exact(2).enumerate() {
+        for (k, &s) in s.iter().enumerate() {
+            let out = &mut w.r32[s as usize];
+            for row in 0..8 {
+                for j in 0..4 {
+                    out[4 * row + j] = bits(c[8 * r + row][2 * j + k]);
+                }
+            }
+        }
+    }
+}
+
+/// Eight rows of four lanes, two 16-bit floats a lane, to a place in a matrix.
+#[inline(always)]
+fn rows_of_pairs<const K: usize, const BF: bool>(
+    v: &L32,
+    m: &mut [[f32; K]; M],
+    row0: usize,
+    col0: usize,
+) {
+    let to = |h: u32| if BF { bf16_to_f32(h) } else { f16_to_f32(h) };
+    let (mut lo, mut hi) = ([0f32; W], [0f32; W]);
+    for i in 0..W {
+        lo[i] = to(v[i] & 0xffff);
+        hi[i] = to(v[i] >> 16);
+    }
+    for row in 0..8 {
+        for j in 0..4 {
+            m[row0 + row][col0 + 2 * j] = lo[4 * row + j];
+            m[row0 + row][col0 + 2 * j + 1] = hi[4 * row + j];
         }
     }
 }
@@ -81,30 +124,21 @@ fn pairs<const K: usize, const BF: bool>(w: &Warp, op: &Mma, c: &mut [[f32; N]; 
     let to = |h: u32| if BF { bf16_to_f32(h) } else { f16_to_f32(h) };
     let mut a = [[0f32; K]; M];
     let mut b = [[0f32; N]; K];
-    for (r, &s) in op.a.iter().enumerate() {
-        let v = w.get32(s);
-        let (mut lo, mut hi) = ([0f32; W], [0f32; W]);
-        for i in 0..W {
-            lo[i] = to(v[i] & 0xffff);
-            hi[i] = to(v[i] >> 16);
-        }
-        for l in 0..W {
-            let (row, col) = (l / 4 + 8 * (r % 2), 2 * (l % 4) + 8 * (r / 2));
-            a[row][col] = lo[l];
-            a[row][col + 1] = hi[l];
-        }
+    for (r, &s) in op.a.iter().enumerate().take(K / 4) {
+        rows_of_pairs::<K, BF>(w.get32(s), &mut a, 8 * (r % 2), 8 * (r / 2));
     }
-    for (r, &s) in op.b.iter().enumerate() {
+    for (r, &s) in op.b.iter().enumerate().take(K / 8) {
         let v = w.get32(s);
         let (mut lo, mut hi) = ([0f32; W], [0f32; W]);
         for i in 0..W {
             lo[i] = to(v[i] & 0xffff);
             hi[i] = to(v[i] >> 16);
         }
-        for l in 0..W {
-            let row = 2 * (l % 4) + 8 * r;
-            b[row][l / 4] = lo[l];
-            b[row + 1][l / 4] = hi[l];
+        for j in 0..4 {
+            for n in 0..N {
+                b[8 * r + 2 * j][n] = lo[4 * n + j];
+                b[8 * r + 2 * j + 1][n] = hi[4 * n + j];
+            }
         }
     }
     multiply(&a, &b, c);
@@ -133,14 +167,18 @@ fn tf32<const K: usize>(w: &Warp, op: &Mma, c: &mut [[f32; N]; M]) {
 /// same with and without fused instructions.
 #[inline(always)]
 fn multiply<const K: usize>(a: &[[f32; K]; M], b: &[[f32; N]; K], c: &mut [[f32; N]; M]) {
-    for (row, acc) in a.iter().zip(c.iter_mut()) {
-        let mut sum = *acc;
-        for (x, bs) in row.iter().zip(b) {
-            for (s, y) in sum.iter_mut().zip(bs) {
-                *s += x * y;
+    // Four rows at a time share the loads of B and do not wait for each other's sums.
+    for (rows, acc) in a.chunks_exact(4).zip(c.chunks_exact_mut(4)) {
+        let [mut s0, mut s1, mut s2, mut s3] = [acc[0], acc[1], acc[2], acc[3]];
+        for k in 0..K {
+            for n in 0..N {
+                s0[n] += rows[0][k] * b[k][n];
+                s1[n] += rows[1][k] * b[k][n];
+                s2[n] += rows[2][k] * b[k][n];
+                s3[n] += rows[3][k] * b[k][n];
             }
         }
-        *acc = sum;
+        acc.copy_from_slice(&[s0, s1, s2, s3]);
     }
 }
 
@@ -168,11 +206,11 @@ fn int8(w: &mut Warp, op: &Mma, sa: bool, sb: bool) {
         }
     }
     let c: Vec<L32> = op.c.iter().map(|&s| *w.get32(s)).collect();
-    for (r, &s) in op.d.iter().enumerate() {
-        for l in 0..W {
+    for ((r, &s), c) in op.d.iter().enumerate().zip(&c) {
+        for (l, &c) in c.iter().enumerate() {
             let (row, col) = (l / 4 + 8 * (r / 2), 2 * (l % 4) + r % 2);
             let dot: i64 = (0..k).map(|i| a[row][i] * b[i][col]).sum();
-            let sum = i64::from(c[r][l] as i32) + dot;
+            let sum = i64::from(c as i32) + dot;
             let limited = sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
             w.r32[s as usize][l] = if op.saturate { limited } else { sum } as u32;
         }

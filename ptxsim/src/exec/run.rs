@@ -1,9 +1,10 @@
 //! The loop that runs a warp until it must wait.
 
 use super::block::Block;
+use super::collective::{match_, redux, shfl, vote};
 use super::mma::mma;
 use super::warp::{Group, State, Warp, lanes};
-use crate::decode::int::bfi;
+use crate::decode::int::{bfe64, bfi, bfi64};
 use crate::fault::{Fault, Stop};
 use crate::ir::*;
 
@@ -69,8 +70,12 @@ impl Block<'_> {
 
     /// Holds the active lanes at this instruction until the missing ones come; lanes of the
     /// group that skip it go on.
-    pub(super) fn hold(&self, w: &mut Warp, at: usize, active: u32) -> Flow {
+    pub(super) fn hold(&mut self, w: &mut Warp, at: usize, active: u32) -> Flow {
         let pc = w.groups[at].pc;
+        // It did not run: it is counted when it does.
+        let c = &mut self.counts[pc as usize];
+        c.warps -= 1;
+        c.lanes -= u64::from(active.count_ones());
         let skip = w.groups[at].mask & !active;
         w.groups[at].mask = active;
         w.groups[at].blocked = true;
@@ -86,7 +91,7 @@ impl Block<'_> {
         let mask = w.groups[at].mask;
         // Falling into another group's instruction joins it.
         let others = w.groups.iter().enumerate().filter(|(i, g)| *i != at && g.pc > pc);
-        let mut limit = others.map(|(_, g)| g.pc).min().unwrap_or(u32::MAX);
+        let limit = others.map(|(_, g)| g.pc).min().unwrap_or(u32::MAX);
         let alone = w.groups.len() == 1;
         loop {
             let i = &code.instrs[pc as usize];
@@ -125,7 +130,7 @@ impl Block<'_> {
                     }
                 }
                 op => {
-                    if active == 0 && !matches!(op, Op::Brx { .. }) {
+                    if active == 0 {
                         Flow::Next
                     } else {
                         w.groups[at].pc = pc;
@@ -142,10 +147,6 @@ impl Block<'_> {
                     }
                 }
                 Flow::Regroup | Flow::Leave => return Ok(()),
-            }
-            // Kept for the borrow of the loop: a lone group has no limit.
-            if alone {
-                limit = u32::MAX;
             }
         }
     }
@@ -269,6 +270,18 @@ impl Block<'_> {
                 let out: L32 = std::array::from_fn(|i| bfi(x[i], y[i], p[i], n[i]));
                 w.set32(*d, active, &out);
             }
+            Op::Bfi64 { d, a, b, pos, len } => {
+                let (x, y) = (w.get64(*a), w.get64(*b));
+                let (p, n) = (w.get32(*pos), w.get32(*len));
+                let out: L64 = std::array::from_fn(|i| bfi64(x[i], y[i], p[i], n[i]));
+                w.set64(*d, active, &out);
+            }
+            Op::Bfe64 { signed, d, a, pos, len } => {
+                let x = w.get64(*a);
+                let (p, n) = (w.get32(*pos), w.get32(*len));
+                let out: L64 = std::array::from_fn(|i| bfe64(x[i], p[i], n[i], *signed));
+                w.set64(*d, active, &out);
+            }
             Op::Ld(a) => self.load(w, here, a, active)?,
             Op::St(a) => self.store(w, here, a, active)?,
             Op::Atom(a) => self.atomic(w, here, a, active)?,
@@ -299,19 +312,40 @@ impl Block<'_> {
                 mma(w, m);
                 self.counts[here].mma_flops += 2 * 16 * 8 * u64::from(m.k);
             }
-            Op::Shfl(s) => return self.shfl(w, at, s, active),
+            Op::Shfl(s) => {
+                if let Some(flow) = self.members(w, at, s.mask, active)? {
+                    return Ok(flow);
+                }
+                shfl(w, s, active)?;
+            }
             Op::Vote { mode, d, p, p_negate, mask } => {
-                let members = *w.get32(*mask);
-                return self.vote(w, at, *mode, *d, (*p, *p_negate), &members, active);
+                if let Some(flow) = self.members(w, at, *mask, active)? {
+                    return Ok(flow);
+                }
+                vote(w, *mode, *d, (*p, *p_negate), active);
             }
             Op::Match { d, p, all, a, mask } => {
-                return self.match_(w, at, (*d, *p), *all, *a, *mask, active);
+                if let Some(flow) = self.members(w, at, *mask, active)? {
+                    return Ok(flow);
+                }
+                match_(w, (*d, *p), *all, *a, active);
             }
-            Op::Redux { f, d, a, mask } => return self.redux(w, at, *f, *d, *a, *mask, active),
+            Op::Redux { f, d, a, mask } => {
+                if let Some(flow) = self.members(w, at, *mask, active)? {
+                    return Ok(flow);
+                }
+                redux(w, *f, *d, *a, active);
+            }
             Op::ActiveMask { d } => w.set32(*d, active, &[active; W]),
             Op::Brx { targets, index } => return brx(w, at, pc, targets, *index, active),
             Op::Bar(b) => return self.barrier(w, at, b, active),
-            Op::BarWarp { mask } => return self.warp_barrier(w, at, *mask, active),
+            Op::BarWarp { mask } => {
+                if let Some(flow) = self.members(w, at, *mask, active)? {
+                    return Ok(flow);
+                }
+                let mask = w.get32(*mask)[active.trailing_zeros() as usize];
+                self.shared.warp_barrier(w.index, mask, mask & w.live == w.live);
+            }
             Op::Fence | Op::Nop => {}
             Op::Clock { d } => {
                 for l in lanes(active) {

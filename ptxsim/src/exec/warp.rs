@@ -197,11 +197,12 @@ impl Warp {
         self.groups.retain(|g| g.mask != 0);
     }
 
-    /// Ends lanes.
+    /// Ends lanes. Those that waited for them look again.
     pub fn exit(&mut self, mask: u32) {
         self.live &= !mask;
         for g in &mut self.groups {
             g.mask &= !mask;
+            g.blocked = false;
         }
         self.groups.retain(|g| g.mask != 0);
     }

@@ -87,11 +87,21 @@ impl Allocation {
 
     /// Copies bytes and whether they were written.
     pub fn host_copy(&self, to: u64, from: &Allocation, start: u64, bytes: u64) {
-        for i in 0..bytes {
-            let at = start + i;
-            if written(from.tags.get((at / 4) as usize)) >> (at % 4) & 1 != 0 {
-                self.host_write(to + i, &[from.byte(at)]);
+        let mut done = 0;
+        while done < bytes {
+            let (source, target) = (start + done, to + done);
+            if source % 4 == 0 && target % 4 == 0 && bytes - done >= 4 {
+                let (i, o) = ((source / 4) as usize, (target / 4) as usize);
+                let mask = written(from.tags.get(i));
+                self.set_bits(o, !spread(mask), from.words[i].load(Relaxed));
+                self.tags.host_write(o, mask);
+                done += 4;
+                continue;
             }
+            if written(from.tags.get((source / 4) as usize)) >> (source % 4) & 1 != 0 {
+                self.host_write(target, &[from.byte(source)]);
+            }
+            done += 1;
         }
     }
 
@@ -196,7 +206,7 @@ impl View<'_> {
     ) -> Result<(), Fault> {
         let first = ((address - a.base) / 4) as usize;
         let mask = byte_mask(address, bytes);
-        for i in 0..bytes.div_ceil(4) as usize {
+        for (i, o) in out.iter_mut().enumerate().take(bytes.div_ceil(4) as usize) {
             let tag = a.tags.get(first + i);
             if written(tag) & mask != mask {
                 let near = a.describe(address);
@@ -207,7 +217,7 @@ impl View<'_> {
                     .read(self.splits, first + i, mask, who, kind, tag)
                     .map_err(|c| self.race(a, address, bytes, c))?;
             }
-            out[i] = a.words[first + i].load(Relaxed);
+            *o = a.words[first + i].load(Relaxed);
         }
         if bytes < 4 {
             out[0] = (out[0] >> (8 * (address & 3))) & if bytes == 1 { 0xff } else { 0xffff };

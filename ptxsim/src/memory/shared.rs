@@ -20,6 +20,10 @@ use crate::ir::W;
 const MULTI: u16 = 0x7fff;
 /// The writer wrote by an atomic.
 const ATOMIC: u16 = 0x8000;
+/// The word has a cell for each byte.
+const SPLIT: u16 = 0x100;
+/// A word of which all bytes are written, none is owed, and which is not split.
+const WHOLE: u16 = 15;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
@@ -77,12 +81,11 @@ pub(crate) enum Clash {
 pub(crate) struct Shared {
     pub bytes: u32,
     words: Vec<u32>,
-    /// Low half: bytes written; high half: bytes that a `cp.async` still owes.
-    meta: Vec<u8>,
+    /// Bits 0 to 3: bytes written; 4 to 7: bytes that a `cp.async` still owes; 8: `SPLIT`.
+    meta: Vec<u16>,
     cells: Vec<Cell>,
-    /// Words whose bytes have cells of their own; bit set in `is_split`.
+    /// Words whose bytes have cells of their own.
     split: HashMap<u32, [Cell; 4]>,
-    is_split: Vec<bool>,
     order: Order,
 }
 
@@ -98,8 +101,6 @@ impl Shared {
         self.bytes = bytes;
         self.meta.clear();
         self.meta.resize(n, 0);
-        self.is_split.clear();
-        self.is_split.resize(n, false);
         self.split.clear();
         // Cells of the last block are older than `all`: nothing of them counts any more.
         self.order.now += 1;
@@ -167,14 +168,14 @@ impl Shared {
     fn cells(
         &mut self,
         word: usize,
-        mask: u8,
+        mask: u16,
         f: impl Fn(&mut Cell, &Order) -> Result<(), Clash>,
     ) -> Result<(), Clash> {
-        if mask == 15 && !self.is_split[word] {
+        if mask == 15 && self.meta[word] & SPLIT == 0 {
             return f(&mut self.cells[word], &self.order);
         }
         let cell = self.cells[word];
-        self.is_split[word] = true;
+        self.meta[word] |= SPLIT;
         let bytes = self.split.entry(word as u32).or_insert([cell; 4]);
         for (i, c) in bytes.iter_mut().enumerate() {
             if mask >> i & 1 != 0 {
@@ -189,7 +190,7 @@ impl Shared {
     fn read_word(
         &mut self,
         word: usize,
-        mask: u8,
+        mask: u16,
         tid: Option<u16>,
         warp: usize,
         strong: bool,
@@ -231,7 +232,7 @@ impl Shared {
         Ok(self.words[word])
     }
 
-    fn writer(&self, word: usize, mask: u8) -> u16 {
+    fn writer(&self, word: usize, mask: u16) -> u16 {
         let cell = match self.split.get(&(word as u32)) {
             Some(b) => b[mask.trailing_zeros() as usize & 3],
             None => self.cells[word],
@@ -241,7 +242,7 @@ impl Shared {
 
     /// A thread is about to write bytes of a word.
     #[inline(always)]
-    fn claim_word(&mut self, word: usize, mask: u8, tid: u16, strong: bool) -> Result<(), Clash> {
+    fn claim_word(&mut self, word: usize, mask: u16, tid: u16, strong: bool) -> Result<(), Clash> {
         let owed = (self.meta[word] >> 4) & mask;
         if owed != 0 {
             return Err(Clash::Pending { owner: self.writer(word, owed) });
@@ -302,8 +303,8 @@ impl Shared {
     ) -> Result<(), Fault> {
         self.check_range(address, bytes)?;
         let (first, mask) = place(address, bytes);
-        for i in 0..bytes.div_ceil(4) as usize {
-            out[i] = self
+        for (i, o) in out.iter_mut().enumerate().take(bytes.div_ceil(4) as usize) {
+            *o = self
                 .read_word(first + i, mask, Some(tid), tid as usize / W, strong)
                 .map_err(|c| self.fault(c, address, bytes))?;
         }
@@ -318,6 +319,9 @@ impl Shared {
     pub fn read_row(&mut self, address: u64, warp: usize) -> Result<[u32; 4], Fault> {
         self.check_range(address, 16)?;
         let first = (address / 4) as usize;
+        if let Some(row) = self.quick_row(first, warp) {
+            return Ok(row);
+        }
         let mut out = [0; 4];
         for (i, o) in out.iter_mut().enumerate() {
             *o = self
@@ -325,6 +329,40 @@ impl Shared {
                 .map_err(|c| self.fault(c, address, 16))?;
         }
         Ok(out)
+    }
+
+    /// The common case of `read_row`: four whole words that nobody wrote since the last barrier
+    /// of the block.
+    #[inline(always)]
+    fn quick_row(&mut self, first: usize, warp: usize) -> Option<[u32; 4]> {
+        let all = self.order.all;
+        let meta: &[u16; 4] = self.meta.get(first..first + 4)?.try_into().ok()?;
+        let cells: &mut [Cell; 4] = self.cells.get_mut(first..first + 4)?.try_into().ok()?;
+        if *meta != [WHOLE; 4] || cells.iter().any(|c| c.w_time >= all) {
+            return None;
+        }
+        for c in cells {
+            c.r_warps = 1 << warp | if c.r_time < all { 0 } else { c.r_warps };
+            c.r_tid = MULTI;
+            c.r_time = self.order.now;
+        }
+        self.words.get(first..first + 4)?.try_into().ok()
+    }
+
+    /// The common case of a 16-byte claim: four whole or fresh words that nobody touched since
+    /// the last barrier of the block.
+    #[inline(always)]
+    fn quick_claim(&mut self, first: usize, tid: u16) -> bool {
+        let (all, now) = (self.order.all, self.order.now);
+        let Some(meta) = self.meta.get(first..first + 4) else { return false };
+        let Some(cells) = self.cells.get_mut(first..first + 4) else { return false };
+        if meta.iter().any(|m| m & !WHOLE != 0)
+            || cells.iter().any(|c| c.w_time >= all || c.r_time >= all)
+        {
+            return false;
+        }
+        cells.fill(Cell { w_time: now, w_tid: tid, ..Cell::default() });
+        true
     }
 
     /// Claims the bytes for a write; the error tells whether a lane of the same warp wrote them
@@ -339,6 +377,9 @@ impl Shared {
     ) -> Result<(), (Fault, Option<u16>)> {
         self.check_range(address, bytes).map_err(|f| (f, None))?;
         let (first, mask) = place(address, bytes);
+        if bytes == 16 && !strong && self.quick_claim(first, tid) {
+            return Ok(());
+        }
         for i in 0..bytes.div_ceil(4) as usize {
             self.claim_word(first + i, mask, tid, strong).map_err(|c| {
                 let same = match c {
@@ -400,10 +441,12 @@ impl Shared {
     /// Delivers what was owed: from now on the bytes are a write of `tid` at this time.
     pub fn deliver(&mut self, address: u64, bytes: u32, tid: u16, data: &[u32; 4]) {
         let (first, mask) = place(address, bytes);
+        let fresh = Cell { w_time: self.order.now, w_tid: tid, ..Cell::default() };
         for i in first..first + bytes.div_ceil(4) as usize {
             self.meta[i] &= !(mask << 4);
-            let fresh = Cell { w_time: self.order.now, w_tid: tid, ..Cell::default() };
-            if let Some(b) = self.split.get_mut(&(i as u32)) {
+            if self.meta[i] & SPLIT != 0
+                && let Some(b) = self.split.get_mut(&(i as u32))
+            {
                 *b = [fresh; 4];
             }
             self.cells[i] = fresh;
@@ -426,7 +469,7 @@ fn readers_before(c: &Cell, o: &Order, tid: u16) -> bool {
 
 /// First word and byte mask of an access.
 #[inline(always)]
-fn place(address: u64, bytes: u32) -> (usize, u8) {
-    let mask = if bytes >= 4 { 15 } else { ((1u8 << bytes) - 1) << (address & 3) };
+fn place(address: u64, bytes: u32) -> (usize, u16) {
+    let mask = if bytes >= 4 { 15 } else { ((1u16 << bytes) - 1) << (address & 3) };
     ((address / 4) as usize, mask)
 }

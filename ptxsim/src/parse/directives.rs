@@ -176,6 +176,11 @@ impl Parser<'_> {
                 self.expect(',')?;
             }
         }
+        // PTX allows 32764 bytes of parameters, 512 KB of local memory a thread.
+        let bytes = e.params.iter().fold(0u64, |n, p| n.saturating_add(p.bytes()));
+        if bytes > 32_764 {
+            return self.fail(format!("entry `{}` has {bytes} bytes of parameters", e.name));
+        }
         loop {
             if self.is('{') {
                 e.body = self.body()?;
@@ -240,6 +245,13 @@ impl Parser<'_> {
                 let mut v = self.variable(&w, line, false)?;
                 v.init = self.initialiser()?;
                 self.expect(';')?;
+                if v.space == VarSpace::Local && v.bytes() > 512 * 1024 {
+                    return self.fail(format!(
+                        "`{}` has {} bytes of local memory",
+                        v.name,
+                        v.bytes()
+                    ));
+                }
                 out.push(Statement::Variable(v));
                 Ok(())
             }

@@ -202,9 +202,15 @@ impl Parser<'_> {
         match self.peek() {
             Some(Kind::Punct('{')) => {
                 self.at += 1;
-                let mut parts = vec![self.operand()?];
-                while self.accept(',') {
+                let mut parts = Vec::new();
+                loop {
+                    if self.is('{') {
+                        return self.fail("a vector inside a vector");
+                    }
                     parts.push(self.operand()?);
+                    if !self.accept(',') {
+                        break;
+                    }
                 }
                 self.expect('}')?;
                 Ok(Operand::Vector(parts))
