@@ -1,0 +1,170 @@
+/* Parameters of every kernel, one struct each, passed by value as the kernel's only argument.
+ *
+ * Plain C, so that the device code, a host program and `bindgen` read the same text. Rules: fixed-width integers;
+ * a pointer is 8 bytes on both sides (`MUSC_PTR` spells it typed on the device, `uint64_t` elsewhere); no implicit
+ * padding (pointers first, then an even number of 32-bit fields).
+ *
+ * Letters: N images; G the side of the patch grid; L = G*G patch tokens an image; T = L + 1 tokens with the class
+ * token; C the width of a token; P the patch size; S = G*P the image side. "half" is f16 or bf16, as the entry
+ * point's name says. Strides count elements.
+ */
+#ifndef MUSC_PARAMS_H
+#define MUSC_PARAMS_H
+
+#if defined(__CUDACC_RTC__)
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef unsigned long long uint64_t;
+#else
+#include <stdint.h>
+#endif
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define MUSC_PTR(type) type *
+#else
+#define MUSC_PTR(type) uint64_t
+#endif
+
+/* Largest number of aggregation degrees in one launch. */
+#define MUSC_MAX_DEGREES 4
+/* Largest aggregation degree. */
+#define MUSC_MAX_DEGREE 7
+/* Row stride of a Gram block in floats: a constant, so that gram_pool addresses the rows of a grid by immediates. */
+#define MUSC_GRAM_STRIDE 8192
+
+/* patch_embed: 8-bit pixels to normalised patch rows; and the class rows of the residual stream. */
+typedef struct PatchEmbedParams {
+    MUSC_PTR(const uint8_t) pixels;    /* `[N, S, S, 3]` */
+    MUSC_PTR(uint16_t) rows;           /* half `[N*L, k_padded]` */
+    MUSC_PTR(const float) class_row;   /* `[C]` class token + its position embedding */
+    MUSC_PTR(float) stream;            /* `[N, T, C]` residual stream */
+    uint32_t images;                   /* N */
+    uint32_t grid;                     /* G */
+    uint32_t patch;                    /* P */
+    uint32_t k_padded;                 /* 3*P*P rounded up to a multiple of 32 */
+    uint32_t width;                    /* C */
+    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+    float scale[3];                    /* 1 / (255 * std), per channel */
+    float shift[3];                    /* -mean / std, per channel */
+} PatchEmbedParams;
+
+/* gemm: out = epilogue(A * B^T). */
+typedef struct GemmParams {
+    MUSC_PTR(const uint16_t) a;        /* half `[m, k]`, row stride lda */
+    MUSC_PTR(const uint16_t) b;        /* half `[n, k]`, row stride ldb */
+    MUSC_PTR(void) out;                /* half or f32 `[m, n]`, row stride ldo */
+    MUSC_PTR(const float) bias;        /* f32 `[n]` */
+    MUSC_PTR(const float) layer_scale; /* f32 `[n]`, or null for 1 */
+    MUSC_PTR(const float) addend;      /* f32 `[m, n]` residual, or `[T, n]` position embedding; row stride ldo */
+    MUSC_PTR(const float) row_sum;     /* gram: f32 `[N, L]`, from lnamd */
+    MUSC_PTR(const float) mean;        /* gram: f32 `[N]`, from lnamd */
+    uint32_t m;                        /* rows of A and of the output */
+    uint32_t n;                        /* rows of B, columns of the output */
+    uint32_t k;                        /* length of the sums */
+    uint32_t lda;                      /* row stride of A */
+    uint32_t ldb;                      /* row stride of B */
+    uint32_t ldo;                      /* row stride of the output */
+    uint32_t rows_per_image;           /* embed, gram: L */
+    uint32_t first_image_a;            /* gram: index of the image of row 0 of A */
+    uint32_t first_image_b;            /* gram: index of the image of row 0 of B */
+    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+} GemmParams;
+
+/* layer_norm: rows of the residual stream, normalised or only rounded. */
+typedef struct LayerNormParams {
+    MUSC_PTR(const float) input;       /* f32 rows, row stride width */
+    MUSC_PTR(void) out;                /* half or f32 `[rows, width]` */
+    MUSC_PTR(const float) gamma;       /* f32 `[width]` */
+    MUSC_PTR(const float) beta;        /* f32 `[width]` */
+    uint32_t rows;                     /* rows written */
+    uint32_t width;                    /* C */
+    uint32_t out_rows_per_image;       /* output row o reads input row */
+    uint32_t in_rows_per_image;        /*   (o / out_rows_per_image) * in_rows_per_image */
+    uint32_t in_first_row;             /*   + in_first_row + o % out_rows_per_image */
+    float eps;                         /* added to the variance */
+} LayerNormParams;
+
+/* attention: softmax(Q K^T / 8) V for every image and head. */
+typedef struct AttentionParams {
+    MUSC_PTR(const uint16_t) qkv;      /* half `[N, tokens, 3*heads*64]` */
+    MUSC_PTR(uint16_t) out;            /* half `[N, tokens, heads*64]` */
+    uint32_t images;                   /* N */
+    uint32_t tokens;                   /* T */
+    uint32_t heads;                    /* width / 64 */
+    float scale_log2;                  /* log2(e) / sqrt(64) */
+} AttentionParams;
+
+/* lnamd: row sums, image means and inverse norms of the pooled tokens. */
+typedef struct LnamdParams {
+    MUSC_PTR(const uint16_t) tokens;   /* half `[N, L, C]` */
+    MUSC_PTR(float) row_sum;           /* f32 `[N, L]` sum over the channels of a token */
+    MUSC_PTR(float) mean;              /* f32 `[N]` */
+    MUSC_PTR(float) inv_norm;          /* f32 `[degrees, N, L]` */
+    uint32_t images;                   /* N */
+    uint32_t grid;                     /* G */
+    uint32_t width;                    /* C */
+    uint32_t degrees;                  /* 1 to MUSC_MAX_DEGREES */
+    uint32_t degree[MUSC_MAX_DEGREES]; /* odd, 1 to MUSC_MAX_DEGREE */
+} LnamdParams;
+
+/* What gram_pool and patch_distance write: the largest cosine of a patch token with any patch token of another image,
+ * as a key (see common/reduce.cuh) in `keys[degree][i][j][p]`; 0 before the first launch. */
+typedef struct PatchDistanceParams {
+    MUSC_PTR(const uint16_t) tokens;   /* half `[N, L, C]`, row stride C */
+    MUSC_PTR(const float) row_sum;     /* f32 `[N, L]` */
+    MUSC_PTR(const float) mean;        /* f32 `[N]` */
+    MUSC_PTR(const float) inv_norm;    /* f32 `[N, L]` of this degree */
+    MUSC_PTR(uint32_t) keys;           /* `[N, N, L]` of this degree */
+    uint32_t images;                   /* N */
+    uint32_t rows_per_image;           /* L */
+    uint32_t width;                    /* C */
+    uint32_t first_image_a;            /* the block of pairs: images a .. a + images_a against b .. b + images_b, i < j */
+    uint32_t images_a;                 /* images of A */
+    uint32_t first_image_b;            /* first image of B */
+    uint32_t images_b;                 /* images of B */
+    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+} PatchDistanceParams;
+
+typedef struct GramPoolParams {
+    MUSC_PTR(const float) gram;        /* f32 `[images_a * L, MUSC_GRAM_STRIDE]`, from gemm_gram */
+    MUSC_PTR(const float) inv_norm;    /* f32 `[degrees, N, L]` */
+    MUSC_PTR(uint32_t) keys;           /* `[degrees, N, N, L]` */
+    uint32_t images;                   /* N */
+    uint32_t grid;                     /* G */
+    uint32_t first_image_a;            /* first image of A */
+    uint32_t images_a;                 /* images of A */
+    uint32_t first_image_b;            /* first image of B */
+    uint32_t images_b;                 /* images of B */
+    uint32_t strip_rows;               /* rows of the grid of image b a block scores, see gram_pool.cu */
+    uint32_t degrees;                  /* 1 to MUSC_MAX_DEGREES */
+    uint32_t degree[MUSC_MAX_DEGREES]; /* odd, ascending, no two equal */
+} GramPoolParams;
+
+/* interval_mean: mean distance over an interval of the sorted images. */
+typedef struct IntervalMeanParams {
+    MUSC_PTR(const uint32_t) keys;     /* `[images_a, N, L]` */
+    MUSC_PTR(float) scores;            /* f32 `[images_a, L]` */
+    uint32_t images;                   /* N */
+    uint32_t patches;                  /* L */
+    uint32_t first_image;              /* index of image 0 of `keys`: the entry that is left out */
+    uint32_t images_a;                 /* images scored by this launch */
+    uint32_t rank_low;                 /* 0 <= rank_low < rank_high <= N - 1 */
+    uint32_t rank_high;                /* see rank_low */
+    float weight;                      /* score += weight * mean */
+    uint32_t accumulate;               /* 0: score = weight * mean */
+} IntervalMeanParams;
+
+/* upsample: patch scores to anomaly maps, and the largest value of each. */
+typedef struct UpsampleParams {
+    MUSC_PTR(const float) scores;      /* f32 `[N, G, G]` */
+    MUSC_PTR(float) maps;              /* f32 `[N, S, S]` */
+    MUSC_PTR(uint32_t) max_keys;       /* `[N]`, 0 before the launch */
+    uint32_t images;                   /* N */
+    uint32_t grid;                     /* G */
+    uint32_t side;                     /* S */
+    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+} UpsampleParams;
+
+#endif

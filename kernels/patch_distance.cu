@@ -1,0 +1,96 @@
+// Math: for patch tokens p of image i and q of image j > i, with raw products G(p, q) = <F_i(p), F_j(q)>, row sums s and
+//   image means m:
+//     cos(p, q) = (G - m_j s_i(p) - m_i s_j(q) + C m_i m_j) * inv_norm_i(p) * inv_norm_j(q)
+//   keys[i][j][p] = max over q, keys[j][i][q] = max over p. Symmetric: only i < j is computed, nothing is stored of G.
+//   With tokens F and the norms of degree 1 this is r = 1; with pooled tokens it is their degree (rounded to halves).
+//
+// Shapes: tokens half [N, L, C], 16-byte aligned; row_sum, inv_norm f32 [N, L]; mean f32 [N]; keys u32 [N, N, L]
+//   (common/reduce.cuh), 0 before the first launch.
+//
+// Launch: grid ceil(images_a*L / 128) * ceil(images_b*L / 128), block 128: tiles of the product of the concatenated
+//   tokens of two runs of images, as gemm. Blocks without a pair i < j return at once. A tile may touch several images.
+//
+// Shared memory: static, as gemm: 49152; 7.5: 32768.
+//
+// Numerics: raw halves go to the tensor cores, the mean is taken off afterwards in f32: an error of 1e-6 in a cosine,
+//   where rounding centred, normalised tokens to halves costs 1e-3. Maxima are exact and independent of the order.
+//
+// Preconditions: C % 32 == 0; images_a, images_b > 0, both runs within N; lnamd has run. bf16 needs 8.0.
+#include "common/gemm_tile.cuh"
+#include "common/reduce.cuh"
+
+constexpr int OWNED = 8;
+constexpr int GROUPS = TILE_WARP / (OWNED * 4);
+constexpr int COLUMNS = GROUPS * OWNED; // of the tile, in one thread
+
+template <class Half>
+MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
+    __shared__ __align__(128) uint8_t s_stages[TILE_SHARED_BYTES];
+    const uint32_t patches = p.rows_per_image;
+    const uint32_t m = p.images_a * patches, n = p.images_b * patches;
+    const uint2 tile = tile_of_block(blockIdx.x, ceil_div(m, TILE_M), ceil_div(n, TILE_N));
+    const uint32_t row0 = tile.x * TILE_M, column0 = tile.y * TILE_N;
+    const uint32_t first_i = p.first_image_a + row0 / patches;
+    const uint32_t last_i = p.first_image_a + (min(row0 + TILE_M, m) - 1) / patches;
+    const uint32_t first_j = p.first_image_b + column0 / patches;
+    const uint32_t last_j = p.first_image_b + (min(column0 + TILE_N, n) - 1) / patches;
+    if (first_i >= last_j) return;
+
+    GemmTile<Half, OWNED> product;
+    product.run(s_stages, p.tokens + uint64_t(p.first_image_a) * patches * p.width,
+                p.tokens + uint64_t(p.first_image_b) * patches * p.width, m, n, p.width, p.width, p.width, row0, column0);
+
+    const float none = __uint_as_float(0xff800000u); // -inf: what a patch of another image counts as
+    for (uint32_t j = first_j; j <= last_j; j++) {
+        // Patch of image j in each column; wraps to a large number left of the image.
+        uint32_t column[COLUMNS];
+        float column_inv[COLUMNS];
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+            column[c] = column0 + product.column(c / OWNED) + c % OWNED - (j - p.first_image_b) * patches;
+            column_inv[c] = column[c] < patches ? __ldg(p.inv_norm + uint64_t(j) * patches + column[c]) : 0.0f;
+        }
+        const float mean_j = __ldg(p.mean + j);
+        for (uint32_t i = first_i; i <= last_i && i < j; i++) {
+            const float mean_i = __ldg(p.mean + i);
+            float correction[COLUMNS], highest[COLUMNS];
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+                const float sum = column[c] < patches ? __ldg(p.row_sum + uint64_t(j) * patches + column[c]) : 0.0f;
+                correction[c] = mean_i * fmaf(-float(p.width), mean_j, sum);
+                highest[c] = none;
+            }
+#pragma unroll
+            for (int mt = 0; mt < 4; mt++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const uint32_t row = row0 + product.row(mt, half) - (i - p.first_image_a) * patches;
+                    const bool inside = row < patches;
+                    const uint64_t at = uint64_t(i) * patches + row;
+                    const float row_correction = inside ? mean_j * __ldg(p.row_sum + at) : 0.0f;
+                    const float row_inv = inside ? __ldg(p.inv_norm + at) : 0.0f;
+                    float best = none;
+#pragma unroll
+                    for (int c = 0; c < COLUMNS; c++) {
+                        const float v = product.value(mt, half, c / OWNED, c % OWNED) - row_correction - correction[c];
+                        if (column[c] < patches) best = fmaxf(best, v * column_inv[c]);
+                        if (inside) highest[c] = fmaxf(highest[c], v * row_inv);
+                    }
+                    best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
+                    best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 2));
+                    if (inside && product.lane % 4 == 0 && best != none)
+                        atomicMax(p.keys + (uint64_t(i) * p.images + j) * patches + row, key_of(best * row_inv));
+                }
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+                float best = highest[c];
+#pragma unroll
+                for (int step = 4; step < WARP; step *= 2) best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, step));
+                if (column[c] < patches && product.lane < 4 && best != none)
+                    atomicMax(p.keys + (uint64_t(j) * p.images + i) * patches + column[c], key_of(best * column_inv[c]));
+            }
+        }
+    }
+}
+
+MUSC_ENTRY(patch_distance_max, PatchDistanceParams, TILE_THREADS, TILE_BLOCKS_PER_SM, patch_distance)

@@ -1,0 +1,270 @@
+//! The device: its memory, and launches.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::DeviceConfig;
+use crate::error::{Error, Result};
+use crate::ir::{GLOBAL_BASE, ModuleData};
+use crate::memory::global::Allocation;
+use crate::memory::tags::{EPOCHS, Splits};
+
+/// An address in device memory. Plain arithmetic on it is fine: accesses are checked.
+pub type Ptr = u64;
+
+/// Nothing lies in the first bytes after an allocation.
+const GUARD: u64 = 1 << 20;
+/// Alignment of allocations.
+const ALIGN: u64 = 512;
+
+#[derive(Debug, Default)]
+struct State {
+    allocations: BTreeMap<u64, Arc<Allocation>>,
+    next: u64,
+    used: u64,
+    epoch: u32,
+    /// Addresses of module variables, by module.
+    modules: HashMap<u64, Vec<u64>>,
+}
+
+/// A simulated device. It can be shared between threads; launches run one after another.
+#[derive(Debug)]
+pub struct Device {
+    config: DeviceConfig,
+    state: Mutex<State>,
+    pub(crate) launching: Mutex<()>,
+    pub(crate) splits: Splits,
+    pub(crate) launches: AtomicU64,
+}
+
+impl Device {
+    /// A device with empty memory.
+    pub fn new(config: DeviceConfig) -> Device {
+        let state = State { next: GLOBAL_BASE, ..State::default() };
+        Device {
+            config,
+            state: Mutex::new(state),
+            launching: Mutex::new(()),
+            splits: Splits::default(),
+            launches: AtomicU64::new(0),
+        }
+    }
+
+    /// What device it is.
+    pub fn config(&self) -> &DeviceConfig {
+        &self.config
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in another thread leaves the maps whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of device memory in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used
+    }
+
+    /// Allocates device memory, aligned to 512 bytes. Its bytes count as never written. Zero
+    /// bytes are allowed: the address is valid for nothing.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn alloc(&self, bytes: u64) -> Result<Ptr> {
+        self.alloc_named(bytes, "")
+    }
+
+    /// As [`alloc`](Device::alloc), with a name that errors use.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn alloc_named(&self, bytes: u64, label: &str) -> Result<Ptr> {
+        self.state().alloc(&self.config, bytes, label, false)
+    }
+
+    /// Frees an allocation.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when no allocation starts there.
+    pub fn free(&self, ptr: Ptr) -> Result<()> {
+        let mut s = self.state();
+        match s.allocations.remove(&ptr) {
+            Some(a) => {
+                s.used -= a.bytes;
+                Ok(())
+            }
+            None => Err(Error::HostAccess {
+                address: ptr,
+                bytes: 0,
+                reason: "no allocation starts here".into(),
+            }),
+        }
+    }
+
+    /// The allocation that holds a range, and the offset of the range in it.
+    fn range(&self, ptr: Ptr, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
+        let s = self.state();
+        let fail = |reason| Err(Error::HostAccess { address: ptr, bytes, reason });
+        let Some((_, a)) = s.allocations.range(..=ptr).next_back() else {
+            return fail("no allocation there".into());
+        };
+        match ptr.checked_add(bytes) {
+            Some(end) if end <= a.end() => Ok((a.clone(), ptr - a.base)),
+            _ => fail(a.describe(ptr.max(a.base + a.bytes))),
+        }
+    }
+
+    /// Copies host bytes to the device.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when the range is not inside one allocation.
+    pub fn write(&self, ptr: Ptr, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (a, offset) = self.range(ptr, data.len() as u64)?;
+        a.host_write(offset, data);
+        Ok(())
+    }
+
+    /// Copies device bytes to the host; all of them must have been written.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when the range is not inside one allocation, or holds bytes that
+    /// neither host nor kernel wrote.
+    pub fn read(&self, ptr: Ptr, out: &mut [u8]) -> Result<()> {
+        let bytes = out.len() as u64;
+        match self.read_any(ptr, out)? {
+            None => Ok(()),
+            Some(at) => {
+                let reason = format!("byte {at} of the allocation was never written");
+                Err(Error::HostAccess { address: ptr, bytes, reason })
+            }
+        }
+    }
+
+    /// Copies device bytes to the host, written or not; the first unwritten one (as an offset
+    /// in its allocation) is returned.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when the range is not inside one allocation.
+    pub fn read_any(&self, ptr: Ptr, out: &mut [u8]) -> Result<Option<u64>> {
+        if out.is_empty() {
+            return Ok(None);
+        }
+        let (a, offset) = self.range(ptr, out.len() as u64)?;
+        Ok(a.host_read(offset, out))
+    }
+
+    /// Fills device bytes.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when the range is not inside one allocation.
+    pub fn memset(&self, ptr: Ptr, value: u8, bytes: u64) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (a, offset) = self.range(ptr, bytes)?;
+        let chunk = [value; 4096];
+        let mut done = 0;
+        while done < bytes {
+            let n = (bytes - done).min(4096);
+            a.host_write(offset + done, &chunk[..n as usize]);
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Copies inside device memory; bytes never written stay so at the destination.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when a range is not inside one allocation.
+    pub fn copy(&self, to: Ptr, from: Ptr, bytes: u64) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (a, start) = self.range(from, bytes)?;
+        let (b, offset) = self.range(to, bytes)?;
+        b.host_copy(offset, &a, start, bytes);
+        Ok(())
+    }
+
+    /// Bytes of the allocation that starts at an address.
+    pub fn allocation_bytes(&self, ptr: Ptr) -> Option<u64> {
+        self.state().allocations.get(&ptr).map(|a| a.bytes)
+    }
+
+    /// Puts a module's variables in memory, once; their addresses in order.
+    pub(crate) fn load(&self, m: &ModuleData) -> Result<Vec<u64>> {
+        let mut s = self.state();
+        if let Some(a) = s.modules.get(&m.id) {
+            return Ok(a.clone());
+        }
+        let mut addresses = Vec::with_capacity(m.variables.len());
+        for v in &m.variables {
+            if v.bytes == 0 {
+                addresses.push(0);
+                continue;
+            }
+            let ptr = s.alloc(&self.config, v.bytes, &v.name, v.constant)?;
+            if let Some(a) = s.allocations.get(&ptr) {
+                let mut bytes = v.init.clone();
+                bytes.resize(v.bytes as usize, 0);
+                a.host_write(0, &bytes);
+            }
+            addresses.push(ptr);
+        }
+        s.modules.insert(m.id, addresses.clone());
+        Ok(addresses)
+    }
+
+    /// Address and bytes of a module's `.global` or `.const` variable.
+    ///
+    /// # Errors
+    /// [`Error::NoEntry`] when the module has no such variable; [`Error::OutOfMemory`].
+    pub fn variable(&self, module: &crate::Module, name: &str) -> Result<(Ptr, u64)> {
+        let m = &module.data;
+        let addresses = self.load(m)?;
+        let found = m.variables.iter().zip(addresses).find(|(v, _)| v.name == name && v.bytes > 0);
+        found.map(|(v, a)| (a, v.bytes)).ok_or_else(|| Error::NoEntry {
+            module: m.name.clone(),
+            name: name.to_string(),
+            known: m.variables.iter().map(|v| v.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// What a launch needs: all allocations by address, and the number of its epoch.
+    pub(crate) fn snapshot(&self) -> (Vec<Arc<Allocation>>, u32) {
+        let mut s = self.state();
+        s.epoch += 1;
+        if s.epoch > EPOCHS {
+            s.epoch = 1;
+            s.allocations.values().for_each(|a| a.tags.forget_launches());
+        }
+        self.splits.clear();
+        self.launches.fetch_add(1, Relaxed);
+        (s.allocations.values().cloned().collect(), s.epoch)
+    }
+}
+
+impl State {
+    fn alloc(
+        &mut self,
+        config: &DeviceConfig,
+        bytes: u64,
+        label: &str,
+        constant: bool,
+    ) -> Result<Ptr> {
+        let have = config.memory_bytes.saturating_sub(self.used);
+        if bytes > have {
+            return Err(Error::OutOfMemory { need: bytes, have });
+        }
+        let base = self.next;
+        self.next = (base + bytes + GUARD).next_multiple_of(ALIGN);
+        self.used += bytes;
+        let a = Allocation::new(base, bytes, label.to_string(), constant);
+        self.allocations.insert(base, Arc::new(a));
+        Ok(base)
+    }
+}

@@ -1,0 +1,16 @@
+//! Every instruction class against values worked out by hand or by the rules of the PTX manual.
+
+mod harness;
+
+mod async_copy;
+mod atomic;
+mod compare;
+mod control;
+mod convert;
+mod float;
+mod half;
+mod int;
+mod matrix;
+mod memory;
+mod moves;
+mod warp;

@@ -1,0 +1,247 @@
+//! `layer_norm`, `patch_embed` and `upsample`.
+
+use crate::params::{LayerNormParams, PatchEmbedParams, UpsampleParams};
+use crate::support::*;
+
+/// Normalised rows in f64, and how far f32 may be off before the store.
+fn normalised(
+    rows: &[f32],
+    width: usize,
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut out, mut bound) = (vec![], vec![]);
+    for row in rows.chunks_exact(width) {
+        let x = widen(row);
+        let mean = x.iter().sum::<f64>() / width as f64;
+        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
+        let scale = 1.0 / (variance + f64::from(eps)).sqrt();
+        let largest = x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        for (c, v) in x.iter().enumerate() {
+            let y = (v - mean) * scale;
+            out.push(y * f64::from(gamma[c]) + f64::from(beta[c]));
+            // Sums of at most 8 + 2 + 5 levels: 15 roundoffs of the largest value for the mean, as many relative ones
+            // for the variance (half of them after the root), and a handful for the rest.
+            let error = 16.0 * U32 * largest * scale + 16.0 * U32 * y.abs();
+            bound.push(
+                error * f64::from(gamma[c]).abs() + 4.0 * U32 * f64::from(beta[c]).abs() + 1e-12,
+            );
+        }
+    }
+    (out, bound)
+}
+
+#[test]
+fn layer_norm_of_every_width() {
+    for (target, half) in SHIPPED {
+        for (rows, width) in [(1, 128), (5, 384), (9, 768), (3, 896), (7, 1024)] {
+            let mut random = Random(width as u64);
+            // A mean far from zero shows cancellation.
+            let x: Vec<f32> = random.vec(rows * width, 2.0).iter().map(|v| v + 30.0).collect();
+            let (gamma, beta) = (random.vec(width, 2.0), random.vec(width, 1.0));
+            let (expected, error) = normalised(&x, width, &gamma, &beta, 1e-5);
+            let mut device = Device::new(target);
+            let mut params = LayerNormParams {
+                input: device.upload(&x),
+                out: device.alloc::<u16>(rows * width),
+                gamma: device.upload(&gamma),
+                beta: device.upload(&beta),
+                rows: rows as u32,
+                width: width as u32,
+                out_rows_per_image: rows as u32,
+                in_rows_per_image: 0,
+                in_first_row: 0,
+                eps: 1e-5,
+            };
+            let grid = [rows.div_ceil(4) as u32, 1, 1];
+            device.launch(
+                "layer_norm",
+                &format!("layer_norm_store_{}", half.name()),
+                grid,
+                128,
+                0,
+                &params,
+            );
+            let actual = half.values(&device.download::<u16>(params.out, rows * width));
+            assert_within(&format!("store {half:?} {target} {width}"), &actual, &expected, |i| {
+                error[i] + half.u() * (expected[i].abs() + error[i])
+            });
+            // In place, in f32.
+            params.out = params.input;
+            device.launch("layer_norm", "layer_norm_stream_f32", grid, 128, 0, &params);
+            let actual = widen(&device.download::<f32>(params.out, rows * width));
+            assert_within(&format!("stream {target} {width}"), &actual, &expected, |i| {
+                error[i] + U32 * expected[i].abs()
+            });
+        }
+    }
+}
+
+#[test]
+fn rows_without_the_class_token() {
+    let (images, tokens, width) = (3usize, 10usize, 128usize);
+    for (target, half) in SHIPPED {
+        let x = Random(2).vec(images * tokens * width, 3.0);
+        for (first, rows_per_image) in [(1usize, tokens - 1), (0, 1)] {
+            let rows = images * rows_per_image;
+            let mut device = Device::new(target);
+            let params = LayerNormParams {
+                input: device.upload(&x),
+                out: device.alloc::<u16>(rows * width),
+                rows: rows as u32,
+                width: width as u32,
+                out_rows_per_image: rows_per_image as u32,
+                in_rows_per_image: tokens as u32,
+                in_first_row: first as u32,
+                ..LayerNormParams::default()
+            };
+            let grid = [rows.div_ceil(4) as u32, 1, 1];
+            device.launch(
+                "layer_norm",
+                &format!("layer_norm_round_{}", half.name()),
+                grid,
+                128,
+                0,
+                &params,
+            );
+            let actual = device.download::<u16>(params.out, rows * width);
+            let expected: Vec<u16> = (0..images)
+                .flat_map(|i| x[(i * tokens + first) * width..][..rows_per_image * width].iter())
+                .map(|&v| half.bits(v))
+                .collect();
+            assert_eq!(actual, expected, "{half:?} {target}: rows {first} on");
+        }
+    }
+}
+
+#[test]
+fn patches_in_the_order_of_the_convolution() {
+    for (target, half) in SHIPPED {
+        for (images, grid, patch) in [(2usize, 3usize, 14usize), (1, 9, 8), (1, 2, 32), (1, 1, 16)]
+        {
+            let side = grid * patch;
+            let k_padded = (3 * patch * patch).next_multiple_of(32);
+            let mut random = Random(patch as u64);
+            let pixels: Vec<u8> =
+                (0..images * side * side * 3).map(|_| random.bits() as u8).collect();
+            let (scale, shift) = ([0.0146f32, 0.015, 0.0142], [-1.79f32, -1.75, -1.48]);
+            let width = 128;
+            let class_row = random.vec(width, 1.0);
+            let (patches, rows) = (grid * grid, images * grid * grid);
+            let mut device = Device::new(target);
+            let params = PatchEmbedParams {
+                pixels: device.upload(&pixels),
+                rows: device.alloc::<u16>(rows * k_padded),
+                class_row: device.upload(&class_row),
+                stream: device.upload(&vec![777.0f32; images * (patches + 1) * width]),
+                images: images as u32,
+                grid: grid as u32,
+                patch: patch as u32,
+                k_padded: k_padded as u32,
+                width: width as u32,
+                reserved: 0,
+                scale,
+                shift,
+            };
+            let blocks = [grid.div_ceil(8) as u32, grid as u32, images as u32];
+            device.launch(
+                "patch_embed",
+                &format!("patch_embed_rows_{}", half.name()),
+                blocks,
+                256,
+                0,
+                &params,
+            );
+            let actual = half.values(&device.download::<u16>(params.rows, rows * k_padded));
+            let mut expected = vec![0.0; actual.len()];
+            for row in 0..rows {
+                let (image, py, px) = (row / patches, row % patches / grid, row % grid);
+                for k in 0..3 * patch * patch {
+                    let (c, y, x) = (k / (patch * patch), k / patch % patch, k % patch);
+                    let at = ((image * side + py * patch + y) * side + px * patch + x) * 3 + c;
+                    expected[row * k_padded + k] =
+                        f64::from(pixels[at]) * f64::from(scale[c]) + f64::from(shift[c]);
+                }
+            }
+            assert_within(
+                &format!("rows {half:?} {target} {grid}x{patch}"),
+                &actual,
+                &expected,
+                |i| {
+                    if i % k_padded >= 3 * patch * patch {
+                        0.0
+                    } else {
+                        (half.u() + U32) * expected[i].abs() + 2.0 * U32
+                    }
+                },
+            );
+            device.launch(
+                "patch_embed",
+                "patch_embed_class_f32",
+                [images as u32, 1, 1],
+                256,
+                0,
+                &params,
+            );
+            let stream = device.download::<f32>(params.stream, images * (patches + 1) * width);
+            for (i, token) in stream.chunks_exact(width).enumerate() {
+                let class = i % (patches + 1) == 0;
+                assert!(
+                    if class { token == class_row } else { token.iter().all(|&v| v == 777.0) },
+                    "token {i}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn maps_with_their_largest_value() {
+    for target in TARGETS {
+        for (images, grid, side) in
+            [(2usize, 4usize, 56usize), (1, 1, 8), (3, 7, 31), (1, 37, 40), (1, 2, 1)]
+        {
+            let scores = Random(grid as u64).vec(images * grid * grid, 1.0);
+            let mut device = Device::new(target);
+            let params = UpsampleParams {
+                scores: device.upload(&scores),
+                maps: device.alloc::<f32>(images * side * side),
+                max_keys: device.upload(&vec![0u32; images]),
+                images: images as u32,
+                grid: grid as u32,
+                side: side as u32,
+                reserved: 0,
+            };
+            let blocks = [(side * side).div_ceil(1024) as u32, images as u32, 1];
+            device.launch("upsample", "upsample_map_f32", blocks, 256, 0, &params);
+            let maps = device.download::<f32>(params.maps, images * side * side);
+            let mut expected = vec![0.0; maps.len()];
+            for (i, e) in expected.iter_mut().enumerate() {
+                let (image, y, x) = (i / (side * side), i / side % side, i % side);
+                let at = |v: usize| {
+                    if side == 1 { 0.0 } else { v as f64 * (grid - 1) as f64 / (side - 1) as f64 }
+                };
+                let (fy, fx) = (at(y), at(x));
+                let (y0, x0) = ((fy as usize).min(grid - 1), (fx as usize).min(grid - 1));
+                let (y1, x1) = ((y0 + 1).min(grid - 1), (x0 + 1).min(grid - 1));
+                let (wy, wx) = (fy - y0 as f64, fx - x0 as f64);
+                let s = |y: usize, x: usize| f64::from(scores[(image * grid + y) * grid + x]);
+                *e = (1.0 - wy) * ((1.0 - wx) * s(y0, x0) + wx * s(y0, x1))
+                    + wy * ((1.0 - wx) * s(y1, x0) + wx * s(y1, x1));
+            }
+            // Values up to 1, three interpolations of three operations each, and the weights.
+            assert_within(
+                &format!("map {target} {grid}->{side}"),
+                &widen(&maps),
+                &expected,
+                |_| 12.0 * U32,
+            );
+            let largest = device.download::<u32>(params.max_keys, images);
+            for (image, key) in largest.iter().enumerate() {
+                let map = &maps[image * side * side..][..side * side];
+                assert_eq!(of_key(*key), map.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What the kernel tests share: seeded inputs, 16-bit formats, launches on the simulator, comparisons with a bound.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
+
+/// Unit roundoff of f32.
+pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// A 16-bit storage format.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Half {
+    F16,
+    Bf16,
+}
+
+impl Half {
+    /// Ending of the entry points.
+    pub fn name(self) -> &'static str {
+        match self {
+            Half::F16 => "f16",
+            Half::Bf16 => "bf16",
+        }
+    }
+    /// Unit roundoff.
+    pub fn u(self) -> f64 {
+        match self {
+            Half::F16 => 1.0 / 2048.0,
+            Half::Bf16 => 1.0 / 256.0,
+        }
+    }
+    pub fn bits(self, x: f32) -> u16 {
+        match self {
+            Half::F16 => f16::from_f32(x).to_bits(),
+            Half::Bf16 => bf16::from_f32(x).to_bits(),
+        }
+    }
+    pub fn value(self, bits: u16) -> f32 {
+        match self {
+            Half::F16 => f16::from_bits(bits).to_f32(),
+            Half::Bf16 => bf16::from_bits(bits).to_f32(),
+        }
+    }
+    /// Rounded numbers, as bits and as what they stand for.
+    pub fn round(self, x: &[f32]) -> (Vec<u16>, Vec<f64>) {
+        let bits: Vec<u16> = x.iter().map(|&v| self.bits(v)).collect();
+        let values = self.values(&bits);
+        (bits, values)
+    }
+    pub fn values(self, bits: &[u16]) -> Vec<f64> {
+        bits.iter().map(|&b| f64::from(self.value(b))).collect()
+    }
+}
+
+/// Every (target, format) that ships: compute_75 has no bf16.
+pub const SHIPPED: [(u32, Half); 3] = [(75, Half::F16), (80, Half::F16), (80, Half::Bf16)];
+/// Targets, for kernels that do not touch a 16-bit format.
+pub const TARGETS: [u32; 2] = [75, 80];
+
+/// A small seeded generator (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// Uniform in [-1, 1).
+    pub fn uniform(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+    pub fn vec(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| self.uniform() * scale).collect()
+    }
+}
+
+/// A float as the key of the same order, as `key_of` in `kernels/common/reduce.cuh`.
+pub fn key_of(v: f32) -> u32 {
+    let bits = v.to_bits();
+    if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
+}
+
+/// The float of a key.
+pub fn of_key(key: u32) -> f32 {
+    f32::from_bits(if key & 0x8000_0000 != 0 { key & 0x7fff_ffff } else { !key })
+}
+
+/// Fails unless every |actual - expected| is within its bound; names the worst one. Returns the largest ratio.
+pub fn assert_within(
+    what: &str,
+    actual: &[f64],
+    expected: &[f64],
+    bound: impl Fn(usize) -> f64,
+) -> f64 {
+    assert_eq!(actual.len(), expected.len(), "{what}: lengths");
+    let mut worst = (0.0f64, 0);
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let ratio = if a == e { 0.0 } else { (a - e).abs() / bound(i) };
+        if ratio > worst.0 || ratio.is_nan() {
+            worst = (ratio, i);
+        }
+    }
+    let (ratio, i) = worst;
+    assert!(
+        ratio <= 1.0,
+        "{what}: at {i} found {}, expected {}, {ratio:.3} times the bound {:e}",
+        actual[i],
+        expected[i],
+        bound(i)
+    );
+    ratio
+}
+
+pub fn widen(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The prebuilt module of a kernel, parsed once.
+fn module(stem: &str, target: u32) -> Arc<Module> {
+    type Modules = Mutex<HashMap<(String, u32), Arc<Module>>>;
+    static PARSED: OnceLock<Modules> = OnceLock::new();
+    let mut parsed =
+        PARSED.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let load = || {
+        let name = format!("kernels/prebuilt/{stem}.compute_{target}.ptx");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name));
+        let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
+        Arc::new(Module::parse(&name, &text).unwrap_or_else(|e| panic!("{e}")))
+    };
+    parsed.entry((stem.to_string(), target)).or_insert_with(load).clone()
+}
+
+/// A simulated card of the oldest kind a target runs on; any error of the simulator fails the test.
+pub struct Device {
+    device: ptxsim::Device,
+}
+
+impl Device {
+    pub fn new(target: u32) -> Self {
+        Device { device: ptxsim::Device::new(DeviceConfig::new(target)) }
+    }
+
+    /// A copy of the values on the card.
+    pub fn upload<T: Pod>(&mut self, values: &[T]) -> u64 {
+        let at = self.alloc::<T>(values.len());
+        self.device.write(at, bytemuck::cast_slice(values)).unwrap_or_else(|e| panic!("{e}"));
+        at
+    }
+
+    /// Memory nobody has written: reading it is an error.
+    pub fn alloc<T: Pod>(&mut self, count: usize) -> u64 {
+        self.device.alloc((count * size_of::<T>()) as u64).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// What is there now; all of it must have been written.
+    pub fn download<T: Pod>(&self, at: u64, count: usize) -> Vec<T> {
+        let mut values = vec![T::zeroed(); count];
+        self.device
+            .read(at, bytemuck::cast_slice_mut(&mut values))
+            .unwrap_or_else(|e| panic!("{e}"));
+        values
+    }
+
+    /// Runs a kernel with all checks on, its warps in an order of its own.
+    pub fn launch<P: Pod>(
+        &mut self,
+        stem: &str,
+        entry: &str,
+        grid: [u32; 3],
+        threads: u32,
+        shared: u32,
+        params: &P,
+    ) -> Counters {
+        let target = self.device.config().compute_capability;
+        let config = LaunchConfig::new(grid, [threads, 1, 1])
+            .with_shared(shared)
+            .with_seed(u64::from(grid[0] + threads));
+        let argument = Arg::bytes(bytemuck::bytes_of(params));
+        self.device
+            .launch(&module(stem, target), entry, config, &[argument])
+            .unwrap_or_else(|e| panic!("{stem} for compute_{target}: {e}"))
+    }
+}

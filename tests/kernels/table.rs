@@ -1,0 +1,95 @@
+//! The table the build script writes, and what the PTX in it must have: names, parameter sizes, versions.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use ptxsim::Module;
+
+use crate::params::*;
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Bytes of the parameter struct of a kernel file.
+fn parameter_bytes(stem: &str) -> usize {
+    match stem {
+        "attention" => size_of::<AttentionParams>(),
+        "gemm" => size_of::<GemmParams>(),
+        "gram_pool" => size_of::<GramPoolParams>(),
+        "interval_mean" => size_of::<IntervalMeanParams>(),
+        "layer_norm" => size_of::<LayerNormParams>(),
+        "lnamd" => size_of::<LnamdParams>(),
+        "patch_distance" => size_of::<PatchDistanceParams>(),
+        "patch_embed" => size_of::<PatchEmbedParams>(),
+        "upsample" => size_of::<UpsampleParams>(),
+        _ => panic!("kernel {stem} has no parameter struct here"),
+    }
+}
+
+fn kernel_folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+}
+
+fn stems_of(folder: &Path, ending: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).expect("the folder is part of the repository");
+    let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    names.filter_map(|n| n.strip_suffix(ending).map(str::to_string)).collect()
+}
+
+#[test]
+fn every_kernel_is_in_the_table() {
+    let in_table: BTreeSet<String> = KERNELS.iter().map(|(stem, ..)| stem.to_string()).collect();
+    assert_eq!(in_table, stems_of(&kernel_folder(), ".cu"));
+    assert!(
+        KERNELS.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)),
+        "by stem, then target, each once"
+    );
+    for target in [75, 80] {
+        let prebuilt =
+            stems_of(&kernel_folder().join("prebuilt"), &format!(".compute_{target}.ptx"));
+        assert_eq!(prebuilt, in_table, "prebuilt for compute_{target}");
+    }
+}
+
+#[test]
+fn entries_are_named_and_sized_alike() {
+    for &(stem, target, ptx) in KERNELS {
+        let module = Module::parse(stem, ptx).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(module.target(), target, "{stem}");
+        if KERNEL_ORIGIN == "prebuilt" {
+            assert_eq!(module.version().0, 8, "{stem}: a driver of CUDA 12 must load it");
+        }
+        assert!(!module.entries().is_empty(), "{stem}: no entry");
+        for entry in module.entries() {
+            let name = &entry.name;
+            let types = ["_f16", "_bf16", "_f32"];
+            assert!(
+                name.starts_with(&format!("{stem}_")) && types.iter().any(|t| name.ends_with(t)),
+                "{name}"
+            );
+            assert!(
+                target >= 80 || !name.ends_with("_bf16"),
+                "{name}: compute_75 has no bf16 tensor cores"
+            );
+            assert_eq!(entry.params.len(), 1, "{name}: one struct");
+            assert_eq!(entry.params[0].size, parameter_bytes(stem), "{name}: size of the struct");
+            assert_eq!(entry.local_bytes, 0, "{name}: an array that does not fit registers");
+            assert_eq!(
+                entry.max_threads,
+                Some([launch_threads(name), 1, 1]),
+                "{name}: launch bounds"
+            );
+        }
+    }
+}
+
+/// Threads of a block by the kernel's header; for kernels whose block depends on the shape, the most.
+fn launch_threads(entry: &str) -> u32 {
+    match entry.trim_end_matches("_f32").trim_end_matches("_bf16").trim_end_matches("_f16") {
+        "gram_pool_135" => 768,
+        "gram_pool_to5" | "gram_pool_to7" => 512,
+        "interval_mean_keys" | "lnamd_mean" | "lnamd_norms" | "upsample_map" => 256,
+        "patch_embed_rows" | "patch_embed_class" => 256,
+        _ => 128,
+    }
+}

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Builds kernels/prebuilt/<stem>.compute_XX.ptx from kernels/<stem>.cu with NVRTC 12.4, and checks the result.
+
+    tools/cuda/prebuild.py            write the PTX, then assemble it and print what ptxas says
+    tools/cuda/prebuild.py --check    build aside and compare: fails when a checked-in file is stale
+    tools/cuda/prebuild.py --json F   also write registers, shared memory and spills per kernel to F
+    tools/cuda/prebuild.py gemm ...   only these stems
+
+NVRTC 12.4 writes PTX ISA 8.4, which drivers from CUDA 12.4 on load; nvcc 13 writes PTX 9, which older ones refuse.
+ptxas must report no spill and no stack frame for any target, or the run fails. Needs tools/cuda/install.sh only.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KERNELS = ROOT / "kernels"
+PREBUILT = KERNELS / "prebuilt"
+TOOLS = Path(os.environ.get("MUSC_CUDA_DIR", ROOT / ".cuda")) / "nvidia"
+TARGETS = ("75", "80")
+# Every architecture a shipped file may be assembled for on loading, by target of the PTX.
+ARCHITECTURES = {"75": ("75",), "80": ("80", "86", "89", "90", "120")}
+
+
+def sources():
+    """Stem -> path of every kernel."""
+    return {path.stem: path for path in sorted(KERNELS.glob("*.cu"))}
+
+
+def compile_ptx(stem, target):
+    """The PTX of one kernel for one target, with source lines relative to the repository."""
+    nvrtc = ctypes.CDLL(str(TOOLS / "cuda_nvrtc/lib/libnvrtc.so.12"))
+    headers = sorted((KERNELS / "common").iterdir())
+    names = [f"common/{h.name}".encode() for h in headers] + [h.name.encode() for h in headers]
+    texts = [h.read_bytes() for h in headers] * 2
+    program = ctypes.c_void_p()
+    array = ctypes.c_char_p * len(names)
+
+    def check(code):
+        if code:
+            nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
+            raise RuntimeError(f"nvrtc: {nvrtc.nvrtcGetErrorString(code).decode()}")
+
+    check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), (KERNELS / f"{stem}.cu").read_bytes(),
+                                   f"kernels/{stem}.cu".encode(), len(names), array(*texts), array(*names)))
+    options = [f"--gpu-architecture=compute_{target}".encode(), b"-lineinfo", b"--std=c++17", b"-default-device"]
+    failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    size = ctypes.c_size_t()
+    if failed:
+        check(nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)))
+        log = ctypes.create_string_buffer(size.value)
+        check(nvrtc.nvrtcGetProgramLog(program, log))
+        raise RuntimeError(log.value.decode())
+    check(nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size)))
+    ptx = ctypes.create_string_buffer(size.value)
+    check(nvrtc.nvrtcGetPTX(program, ptx))
+    check(nvrtc.nvrtcDestroyProgram(ctypes.byref(program)))
+    return relative_files(ptx.value.decode())
+
+
+def relative_files(ptx):
+    """Names the source files relative to the repository, whatever folder the compiler ran in."""
+    def name(match):
+        path = match.group(2)
+        for mark in ("kernels/common/", "kernels/", "common/"):
+            if mark in path:
+                path = path[path.index(mark):]
+                break
+        leaf = Path(path).name
+        home = "kernels/common/" if (KERNELS / "common" / leaf).exists() else "kernels/"
+        return f'{match.group(1)}"{home}{leaf}"'
+    ptx = re.sub(r'(\.file\s+\d+\s+)"([^"]*)"(?:,\s*\d+,\s*\d+)?', name, ptx)
+    for line in ptx.splitlines():
+        if re.search(r'"/|[A-Za-z]:\\', line):
+            raise RuntimeError(f"a path of this machine is in the PTX: {line}")
+    return ptx
+
+
+def assembler(architecture):
+    """The oldest pinned ptxas that knows the architecture."""
+    return TOOLS / ("cu13/bin/ptxas" if int(architecture) > 90 else "cuda_nvcc/bin/ptxas")
+
+
+def assemble(path, architecture):
+    """What `ptxas -v` says of each entry of one file: a list of dicts."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run([assembler(architecture), "-v", f"-arch=sm_{architecture}", path, "-o", f"{folder}/out"],
+                             capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"ptxas sm_{architecture} {path.name}: {run.stderr}")
+    entries, entry = [], None
+    for line in run.stderr.splitlines():
+        if found := re.search(r"Compiling entry function '(\w+)'", line):
+            entry = {"kernel": found.group(1), "arch": f"sm_{architecture}", "registers": 0, "shared": 0}
+            entries.append(entry)
+        elif found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            entry["stack"], entry["spill_stores"], entry["spill_loads"] = map(int, found.groups())
+        elif found := re.search(r"Used (\d+) registers", line):
+            entry["registers"] = int(found.group(1))
+            if shared := re.search(r"(\d+) bytes smem", line):
+                entry["shared"] = int(shared.group(1))
+    return entries
+
+
+def main():
+    parser = argparse.ArgumentParser(description="prebuilt PTX of the kernels")
+    parser.add_argument("stems", nargs="*")
+    parser.add_argument("--check", action="store_true", help="compare with the checked-in files instead of writing")
+    parser.add_argument("--json", type=Path, help="write what ptxas reports to this file")
+    options = parser.parse_args()
+    known = sources()
+    if unknown := [s for s in options.stems if s not in known]:
+        sys.exit(f"no such kernel: {', '.join(unknown)}; found: {', '.join(known)}")
+    jobs = [(stem, target) for stem in options.stems or known for target in TARGETS]
+    problems = []
+    PREBUILT.mkdir(exist_ok=True)
+
+    for stem, target in jobs:
+        path = PREBUILT / f"{stem}.compute_{target}.ptx"
+        ptx = compile_ptx(stem, target)
+        if options.check:
+            if not path.exists() or path.read_text() != ptx:
+                problems.append(f"{path.relative_to(ROOT)} is stale: run tools/cuda/prebuild.py")
+        else:
+            aside = path.with_suffix(".new")
+            aside.write_text(ptx)
+            aside.rename(path)
+    if not options.stems:
+        wanted = {f"{stem}.compute_{target}.ptx" for stem, target in jobs}
+        for path in sorted(PREBUILT.glob("*.ptx")):
+            if path.name not in wanted:
+                problems.append(f"{path.relative_to(ROOT)} belongs to no kernel: delete it")
+
+    assembled = [(PREBUILT / f"{s}.compute_{t}.ptx", a) for s, t in jobs for a in ARCHITECTURES[t]]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reports = pool.map(lambda job: assemble(*job), [job for job in assembled if job[0].exists()])
+    table = [entry for report in reports for entry in report]
+    for e in sorted(table, key=lambda e: (e["kernel"], int(e["arch"][3:]))):
+        print(f"{e['kernel']:34} {e['arch']:7} {e['registers']:4} registers {e['shared']:6} shared"
+              f" {e['stack']:4} stack {e['spill_stores'] + e['spill_loads']:4} spilled")
+        if e["stack"] or e["spill_stores"] or e["spill_loads"]:
+            problems.append(f"{e['kernel']} on {e['arch']} uses a stack frame or spills")
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=1) + "\n")
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
