@@ -77,6 +77,25 @@ fn out_of_bounds_in_global_memory() {
 }
 
 #[test]
+fn addresses_at_the_end_of_the_space() {
+    for body in [
+        "ld.global.u32 %r3, [-4];",
+        "ld.global.v4.u32 {%r3, %r4, %r5, %r6}, [-16];",
+        "st.shared.u64 [-8], %x1;",
+        "ld.shared.u32 %r3, [%r2+-4];",
+        "ld.local.u32 %r3, [-4];",
+        "ld.u32 %r3, [-4];",
+        "mov.u64 %x3, -16; cp.async.cg.shared.global [sm], [%x3], 16;",
+        "mov.u64 %x3, -2; mov.u32 %r3, 4; cp.async.ca.shared.global [sm], [%x3], 8, %r3;",
+        "red.global.add.u32 [-4], 1;",
+    ] {
+        let e = run(body, 1, 1).unwrap_err();
+        assert!(matches!(e, Error::OutOfBounds { .. }), "{body}: {e}");
+    }
+    ok("cp.async.ca.shared.global [sm], [%x1], 4; cp.async.wait_group 4294967295;", 1, 1);
+}
+
+#[test]
 fn an_access_does_not_reach_the_next_allocation() {
     let module =
         Module::parse("m", &format!("{FRAME} ld.global.u32 %r3, [%x1+64]; ret; }}")).unwrap();

@@ -38,7 +38,7 @@ const KNOWN: &[&str] = &[
     "add", "sub", "mul", "div", "rem", "fma", "mad", "mul24", "min", "max", "neg", "abs", "and",
     "or", "xor", "not", "cnot", "shl", "shr", "shf", "bfe", "bfi", "brev", "clz", "popc", "prmt",
     "bfind", "sad", "dp4a", "lop3", "rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh",
-    "copysign", "addc", "subc", "madc",
+    "copysign", "addc", "subc", "madc", "bmsk",
 ];
 
 impl Decoder<'_> {
@@ -122,7 +122,7 @@ impl Decoder<'_> {
                 "cc" => m.cc = true,
                 "l" | "r" if base == "shf" => m.direction = s,
                 "lo" | "hi" | "wide" => m.mode = s,
-                "wrap" | "clamp" if base == "shf" => m.mode = s,
+                "wrap" | "clamp" if matches!(base, "shf" | "bmsk") => m.mode = s,
                 "f4e" | "b4e" | "rc8" | "ecl" | "ecr" | "rc16" if base == "prmt" => m.mode = s,
                 "shiftamt" if base == "bfind" => m.mode = s,
                 _ => return self.unknown(format!("modifier `.{s}`")),

@@ -213,6 +213,8 @@ pub(super) fn int32(name: &str, mode: &str, signed: bool) -> Option<Fn32> {
         ("shf.l", "clamp") => f3!(|a, b, c| shf_l(a, b, c.min(32))),
         ("shf.r", "wrap") => f3!(|a, b, c| shf_r(a, b, c & 31)),
         ("shf.r", "clamp") => f3!(|a, b, c| shf_r(a, b, c.min(32))),
+        ("bmsk", "clamp") => f2!(|a, b| bmsk(a.min(32), b.min(32))),
+        ("bmsk", "wrap") => f2!(|a, b| bmsk(a & 31, b & 31)),
         ("bfe", "") if signed => f3!(|a, b, c| bfe_s(a, b, c)),
         ("bfe", "") => f3!(|a, b, c| bfe_u(a, b, c)),
         ("brev", "") => f1!(|a| a.reverse_bits()),
@@ -235,6 +237,12 @@ pub(super) fn int32(name: &str, mode: &str, signed: bool) -> Option<Fn32> {
         ("mul24", "lo") => f2!(|a, b| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)),
         _ => return None,
     })
+}
+
+/// `n` ones from bit `at`.
+#[inline(always)]
+fn bmsk(at: u32, n: u32) -> u32 {
+    (((1u64 << n) - 1) << at) as u32
 }
 
 #[inline(always)]

@@ -8,6 +8,25 @@ use crate::ir::*;
 
 type Step = Result<Flow, Box<Stop>>;
 
+/// Lanes at an instruction with a member mask.
+pub(super) struct Members {
+    masks: [u32; W],
+    count: usize,
+    /// Lanes are missing: the instruction waits.
+    pub flow: Option<Flow>,
+}
+
+impl Members {
+    /// The sets that can act now: none while lanes are missing.
+    pub fn ready(&self) -> &[u32] {
+        if self.flow.is_some() { &[] } else { self.masks() }
+    }
+
+    fn masks(&self) -> &[u32] {
+        &self.masks[..self.count]
+    }
+}
+
 impl Block<'_> {
     /// For instructions of all 32 lanes: `None` when they are all here.
     pub(super) fn whole_warp(
@@ -26,30 +45,45 @@ impl Block<'_> {
         Ok(Some(self.hold(w, at, active)))
     }
 
-    /// For instructions with a member mask: `Ok(None)` when all members that live are here.
+    /// For instructions with a member mask: the sets of lanes that do them together, each the
+    /// lanes that name one mask. Until all of them are here, the lanes are held.
     pub(super) fn members(
         &mut self,
         w: &mut Warp,
         at: usize,
         mask: Slot,
         active: u32,
-    ) -> Result<Option<Flow>, Box<Stop>> {
-        let members = *w.get32(mask);
-        let first = members[active.trailing_zeros() as usize];
-        for l in lanes(active) {
-            if members[l] != first || first >> l & 1 == 0 {
-                let detail = format!("member mask {:#010x} of lane {l}", members[l]);
-                return Err(Fault::DivergentWarp(detail).at(l as u32));
+    ) -> Result<Members, Box<Stop>> {
+        let members = w.get32(mask);
+        let mut sets = Members { masks: [0; W], count: 0, flow: None };
+        let mut rest = active;
+        while rest != 0 {
+            let first = members[rest.trailing_zeros() as usize];
+            let same = lanes(rest).filter(|&l| members[l] == first).fold(0, |m, l| m | 1 << l);
+            if same & !first != 0 {
+                let lane = (same & !first).trailing_zeros();
+                let detail = format!("member mask {first:#010x} does not name lane {lane}");
+                return Err(Fault::DivergentWarp(detail).at(lane));
             }
-        }
-        if first & w.live & !active != 0 {
-            return Ok(Some(self.hold(w, at, active)));
+            if first & w.live != same {
+                sets.flow = Some(self.hold(w, at, active));
+                return Ok(sets);
+            }
+            sets.masks[sets.count] = same;
+            sets.count += 1;
+            rest &= !same;
         }
         if self.env.collectives_order {
-            let full = first & w.live == w.live;
-            self.shared.warp_barrier(w.index, first, full);
+            self.order_members(w, &sets);
         }
-        Ok(None)
+        Ok(sets)
+    }
+
+    /// Orders the shared memory accesses of the lanes of each set.
+    pub(super) fn order_members(&mut self, w: &Warp, sets: &Members) {
+        for &mask in sets.masks() {
+            self.shared.warp_barrier(w.index, mask, mask == w.live);
+        }
     }
 
     /// A warp comes to a block barrier.

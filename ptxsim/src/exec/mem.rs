@@ -351,7 +351,7 @@ impl Block<'_> {
             let view = &self.env.view;
             for i in 0..want {
                 let mut one = [0; 4];
-                let at = src[l] + u64::from(i);
+                let at = src[l].wrapping_add(u64::from(i));
                 let r = view
                     .find(at, 1, &mut hint)
                     .and_then(|m| view.read(m, at, 1, self.who, Kind::Plain, &mut one));
@@ -396,7 +396,7 @@ impl Block<'_> {
                 // in flight. Copies after the last commit belong to no group yet.
                 let due = match pending {
                     None => true,
-                    Some(n) => c.group[l] + n < committed[l],
+                    Some(n) => c.group[l].saturating_add(n) < committed[l],
                 };
                 if due {
                     let at = u64::from(c.dst[l]);

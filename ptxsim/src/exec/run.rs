@@ -313,38 +313,50 @@ impl Block<'_> {
                 self.counts[here].mma_flops += 2 * 16 * 8 * u64::from(m.k);
             }
             Op::Shfl(s) => {
-                if let Some(flow) = self.members(w, at, s.mask, active)? {
+                let sets = self.members(w, at, s.mask, active)?;
+                for &active in sets.ready() {
+                    shfl(w, s, active)?;
+                }
+                if let Some(flow) = sets.flow {
                     return Ok(flow);
                 }
-                shfl(w, s, active)?;
             }
             Op::Vote { mode, d, p, p_negate, mask } => {
-                if let Some(flow) = self.members(w, at, *mask, active)? {
+                let sets = self.members(w, at, *mask, active)?;
+                for &active in sets.ready() {
+                    vote(w, *mode, *d, (*p, *p_negate), active);
+                }
+                if let Some(flow) = sets.flow {
                     return Ok(flow);
                 }
-                vote(w, *mode, *d, (*p, *p_negate), active);
             }
             Op::Match { d, p, all, a, mask } => {
-                if let Some(flow) = self.members(w, at, *mask, active)? {
+                let sets = self.members(w, at, *mask, active)?;
+                for &active in sets.ready() {
+                    match_(w, (*d, *p), *all, *a, active);
+                }
+                if let Some(flow) = sets.flow {
                     return Ok(flow);
                 }
-                match_(w, (*d, *p), *all, *a, active);
             }
             Op::Redux { f, d, a, mask } => {
-                if let Some(flow) = self.members(w, at, *mask, active)? {
+                let sets = self.members(w, at, *mask, active)?;
+                for &active in sets.ready() {
+                    redux(w, *f, *d, *a, active);
+                }
+                if let Some(flow) = sets.flow {
                     return Ok(flow);
                 }
-                redux(w, *f, *d, *a, active);
             }
             Op::ActiveMask { d } => w.set32(*d, active, &[active; W]),
             Op::Brx { targets, index } => return brx(w, at, pc, targets, *index, active),
             Op::Bar(b) => return self.barrier(w, at, b, active),
             Op::BarWarp { mask } => {
-                if let Some(flow) = self.members(w, at, *mask, active)? {
+                let sets = self.members(w, at, *mask, active)?;
+                if let Some(flow) = sets.flow {
                     return Ok(flow);
                 }
-                let mask = w.get32(*mask)[active.trailing_zeros() as usize];
-                self.shared.warp_barrier(w.index, mask, mask & w.live == w.live);
+                self.order_members(w, &sets);
             }
             Op::Fence | Op::Nop => {}
             Op::Clock { d } => {

@@ -155,7 +155,8 @@ impl View<'_> {
     pub fn find(&self, address: u64, bytes: u32, hint: &mut usize) -> Result<&Allocation, Fault> {
         if let Some(a) = self.allocations.get(*hint)
             && address >= a.base
-            && address + u64::from(bytes) <= a.end()
+            && address - a.base <= a.bytes.saturating_sub(u64::from(bytes))
+            && u64::from(bytes) <= a.bytes
         {
             return Ok(a);
         }

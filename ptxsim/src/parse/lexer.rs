@@ -67,7 +67,12 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, (u32, String)> {
             }
             _ if is_word(c) => {
                 let start = at;
+                at += 1;
                 while at < bytes.len() {
+                    // `.reg.b32` is two directives, `add.s32` one instruction.
+                    if c == b'.' && bytes[at] == b'.' {
+                        break;
+                    }
                     // A double colon belongs to the word (`L2::128B`), a single one ends a label.
                     if is_word(bytes[at]) {
                         at += 1;
@@ -107,6 +112,13 @@ mod tests {
             .collect();
         assert_eq!(words, ["ld.global.L2::128B.f32", "%f1", "%rd2", "4", "L1"]);
         assert_eq!(t.last().unwrap().line, 2);
+    }
+
+    #[test]
+    fn directives_may_stand_without_a_space() {
+        let t = tokens("{.reg.b32 a;").unwrap();
+        let words: Vec<_> = t.iter().map(|t| t.kind.clone()).collect();
+        assert_eq!(words[1..3], [Kind::Word(".reg".into()), Kind::Word(".b32".into())]);
     }
 
     #[test]

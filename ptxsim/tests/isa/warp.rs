@@ -91,3 +91,16 @@ fn part_of_a_warp() {
         assert_eq!(o, &if l < 16 { [(l ^ 1) * 10, 0xffff] } else { [0, 0] });
     }
 }
+
+#[test]
+fn tiles_of_a_warp_with_masks_of_their_own() {
+    // Lanes of two tiles stand at one instruction, each with its own member mask.
+    let body = "setp.lt.u32 %p1, %i0, 16; selp.u32 %r1, 0xffff, 0xffff0000, %p1;
+        shfl.sync.down.b32 %o0, %i1, 8, 4127, %r1; redux.sync.add.u32 %o1, %i0, %r1; bar.warp.sync %r1;";
+    let out = lanes(body);
+    for (l, o) in out.iter().enumerate() {
+        let l = l as u32;
+        let sum = if l < 16 { 120 } else { 376 };
+        assert_eq!(o, &[if l % 16 < 8 { (l + 8) * 10 } else { l * 10 }, sum]);
+    }
+}
