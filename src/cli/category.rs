@@ -80,7 +80,7 @@ impl<B: Backend> Shared<'_, B> {
         let mut seconds = Vec::new();
 
         let (read, time) =
-            pixels::load(&category.samples, size, self.filter, self.config.skip_bad, self.voice)?;
+            pixels::load(category, size, self.filter, self.config.skip_bad, self.voice)?;
         seconds.push(("reading", time));
         let samples: Vec<Sample> =
             read.kept.iter().map(|&at| category.samples[at].clone()).collect();

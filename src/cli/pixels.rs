@@ -4,21 +4,33 @@ use super::interrupt;
 use super::progress::Voice;
 use crate::backend::Monitor;
 use crate::dataset::{Category, Loaded, Sample, load_masks, load_pixels};
-use crate::image::Filter;
+use crate::image::{EXTENSIONS, Filter};
 use crate::{Error, Result};
 
-/// Decodes and resizes. Returns the seconds it took, too.
+/// Decodes and resizes. Files of the folder that are no images by their names count as bad ones: what a folder of
+/// images should hold is the user's to say. Returns the seconds it took, too.
 pub fn load(
-    samples: &[Sample],
+    category: &Category,
     size: usize,
     filter: Filter,
     skip_bad: bool,
     voice: Voice,
 ) -> Result<(Loaded, f64)> {
+    let samples = &category.samples;
     let stage = voice.stage("reading", samples.len() as u64, "images");
-    let loaded =
-        load_pixels(samples, size, filter, skip_bad, &|_| stage.advance(1), &interrupt::asked)?;
-    Ok((loaded, stage.finish()))
+    let read =
+        load_pixels(samples, size, filter, skip_bad, &|_| stage.advance(1), &interrupt::asked);
+    let mut bad = match read {
+        Ok(loaded) if skip_bad || category.ignored.is_empty() => return Ok((loaded, stage.finish())),
+        Ok(_) => Vec::new(),
+        Err(Error::BadImages { bad }) => bad,
+        Err(other) => return Err(other),
+    };
+    if !skip_bad {
+        let reason = format!("its name does not end as an image's ({})", EXTENSIONS.join(", "));
+        bad.extend(category.ignored.iter().map(|path| (path.clone(), reason.clone())));
+    }
+    Err(Error::BadImages { bad })
 }
 
 /// Opens every image and mask only to see that it can be, and lists all bad images at once. For a run of several

@@ -99,7 +99,7 @@ impl Job for Extract {
             Input::Files { paths, skip_bad } => {
                 let found = sources::plain(paths, false)?;
                 let (pixels, _) =
-                    pixels::load(&found.samples, size, *filter, *skip_bad, self.voice)?;
+                    pixels::load(&found, size, *filter, *skip_bad, self.voice)?;
                 for (path, reason) in &pixels.bad {
                     warn(&format!("skipped {}: {reason}", path.display()));
                 }
