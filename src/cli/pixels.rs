@@ -21,7 +21,9 @@ pub fn load(
     let read =
         load_pixels(samples, size, filter, skip_bad, &|_| stage.advance(1), &interrupt::asked);
     let mut bad = match read {
-        Ok(loaded) if skip_bad || category.ignored.is_empty() => return Ok((loaded, stage.finish())),
+        Ok(loaded) if skip_bad || category.ignored.is_empty() => {
+            return Ok((loaded, stage.finish()));
+        }
         Ok(_) => Vec::new(),
         Err(Error::BadImages { bad }) => bad,
         Err(other) => return Err(other),

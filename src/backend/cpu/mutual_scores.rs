@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::gemm::{Into, Right, Shape, gemm, transpose};
+use super::gemm::{Into, Panels, Shape, fill_panels, product_of_panels};
 use super::gram_pool::{GramPool, Pair, row_stride};
 use super::interval_mean::interval_mean;
 use super::lnamd::{centre, inverse_norms, token_stride};
@@ -32,8 +32,8 @@ struct Centred {
     width: usize,
     /// F' `[N, L, token_stride(C)]`.
     tokens: Aligned,
-    /// F'ᵀ `[N, C, row_stride(L)]`: the product takes its right operand along the patches.
-    transposed: Aligned,
+    /// F'ᵀ `[N]` in panels of `[C, L]`: the right operand of the products.
+    panels: Aligned,
     /// 1/‖box_r F'‖ `[R][N, L]`.
     inverse_norms: Vec<Vec<f32>>,
 }
@@ -189,7 +189,7 @@ impl Centred {
             grid,
             width,
             tokens: Aligned::zeros(images * patches * token_stride(width)),
-            transposed: Aligned::zeros(images * width * row_stride(patches)),
+            panels: Aligned::zeros(images * Panels::extent(width, patches)),
             inverse_norms: vec![vec![0.0; images * patches]; degrees],
         }
     }
@@ -197,14 +197,14 @@ impl Centred {
     /// Takes in a layer, `[N, L, C]`.
     fn fill(&mut self, layer: &[f32], degrees: &[usize]) {
         let (grid, width, patches) = (self.grid, self.width, self.grid * self.grid);
-        let (stride, column_stride) = (token_stride(width), row_stride(patches));
+        let stride = token_stride(width);
         self.tokens
             .par_chunks_mut(patches * stride)
-            .zip(self.transposed.par_chunks_mut(width * column_stride))
+            .zip(self.panels.par_chunks_mut(Panels::extent(width, patches)))
             .zip(layer.par_chunks(patches * width))
-            .for_each(|((centred, transposed), tokens)| {
+            .for_each(|((centred, panels), tokens)| {
                 centre(tokens, width, centred);
-                transpose(centred, stride, transposed, column_stride);
+                fill_panels(centred, stride, width, panels);
             });
         for (&degree, norms) in degrees.iter().zip(&mut self.inverse_norms) {
             norms
@@ -220,10 +220,11 @@ impl Centred {
         let patches = self.grid * self.grid;
         let (stride, gram_stride) = (token_stride(self.width), row_stride(patches));
         let left = &self.tokens[i * patches * stride..][..patches * stride];
-        let right = &self.transposed[j * self.width * gram_stride..][..self.width * gram_stride];
-        gemm(
+        let extent = Panels::extent(self.width, patches);
+        let right = &self.panels[j * extent..][..extent];
+        product_of_panels(
             (left, Shape::strided(patches, self.width, stride)),
-            (right, Shape::strided(self.width, patches, gram_stride), Right::Plain),
+            (right, self.width, patches),
             (&mut scratch.gram, Shape::strided(patches, patches, gram_stride), Into::Overwrite),
             1,
         );

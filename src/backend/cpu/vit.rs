@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::attention::{self, HEAD, attention};
 use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
-use super::gemm::{Into, Right, Shape, gemm, transpose};
+use super::gemm::{Into, Panels, Right, Shape, gemm};
 use super::patch_embed::{Image, patch_rows};
 use crate::backend::{Extraction, HostFeatures, Monitor, Pixels};
 use crate::model::{self, Family, Vit, position_embedding};
@@ -23,7 +23,7 @@ pub struct Model {
     mlp_width: usize,
     class_width: usize,
     /// `[3·P·P, D]`.
-    patch_weight: Vec<f32>,
+    patch_weight: Panels,
     /// The embedding `[1 + L, D]` that the products are added to: class token and position, or convolution bias
     /// and position.
     embedding: Vec<f32>,
@@ -47,8 +47,8 @@ struct Block {
 }
 
 struct Linear {
-    /// `[inputs, outputs]`: the product reads its right operand along the outputs.
-    weight: Vec<f32>,
+    /// Wᵀ `[inputs, outputs]`.
+    weight: Panels,
     bias: Vec<f32>,
 }
 
@@ -63,30 +63,21 @@ impl Linear {
                 *bias *= scale;
             }
         }
-        let weight = transposed(&weight, bias.len());
-        Linear { weight, bias }
+        let inputs = weight.len() / bias.len();
+        Linear { weight: Panels::of_transposed(&weight, inputs, inputs), bias }
     }
 
     /// `out` = or += `input`·Wᵀ, without the bias.
     fn product(&self, input: &[f32], out: &mut [f32], into: Into, threads: usize) {
         let outputs = self.bias.len();
-        let inputs = self.weight.len() / outputs;
-        let rows = input.len() / inputs;
-        gemm(
-            (input, Shape::dense(rows, inputs)),
-            (&self.weight, Shape::dense(inputs, outputs), Right::Plain),
+        let rows = out.len() / outputs;
+        let input_shape = Shape::dense(rows, input.len() / rows);
+        self.weight.product(
+            (input, input_shape),
             (out, Shape::dense(rows, outputs), into),
             threads,
         );
     }
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
-    let columns = values.len() / rows;
-    let mut out = vec![0.0; values.len()];
-    transpose(values, columns, &mut out, rows);
-    out
 }
 
 /// The memory of one image in flight.
@@ -106,6 +97,7 @@ impl Model {
         let architecture = &vit.architecture;
         let grid = check(vit, extraction)?;
         let width = architecture.width;
+        let row_width = 3 * architecture.patch * architecture.patch;
         let norm = |norm: &model::LayerNorm| LayerNorm {
             weight: norm.weight.to_f32(),
             bias: norm.bias.to_f32(),
@@ -142,7 +134,7 @@ impl Model {
             heads: architecture.heads,
             mlp_width: architecture.mlp_width,
             class_width: architecture.class_dim,
-            patch_weight: transposed(&vit.patch_weight.to_f32(), width),
+            patch_weight: Panels::of_transposed(&vit.patch_weight.to_f32(), row_width, row_width),
             embedding,
             pre_norm: vit.pre_norm.as_ref().map(norm),
             blocks,
@@ -259,9 +251,8 @@ impl Model {
         let rows = &mut wide[..patches * row_width];
         patch_rows(image, &self.extraction.normalisation, grid, self.patch, rows);
         x.copy_from_slice(&self.embedding);
-        gemm(
+        self.patch_weight.product(
             (rows, Shape::dense(patches, row_width)),
-            (&self.patch_weight, Shape::dense(row_width, width), Right::Plain),
             (&mut x[width..], Shape::dense(patches, width), Into::Add),
             threads,
         );

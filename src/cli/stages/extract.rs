@@ -98,8 +98,7 @@ impl Job for Extract {
             }
             Input::Files { paths, skip_bad } => {
                 let found = sources::plain(paths, false)?;
-                let (pixels, _) =
-                    pixels::load(&found, size, *filter, *skip_bad, self.voice)?;
+                let (pixels, _) = pixels::load(&found, size, *filter, *skip_bad, self.voice)?;
                 for (path, reason) in &pixels.bad {
                     warn(&format!("skipped {}: {reason}", path.display()));
                 }
