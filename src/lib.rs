@@ -1,5 +1,4 @@
-//! Zero-shot industrial anomaly detection by mutual scoring (MuSc, ICLR 2024).
-
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]

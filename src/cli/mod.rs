@@ -63,7 +63,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(Stop::Failed(error)) => {
-            progress::warn(&format!("error: {error}"));
+            let hint = match error {
+                Error::BadImages { .. } => "\n\n--skip-bad goes on without them",
+                _ => "",
+            };
+            progress::warn(&format!("error: {error}{hint}"));
             ExitCode::from(1)
         }
         Err(Stop::Usage(error)) => {

@@ -28,6 +28,7 @@ fn photos_with_bad_files(folder: &Path) {
     std::fs::write(photos.join("cut.png"), &whole[..whole.len() / 2]).expect("write");
     std::fs::write(photos.join("empty.png"), b"").expect("write");
     std::fs::write(photos.join("text.jpg"), b"this is no picture").expect("write");
+    std::fs::write(photos.join("notes.txt"), b"nor is this").expect("write");
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn bad_images_are_all_named_before_any_work() {
     let folder = tempfile::tempdir().expect("folder");
     photos_with_bad_files(folder.path());
     let said = fails(folder.path(), 1, &["photos"]);
-    for name in ["3 files", "cut.png", "empty.png", "text.jpg"] {
+    for name in ["4 files", "cut.png", "empty.png", "text.jpg", "notes.txt"] {
         assert!(said.contains(name), "{name} in {said}");
     }
     assert!(!said.contains("features:"), "{said}");
@@ -60,8 +61,10 @@ fn bad_images_are_left_out_when_asked() {
     photos_with_bad_files(folder.path());
     musc(folder.path()).arg("photos").args(TINY).arg("--skip-bad").assert().success();
     let root = folder.path().join("output/folder/photos");
-    let skipped = &json(&root.join("run.json"))["skipped"];
+    let record = json(&root.join("run.json"));
+    let skipped = &record["skipped"];
     assert_eq!(skipped.as_array().expect("list").len(), 3);
+    assert!(record["ignored"][0].as_str().expect("path").ends_with("notes.txt"), "{record}");
     assert!(skipped[0]["path"].as_str().expect("path").ends_with("cut.png"), "{skipped}");
     assert_eq!(
         std::fs::read_to_string(root.join("scores.csv")).expect("read").lines().count(),
