@@ -38,7 +38,7 @@ pub fn categories(config: &Config, root: &Path) -> Result<(Vec<Category>, Vec<St
                 "{name}: {count} images are few; scores are more reliable from about {FEW_IMAGES} on"
             ));
         }
-        if !category.ignored.is_empty() {
+        if config.skip_bad && !category.ignored.is_empty() {
             notes.push(format!(
                 "{name}: passed over {}",
                 some_of(&category.ignored, "that are no images")
