@@ -39,7 +39,7 @@ pub enum Pixels<'a> {
 pub trait Monitor: Sync {
     /// `steps` more of the operation's steps are done (images for an extraction, image pairs for scoring).
     fn advance(&self, steps: u64);
-    /// True when the operation should end with [`Error::Interrupted`](crate::Error::Interrupted).
+    /// True when the operation should end with [`Error::Interrupted`].
     fn stopped(&self) -> bool;
 }
 

@@ -107,7 +107,7 @@ fn read_pixels(format: ImageFormat, bytes: &[u8]) -> Result<DynamicImage, ImageE
     if format == ImageFormat::Jpeg {
         use image::error::{DecodingError, LimitError, LimitErrorKind};
 
-        match jpeg::decode(bytes) {
+        match jpeg::decode(bytes, MAX_SIDE, MAX_DECODED_BYTES) {
             Ok(Jpeg::Pixels(pixels)) => return Ok(pixels),
             Ok(Jpeg::TooLarge) => {
                 let kind = LimitErrorKind::DimensionError;

@@ -7,8 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::{DynamicImage, GrayImage, RgbImage};
 use mozjpeg::{ColorSpace, Decompress};
 
-use super::decode::{MAX_DECODED_BYTES, MAX_SIDE};
-
 /// What came of a JPEG file.
 pub(super) enum Jpeg {
     /// Grey or RGB pixels.
@@ -19,21 +17,24 @@ pub(super) enum Jpeg {
     OtherColours,
 }
 
-/// Decodes a file's bytes, or says why it cannot.
-pub(super) fn decode(bytes: &[u8]) -> Result<Jpeg, String> {
+/// Decodes a file's bytes, unless they claim a side over `max_side` pixels or more than `max_bytes` of pixels; or says why
+/// it cannot.
+pub(super) fn decode(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg, String> {
     // The library reports a fatal error by unwinding through its C frames; nothing is shared with the closure that
     // could be left half-changed.
-    catch_unwind(AssertUnwindSafe(|| pixels(bytes))).unwrap_or_else(|payload| {
-        let reason = payload.downcast_ref::<String>().map_or("unknown", String::as_str);
-        Err(reason.trim_start_matches("libjpeg fatal error: ").to_string())
-    })
+    catch_unwind(AssertUnwindSafe(|| pixels(bytes, max_side, max_bytes))).unwrap_or_else(
+        |payload| {
+            let reason = payload.downcast_ref::<String>().map_or("unknown", String::as_str);
+            Err(reason.trim_start_matches("libjpeg fatal error: ").to_string())
+        },
+    )
 }
 
-fn pixels(bytes: &[u8]) -> Result<Jpeg, String> {
+fn pixels(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg, String> {
     let file = Decompress::new_mem(bytes).map_err(|error| error.to_string())?;
     let (width, height) = file.size();
-    let too_wide = width.max(height) > MAX_SIDE as usize;
-    if too_wide || (width as u64 * height as u64).saturating_mul(3) > MAX_DECODED_BYTES {
+    let too_wide = width.max(height) > max_side as usize;
+    if too_wide || (width as u64 * height as u64).saturating_mul(3) > max_bytes {
         return Ok(Jpeg::TooLarge);
     }
     let grey = match file.color_space() {
@@ -45,7 +46,7 @@ fn pixels(bytes: &[u8]) -> Result<Jpeg, String> {
     let mut started = started.map_err(|error| error.to_string())?;
     let data: Vec<u8> = started.read_scanlines().map_err(|error| error.to_string())?;
     started.finish().map_err(|error| error.to_string())?;
-    // Both sides are at most MAX_SIDE, so they fit.
+    // Both sides are at most `max_side`, so they fit.
     let (width, height) = (width as u32, height as u32);
     let image = if grey {
         GrayImage::from_raw(width, height, data).map(DynamicImage::ImageLuma8)
