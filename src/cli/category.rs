@@ -163,7 +163,8 @@ impl<B: Backend> Shared<'_, B> {
         };
         let extracting = stage.finish();
         interrupt::check()?;
-        let pairs = count * (count - 1) / 2 * features.layers().len() as u64;
+        let layers = features.layers().len();
+        let pairs = self.config.scoring.steps(subset.len(), features.patches(), layers);
         let stage = self.voice.stage("scoring", pairs, "pairs");
         let scores = self.backend.mutual_scores(&features, &self.config.scoring, &stage)?;
         let scoring = stage.finish();

@@ -82,8 +82,8 @@ impl Job for Score {
 
     fn run<B: Backend>(self, backend: &B) -> Result<PatchScores> {
         let features = backend.upload(self.features)?;
-        let images = features.images() as u64;
-        let pairs = images * images.saturating_sub(1) / 2 * features.layers().len() as u64;
+        let (images, layers) = (features.images(), features.layers().len());
+        let pairs = self.scoring.steps(images, features.patches(), layers);
         let stage = self.voice.stage("scoring", pairs, "pairs");
         let scores = backend.mutual_scores(&features, &self.scoring, &stage)?;
         stage.finish();
