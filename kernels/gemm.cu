@@ -24,7 +24,7 @@
 // Preconditions: m, n, k > 0; k % 32 == 0; n % 8 == 0 (half out) or n % 4 == 0 (f32 out); lda, ldb, ldo multiples of 8;
 //   lda, ldb < 2^24; embed: m % L == 0. bf16 needs compute capability 8.0. Rows of A are concatenated images for embed
 //   and gram (rows_per_image = L). gram: tiles without a pair (image of A) < (image of B) write nothing, others up to
-//   three columns past n: ldo >= n rounded up to 4, any n; k = C; gram_pool wants ldo = MUSC_GRAM_STRIDE.
+//   three columns past n: ldo >= n rounded up to 4, any n; channels = C <= k; gram_pool wants ldo = MUSC_GRAM_STRIDE.
 #include "common/gemm_tile.cuh"
 #include "common/reduce.cuh"
 
@@ -93,7 +93,7 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
 #pragma unroll
             for (int k = 0; k < OWNED; k++) {
                 mean_j[k] = __ldg(p.mean + p.first_image_b + j);
-                sum_j[k] = fmaf(-float(p.k), mean_j[k],
+                sum_j[k] = fmaf(-float(p.channels), mean_j[k],
                                 __ldg(p.row_sum + uint64_t(p.first_image_b + j) * p.rows_per_image + q));
                 if (column + k + 1 < p.n && ++q == p.rows_per_image) q = 0, j++;
             }

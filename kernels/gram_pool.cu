@@ -2,10 +2,11 @@
 //     H(p, q)   = the product of the tokens less their images' means, 0 outside a grid
 //     B_r(p, q) = sum of H(p+u, q+v) over u, v within R of 0 on both axes of both grids
 //     cos_r     = B_r * inv_norm_r,i(p) * inv_norm_r,j(q)
-//   keys[r][i][j][p] = max over q, keys[r][j][i][q] = max over p. One product serves every degree.
+//   keys[r][i - first_kept][j][p] = max over q, keys[r][j - first_kept][i][q] = max over p, for the images that are
+//   kept. One product serves every degree.
 //
 // Shapes: gram f32 [images_a * L, MUSC_GRAM_STRIDE], row (a, p), column (b, q): H from gemm_gram; inv_norm f32
-//   [degrees, N, L]; keys u32 [degrees, N, N, L] (common/reduce.cuh), 0 before the first launch.
+//   [degrees, N, L]; keys u32 [degrees, kept, N, L] (common/reduce.cuh), 0 before the first launch.
 //
 // Launch: grid (ceil(G / 4), ceil(G / strip_rows), images_a * images_b), block producers + consumers. `135`: the degrees
 //   1, 3 and 5, MAX_R = 2; `to5`: any degrees up to 5, MAX_R = 2; `to7`: any up to 7, MAX_R = 3. With
@@ -27,7 +28,7 @@
 //   the order; NaN does not enter them.
 //
 // Preconditions: 1 <= G <= 64; degrees odd, ascending, distinct, at most 2*MAX_R+1; strip_rows >= 1, for 135 a multiple of 4; both formulas above
-//   within the threads and the card's shared memory; images_a * images_b <= 65535; images_b * L <= MUSC_GRAM_STRIDE; lnamd
+//   within the threads and the card's shared memory; images_a * images_b <= 65535; images_b * L <= MUSC_GRAM_STRIDE; degrees * kept * N < 2^32; lnamd
 //   and gemm_gram have run.
 #include "common/memory.cuh"
 #include "common/reduce.cuh"
@@ -229,8 +230,9 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
     // Rows of the strip from this segment on. ALL: lines past them are there, and NaN keeps them out of the maxima.
     const int32_t rows_left = s.rows - first_row;
     const bool owns = rows_left > 0 && qx < p.grid && s.x0 + column < p.grid;
-    // Rows of the keys as 32-bit counts, to keep few registers alive; only the product with L may need 64.
-    const uint32_t keys_i = (degree * p.images + s.i) * p.images + s.j;
+    // Rows of the keys as 32-bit counts, to keep few registers alive; only the product with L may need 64. For an image
+    // that is not kept the number wraps, and nothing is stored under it.
+    const uint32_t keys_i = (degree * p.kept + s.i - p.first_kept) * p.images + s.j;
     const float *inv_i = s.s_inv + degree * p.grid * POOL_COLUMNS + column;
 
     float highest[POOL_SEGMENT][POOL_GROUP];
@@ -294,14 +296,15 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
         top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, 16));
         const uint32_t py = first_step + (second ? 2 : 0) + (upper ? 1 : 0) - 1 - R;
         const uint32_t px = s.x0 + item % POOL_COLUMNS;
-        if (!(threadIdx.x & 16) && py < p.grid && px < p.grid && top != none)
+        const bool kept = p.first_image_a + reread(BLOCK_Z) / p.images_b - p.first_kept < p.kept;
+        if (!(threadIdx.x & 16) && kept && py < p.grid && px < p.grid && top != none)
             atomicMax(p.keys + uint64_t(keys_i) * s.patches() + py * p.grid + px,
                       key_of(top * inv_i[py * POOL_COLUMNS]));
     }
     // Where the maxima go is worked out anew: kept through the loop it would cost registers that are not there.
     const uint32_t pair = reread(BLOCK_Z), i = p.first_image_a + pair / p.images_b, j = p.first_image_b + pair % p.images_b;
     const uint32_t y0 = reread(BLOCK_Y) * p.strip_rows, rows = min(p.strip_rows, p.grid - y0);
-    // From row (degree, i, j) of the keys to row (degree, j, i).
+    // From row (degree, i, j) of the keys to row (degree, j, i): (j - i) images down, (j - i) to the left.
     const uint32_t keys_j = keys_i + (j - i) * (p.images - 1);
     uint32_t *to = p.keys + uint64_t(keys_j) * s.patches() + (y0 + rows - rows_left) * p.grid + qx;
 #pragma unroll
@@ -312,7 +315,7 @@ MUSC_DEVICE void consume(const Pool<MAX_R> &s, uint32_t degree, uint32_t item) {
             float best = highest[r][c];
             best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
             best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 2));
-            if (owns && column == 0 && r < rows_left && qx + c < p.grid && best != none)
+            if (owns && column == 0 && j - p.first_kept < p.kept && r < rows_left && qx + c < p.grid && best != none)
                 atomicMax(to + r * p.grid + c, key_of(best * scale[r * s.width + c]));
         }
 }

@@ -4,17 +4,18 @@
 //   norms  inv_norm_r(p) = 1 / || sum over the r x r window around p of (F - mean), zero outside the grid ||_2
 //   The divisors r^2 and the standard deviation of the definition cancel in the normalised rows. 0 for a zero norm.
 //
-// Shapes: tokens half [N, L, C], 16-byte aligned; row_sum f32 [N, L]; mean f32 [N]; inv_norm f32 [degrees, N, L].
+// Shapes: tokens half [N, L, width], C channels and zeros, 16-byte aligned; row_sum f32 [N, L]; mean f32 [N]; inv_norm f32 [degrees,
+//   norm_images, L], of which the first N images of each degree are written.
 //
 // Launch: sums: grid ceil(N*L / 4), block 128, a warp owns a row. mean: grid N, block 256.
-//   norms: grid (G, N), block C / 4: a block owns one row of the grid and walks along it; a thread owns 4 channels.
+//   norms: grid (G, N), block width / 4: a block owns one row of the grid and walks along it; a thread owns 4 channels.
 //
-// Shared memory: norms: dynamic, a partial sum for each column, degree and warp: G * degrees * (C / 128) * 4;
+// Shared memory: norms: dynamic, a partial sum for each column, degree and warp: G * degrees * (width / 128) * 4;
 //   518 px, ViT-L, three degrees: 37 * 3 * 8 * 4 = 3552; at most 64 * 4 * 8 * 4 = 8192. mean: static 32.
 //
 // Numerics: f32 throughout; the mean is removed before the window sums, so nothing cancels in the norm.
 //
-// Preconditions: C % 128 == 0, C <= 1024; 1 <= degrees <= 4, each odd, 1 to 7; L*C < 2^32; sums, mean, norms in this order.
+// Preconditions: width % 128 == 0, C <= width <= 1024; 1 <= degrees <= 4, each odd, 1 to 7; L*C < 2^32; sums, mean, norms in this order.
 #include "common/reduce.cuh"
 
 constexpr int SUMS_THREADS = 128;
@@ -43,7 +44,11 @@ MUSC_DEVICE void norms(const LnamdParams &p) {
     extern __shared__ float s_partial[]; // [G][degrees][warps]
     const uint32_t grid = p.grid, y = blockIdx.x, image = blockIdx.y;
     const uint32_t warps = blockDim.x / WARP;
-    const float mean = __ldg(p.mean + image);
+    // What is taken off each of this thread's channels: nothing off the zeros that pad a token.
+    float mean[NORMS_CHANNELS];
+#pragma unroll
+    for (int c = 0; c < NORMS_CHANNELS; c++)
+        mean[c] = threadIdx.x * NORMS_CHANNELS + c < p.channels ? __ldg(p.mean + image) : 0.0f;
     const uint16_t *tokens = p.tokens + uint64_t(image) * grid * grid * p.width + threadIdx.x * NORMS_CHANNELS;
 
     // Window sums along the row: pending[R][j] is what the sum over a window of radius R still to come has so far, for
@@ -67,7 +72,8 @@ MUSC_DEVICE void norms(const LnamdParams &p) {
                 if (x < grid && row < grid) {
                     const uint2 v = __ldg(reinterpret_cast<const uint2 *>(tokens + uint64_t(row * grid + x) * p.width));
                     const float2 a = Half::unpack(v.x), b = Half::unpack(v.y);
-                    column[0] += a.x - mean, column[1] += a.y - mean, column[2] += b.x - mean, column[3] += b.y - mean;
+                    column[0] += a.x - mean[0], column[1] += a.y - mean[1];
+                    column[2] += b.x - mean[2], column[3] += b.y - mean[3];
                 }
             }
             float square = 0.0f;
@@ -99,7 +105,7 @@ MUSC_DEVICE void norms(const LnamdParams &p) {
         float sum = 0.0f;
         for (uint32_t w = 0; w < warps; w++) sum += s_partial[i * warps + w];
         const uint32_t x = i / p.degrees, d = i % p.degrees;
-        p.inv_norm[((uint64_t(d) * p.images + image) * grid + y) * grid + x] = sum > 0.0f ? 1.0f / sqrtf(sum) : 0.0f;
+        p.inv_norm[((uint64_t(d) * p.norm_images + image) * grid + y) * grid + x] = sum > 0.0f ? 1.0f / sqrtf(sum) : 0.0f;
     }
 }
 
@@ -118,6 +124,6 @@ extern "C" __global__ void __launch_bounds__(MEAN_THREADS) lnamd_mean_f32(const 
     if (threadIdx.x == 0) {
         sum = 0.0f;
         for (int w = 0; w < MEAN_THREADS / WARP; w++) sum += s_sum[w];
-        p.mean[blockIdx.x] = sum / (float(patches) * float(p.width));
+        p.mean[blockIdx.x] = sum / (float(patches) * float(p.channels));
     }
 }

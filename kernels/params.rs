@@ -69,8 +69,8 @@ pub struct GemmParams {
     pub first_image_a: u32,
     /// gram: index of the image of row 0 of B
     pub first_image_b: u32,
-    /// no meaning; keeps the size a multiple of 8
-    pub reserved: u32,
+    /// gram: C, k less the zeros that pad a token
+    pub channels: u32,
 }
 /// layer_norm: rows of the residual stream, normalised or only rounded.
 #[repr(C)]
@@ -118,45 +118,52 @@ pub struct AttentionParams {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct LnamdParams {
-    /// half `[N, L, C]`
+    /// half `[N, L, width]`
     pub tokens: u64,
     /// f32 `[N, L]` sum over the channels of a token
     pub row_sum: u64,
     /// f32 `[N]`
     pub mean: u64,
-    /// f32 `[degrees, N, L]`
+    /// f32 `[degrees, norm_images, L]`, the first N images of each
     pub inv_norm: u64,
     /// N
     pub images: u32,
     /// G
     pub grid: u32,
-    /// C
+    /// row stride of tokens: C, padded with zeros to a multiple of 128
     pub width: u32,
     /// 1 to MUSC_MAX_DEGREES
     pub degrees: u32,
     /// odd, 1 to MUSC_MAX_DEGREE
     pub degree: [u32; 4usize],
+    /// images from one degree to the next in inv_norm, at least N
+    pub norm_images: u32,
+    /// C, width less the zeros that pad a token
+    pub channels: u32,
 }
 /** What gram_pool and patch_distance write: the largest cosine of a patch token with any patch token of another image,
- as a key (see common/reduce.cuh) in `keys[degree][i][j][p]`; 0 before the first launch.*/
+ as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for the images i that are kept; 0 before the
+ first launch.*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PatchDistanceParams {
-    /// half `[N, L, C]`, row stride C
-    pub tokens: u64,
+    /// half `[images_a, L, width]`
+    pub tokens_a: u64,
+    /// half `[images_b, L, width]`
+    pub tokens_b: u64,
     /// f32 `[N, L]`
     pub row_sum: u64,
     /// f32 `[N]`
     pub mean: u64,
     /// f32 `[N, L]` of this degree
     pub inv_norm: u64,
-    /// `[N, N, L]` of this degree
+    /// `[kept, N, L]` of this degree
     pub keys: u64,
     /// N
     pub images: u32,
     /// L
     pub rows_per_image: u32,
-    /// C
+    /// row stride of tokens: C, padded with zeros to a multiple of 32
     pub width: u32,
     /// the block of pairs: images a .. a + images_a against b .. b + images_b, i < j
     pub first_image_a: u32,
@@ -166,8 +173,12 @@ pub struct PatchDistanceParams {
     pub first_image_b: u32,
     /// images of B
     pub images_b: u32,
-    /// no meaning; keeps the size a multiple of 8
-    pub reserved: u32,
+    /// images first_kept .. first_kept + kept have a row of keys
+    pub first_kept: u32,
+    /// see first_kept
+    pub kept: u32,
+    /// C, width less the zeros that pad a token
+    pub channels: u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -176,7 +187,7 @@ pub struct GramPoolParams {
     pub gram: u64,
     /// f32 `[degrees, N, L]`
     pub inv_norm: u64,
-    /// `[degrees, N, N, L]`
+    /// `[degrees, kept, N, L]`
     pub keys: u64,
     /// N
     pub images: u32,
@@ -196,6 +207,10 @@ pub struct GramPoolParams {
     pub degrees: u32,
     /// odd, ascending, no two equal
     pub degree: [u32; 4usize],
+    /// images first_kept .. first_kept + kept have a row of keys
+    pub first_kept: u32,
+    /// see first_kept
+    pub kept: u32,
 }
 /// interval_mean: mean distance over an interval of the sorted images.
 #[repr(C)]

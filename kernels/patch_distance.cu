@@ -1,11 +1,12 @@
 // Math: for patch tokens p of image i and q of image j > i, with raw products G(p, q) = <F_i(p), F_j(q)>, row sums s and
 //   image means m:
 //     cos(p, q) = (G - m_j s_i(p) - m_i s_j(q) + C m_i m_j) * inv_norm_i(p) * inv_norm_j(q)
-//   keys[i][j][p] = max over q, keys[j][i][q] = max over p. Symmetric: only i < j is computed, nothing is stored of G.
+//   keys[i - first_kept][j][p] = max over q, keys[j - first_kept][i][q] = max over p, for the images that are kept.
+//   Symmetric: only i < j is computed, nothing is stored of G.
 //   With tokens F and the norms of degree 1 this is r = 1; with pooled tokens it is their degree (rounded to halves).
 //
-// Shapes: tokens half [N, L, C], 16-byte aligned; row_sum, inv_norm f32 [N, L]; mean f32 [N]; keys u32 [N, N, L]
-//   (common/reduce.cuh), 0 before the first launch.
+// Shapes: tokens_a half [images_a, L, width], tokens_b half [images_b, L, width], C channels and zeros, 16-byte aligned; row_sum, inv_norm f32 [N, L];
+//   mean f32 [N]; keys u32 [kept, N, L] (common/reduce.cuh), 0 before the first launch.
 //
 // Launch: grid ceil(images_a*L / 128) * ceil(images_b*L / 128), block 128: tiles of the product of the concatenated
 //   tokens of two runs of images, as gemm. Blocks without a pair i < j return at once. A tile may touch several images.
@@ -15,7 +16,7 @@
 // Numerics: raw halves go to the tensor cores, the mean is taken off afterwards in f32: an error of 1e-6 in a cosine,
 //   where rounding centred, normalised tokens to halves costs 1e-3. Maxima are exact and independent of the order.
 //
-// Preconditions: C % 32 == 0; images_a, images_b > 0, both runs within N; lnamd has run. bf16 needs 8.0.
+// Preconditions: width % 32 == 0, C <= width; images_a, images_b > 0, both runs, and the kept images, within N; lnamd has run. bf16 needs 8.0.
 #include "common/gemm_tile.cuh"
 #include "common/reduce.cuh"
 
@@ -37,8 +38,7 @@ MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
     if (first_i >= last_j) return;
 
     GemmTile<Half, OWNED> product;
-    product.run(s_stages, p.tokens + uint64_t(p.first_image_a) * patches * p.width,
-                p.tokens + uint64_t(p.first_image_b) * patches * p.width, m, n, p.width, p.width, p.width, row0, column0);
+    product.run(s_stages, p.tokens_a, p.tokens_b, m, n, p.width, p.width, p.width, row0, column0);
 
     const float none = __uint_as_float(0xff800000u); // -inf: what a patch of another image counts as
     for (uint32_t j = first_j; j <= last_j; j++) {
@@ -57,7 +57,7 @@ MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
                 const float sum = column[c] < patches ? __ldg(p.row_sum + uint64_t(j) * patches + column[c]) : 0.0f;
-                correction[c] = mean_i * fmaf(-float(p.width), mean_j, sum);
+                correction[c] = mean_i * fmaf(-float(p.channels), mean_j, sum);
                 highest[c] = none;
             }
 #pragma unroll
@@ -78,16 +78,18 @@ MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
                     }
                     best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
                     best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 2));
-                    if (inside && product.lane % 4 == 0 && best != none)
-                        atomicMax(p.keys + (uint64_t(i) * p.images + j) * patches + row, key_of(best * row_inv));
+                    if (inside && product.lane % 4 == 0 && i - p.first_kept < p.kept && best != none)
+                        atomicMax(p.keys + (uint64_t(i - p.first_kept) * p.images + j) * patches + row,
+                                  key_of(best * row_inv));
                 }
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
                 float best = highest[c];
 #pragma unroll
                 for (int step = 4; step < WARP; step *= 2) best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, step));
-                if (column[c] < patches && product.lane < 4 && best != none)
-                    atomicMax(p.keys + (uint64_t(j) * p.images + i) * patches + column[c], key_of(best * column_inv[c]));
+                if (column[c] < patches && product.lane < 4 && j - p.first_kept < p.kept && best != none)
+                    atomicMax(p.keys + (uint64_t(j - p.first_kept) * p.images + i) * patches + column[c],
+                              key_of(best * column_inv[c]));
             }
         }
     }

@@ -81,6 +81,26 @@ pub enum Error {
         /// Why it cannot be used.
         reason: String,
     },
+    /// A device has too little memory left.
+    #[error("device `{device}`: no memory for {what}: need {}, have {}", mebibytes(*need), mebibytes(*have))]
+    OutOfMemory {
+        /// The device as it was asked for.
+        device: String,
+        /// What the memory was for.
+        what: String,
+        /// Bytes that were asked for.
+        need: u64,
+        /// Bytes that are left.
+        have: u64,
+    },
+    /// A GPU kernel cannot be loaded, or was called with what it cannot do.
+    #[error("kernel {kernel}: {reason}")]
+    Kernel {
+        /// The kernel's file or entry.
+        kernel: String,
+        /// What was found and what was expected, or the driver's reason.
+        reason: String,
+    },
     /// The user stopped the run (Ctrl-C).
     #[error("interrupted")]
     Interrupted,
@@ -101,6 +121,11 @@ impl Error {
     ) -> Self {
         Error::Invalid { what: what.into(), found: found.to_string(), expected: expected.into() }
     }
+}
+
+/// Bytes in MiB, so that a difference of one still shows.
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB ({bytes} bytes)", bytes as f64 / f64::from(1 << 20))
 }
 
 fn list_problems(problems: &[String]) -> String {

@@ -69,7 +69,7 @@ typedef struct GemmParams {
     uint32_t rows_per_image;           /* embed, gram: L */
     uint32_t first_image_a;            /* gram: index of the image of row 0 of A */
     uint32_t first_image_b;            /* gram: index of the image of row 0 of B */
-    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+    uint32_t channels;                 /* gram: C, k less the zeros that pad a token */
 } GemmParams;
 
 /* layer_norm: rows of the residual stream, normalised or only rounded. */
@@ -98,39 +98,45 @@ typedef struct AttentionParams {
 
 /* lnamd: row sums, image means and inverse norms of the pooled tokens. */
 typedef struct LnamdParams {
-    MUSC_PTR(const uint16_t) tokens;   /* half `[N, L, C]` */
+    MUSC_PTR(const uint16_t) tokens;   /* half `[N, L, width]` */
     MUSC_PTR(float) row_sum;           /* f32 `[N, L]` sum over the channels of a token */
     MUSC_PTR(float) mean;              /* f32 `[N]` */
-    MUSC_PTR(float) inv_norm;          /* f32 `[degrees, N, L]` */
+    MUSC_PTR(float) inv_norm;          /* f32 `[degrees, norm_images, L]`, the first N images of each */
     uint32_t images;                   /* N */
     uint32_t grid;                     /* G */
-    uint32_t width;                    /* C */
+    uint32_t width;                    /* row stride of tokens: C, padded with zeros to a multiple of 128 */
     uint32_t degrees;                  /* 1 to MUSC_MAX_DEGREES */
     uint32_t degree[MUSC_MAX_DEGREES]; /* odd, 1 to MUSC_MAX_DEGREE */
+    uint32_t norm_images;              /* images from one degree to the next in inv_norm, at least N */
+    uint32_t channels;                 /* C, width less the zeros that pad a token */
 } LnamdParams;
 
 /* What gram_pool and patch_distance write: the largest cosine of a patch token with any patch token of another image,
- * as a key (see common/reduce.cuh) in `keys[degree][i][j][p]`; 0 before the first launch. */
+ * as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for the images i that are kept; 0 before the
+ * first launch. */
 typedef struct PatchDistanceParams {
-    MUSC_PTR(const uint16_t) tokens;   /* half `[N, L, C]`, row stride C */
+    MUSC_PTR(const uint16_t) tokens_a; /* half `[images_a, L, width]` */
+    MUSC_PTR(const uint16_t) tokens_b; /* half `[images_b, L, width]` */
     MUSC_PTR(const float) row_sum;     /* f32 `[N, L]` */
     MUSC_PTR(const float) mean;        /* f32 `[N]` */
     MUSC_PTR(const float) inv_norm;    /* f32 `[N, L]` of this degree */
-    MUSC_PTR(uint32_t) keys;           /* `[N, N, L]` of this degree */
+    MUSC_PTR(uint32_t) keys;           /* `[kept, N, L]` of this degree */
     uint32_t images;                   /* N */
     uint32_t rows_per_image;           /* L */
-    uint32_t width;                    /* C */
+    uint32_t width;                    /* row stride of tokens: C, padded with zeros to a multiple of 32 */
     uint32_t first_image_a;            /* the block of pairs: images a .. a + images_a against b .. b + images_b, i < j */
     uint32_t images_a;                 /* images of A */
     uint32_t first_image_b;            /* first image of B */
     uint32_t images_b;                 /* images of B */
-    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+    uint32_t first_kept;               /* images first_kept .. first_kept + kept have a row of keys */
+    uint32_t kept;                     /* see first_kept */
+    uint32_t channels;                 /* C, width less the zeros that pad a token */
 } PatchDistanceParams;
 
 typedef struct GramPoolParams {
     MUSC_PTR(const float) gram;        /* f32 `[images_a * L, MUSC_GRAM_STRIDE]`, from gemm_gram */
     MUSC_PTR(const float) inv_norm;    /* f32 `[degrees, N, L]` */
-    MUSC_PTR(uint32_t) keys;           /* `[degrees, N, N, L]` */
+    MUSC_PTR(uint32_t) keys;           /* `[degrees, kept, N, L]` */
     uint32_t images;                   /* N */
     uint32_t grid;                     /* G */
     uint32_t first_image_a;            /* first image of A */
@@ -140,6 +146,8 @@ typedef struct GramPoolParams {
     uint32_t strip_rows;               /* rows of the grid of image b a block scores, see gram_pool.cu */
     uint32_t degrees;                  /* 1 to MUSC_MAX_DEGREES */
     uint32_t degree[MUSC_MAX_DEGREES]; /* odd, ascending, no two equal */
+    uint32_t first_kept;               /* images first_kept .. first_kept + kept have a row of keys */
+    uint32_t kept;                     /* see first_kept */
 } GramPoolParams;
 
 /* interval_mean: mean distance over an interval of the sorted images. */

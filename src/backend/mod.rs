@@ -5,6 +5,9 @@
 //! score a patch. Everything before and after is shared; nothing else in the crate branches on the device.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod input;
 
 use crate::image::{Normalisation, RgbImage};
 use crate::model::{Activation, Vit};
@@ -140,6 +143,12 @@ pub trait Backend {
         scoring: &MutualScoring,
         monitor: &dyn Monitor,
     ) -> Result<PatchScores>;
+
+    /// The steps by which [`mutual_scores`](Self::mutual_scores) will advance its monitor on these features.
+    ///
+    /// # Errors
+    /// Options that it would refuse, or too little memory for it.
+    fn scoring_steps(&self, features: &Self::Features, scoring: &MutualScoring) -> Result<u64>;
 }
 
 impl HostFeatures {

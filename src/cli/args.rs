@@ -64,6 +64,13 @@ pub struct MachineArgs {
     /// cpu, auto, cuda[:0,1…], sim, or a card's number (that card if there is one, else the CPU) [default: auto]
     #[arg(long)]
     pub device: Option<String>,
+    /// 16-bit format on a card: f16, or bf16 for backbones whose tokens are beyond 65504 [default: f16]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub precision: Option<PrecisionArg>,
+    /// Most memory to take on each card, such as 6G or 800M; past it, tokens wait on the host and images are scored
+    /// in groups [default: what is free]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_vram: Option<usize>,
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -73,6 +80,13 @@ pub struct MachineArgs {
     /// Print one JSON document on stdout in place of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// The 16-bit format of numbers on a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    F16,
+    Bf16,
 }
 
 /// The activation of a backbone's MLPs.

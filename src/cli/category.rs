@@ -163,8 +163,7 @@ impl<B: Backend> Shared<'_, B> {
         };
         let extracting = stage.finish();
         interrupt::check()?;
-        let layers = features.layers().len();
-        let pairs = self.config.scoring.steps(subset.len(), features.patches(), layers);
+        let pairs = self.backend.scoring_steps(&features, &self.config.scoring)?;
         let stage = self.voice.stage("scoring", pairs, "pairs");
         let scores = self.backend.mutual_scores(&features, &self.config.scoring, &stage)?;
         let scoring = stage.finish();

@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{
-    ActivationArg, DatasetArg, DemoArgs, LabelsArg, RunArgs, SimilarityArg, VisTypeArg,
+    ActivationArg, DatasetArg, DemoArgs, LabelsArg, PrecisionArg, RunArgs, SimilarityArg,
+    VisTypeArg,
 };
 use super::device::Request;
 use super::yaml::Yaml;
+use crate::backend::cuda::{CudaOptions, Half};
 use crate::dataset::{ClassSelection, DatasetKind};
 use crate::scoring::MutualScoring;
 use crate::scoring::rscin::Similarity;
@@ -93,6 +95,8 @@ pub struct MachineConfig {
     pub device: Request,
     /// Its words.
     pub device_text: String,
+    /// How cards are used.
+    pub cuda: CudaOptions,
     /// CPU threads; none means one a core.
     pub threads: Option<usize>,
     /// No progress.
@@ -301,6 +305,13 @@ impl MachineConfig {
         Ok(MachineConfig {
             device: device_text.parse()?,
             device_text,
+            cuda: CudaOptions {
+                half: match args.precision {
+                    Some(PrecisionArg::Bf16) => Half::Bf16,
+                    Some(PrecisionArg::F16) | None => Half::F16,
+                },
+                memory_limit: args.max_vram.map(|bytes| bytes as u64),
+            },
             threads: args.threads,
             quiet: args.quiet,
             json: args.json,

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{Cuda, CudaOptions};
 use crate::{Error, Result};
 
 /// A device as it was asked for.
@@ -49,11 +50,12 @@ impl FromStr for Request {
     }
 }
 
-/// A device that this build can run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A device that is open and ready.
 pub enum Device {
     /// The processor.
     Cpu,
+    /// Cards, or the simulator.
+    Cuda(Cuda),
 }
 
 /// Work that runs on whichever backend was chosen.
@@ -64,37 +66,40 @@ pub trait Job {
     fn run<B: Backend>(self, backend: &B) -> Result<Self::Output>;
 }
 
-/// The device for a request, and a sentence to say aloud when it is not the obvious one.
-pub fn choose(request: &Request) -> Result<(Device, Option<String>)> {
-    let absent = |device: &str, name: &str| {
-        Err(Error::Device {
-            device: device.to_string(),
-            reason: format!(
-                "this build of musc-run has no {name} backend; --device cpu runs without one"
-            ),
-        })
-    };
+/// The device for a request, and a sentence to say aloud when it is not the obvious one. Only `auto` and a bare number
+/// ever come to another device than they name, and they say so.
+pub fn choose(request: &Request, options: CudaOptions) -> Result<(Device, Option<String>)> {
     match request {
         Request::Cpu => Ok((Device::Cpu, None)),
-        Request::Auto => {
-            Ok((Device::Cpu, Some(String::from("device: cpu (this build has no other)"))))
-        }
-        Request::Number(card) => Ok((
-            Device::Cpu,
-            Some(format!(
-                "device {card}: this build uses no graphics card, so the run is on the CPU"
-            )),
-        )),
-        Request::Cuda(_) => absent("cuda", "CUDA"),
-        Request::Sim => absent("sim", "simulator"),
+        Request::Auto => Ok(match cards(&[0], options) {
+            Ok(device) => (device, Some(String::from("device: cuda:0"))),
+            Err(reason) => (Device::Cpu, Some(format!("device: cpu, since {reason}"))),
+        }),
+        Request::Number(card) => Ok(match cards(&[*card], options) {
+            Ok(device) => (device, None),
+            Err(reason) => {
+                (Device::Cpu, Some(format!("device {card}: the run is on the CPU, since {reason}")))
+            }
+        }),
+        Request::Cuda(numbers) => Ok((cards(numbers, options)?, None)),
+        Request::Sim => Ok((simulated(options)?, None)),
     }
 }
 
+fn cards(numbers: &[usize], options: CudaOptions) -> Result<Device> {
+    Cuda::open(numbers, options).map(Device::Cuda)
+}
+
+fn simulated(options: CudaOptions) -> Result<Device> {
+    Cuda::sim(options).map(Device::Cuda)
+}
+
 impl Device {
-    /// Opens the device and does the work there.
+    /// Does the work there.
     pub fn run<J: Job>(self, threads: Option<usize>, job: J) -> Result<J::Output> {
         match self {
             Device::Cpu => job.run(&Cpu::new(threads.unwrap_or(0))?),
+            Device::Cuda(cuda) => job.run(&cuda),
         }
     }
 }
@@ -135,14 +140,19 @@ mod tests {
 
     #[test]
     fn card_that_must_be_there_is_never_replaced_by_the_processor() {
-        assert!(matches!(choose(&Request::Cuda(vec![0])), Err(Error::Device { .. })));
-        assert!(matches!(choose(&Request::Sim), Err(Error::Device { .. })));
+        // No machine has this many cards; one without a driver says that.
+        let absent = Request::Cuda(vec![4096]);
+        assert!(matches!(choose(&absent, CudaOptions::default()), Err(Error::Device { .. })));
     }
 
     #[test]
     fn falling_back_is_said_aloud() {
-        assert_eq!(choose(&Request::Cpu).unwrap(), (Device::Cpu, None));
-        assert!(choose(&Request::Auto).unwrap().1.is_some());
-        assert!(choose(&Request::Number(3)).unwrap().1.unwrap().contains("device 3"));
+        let choose = |request| choose(&request, CudaOptions::default()).unwrap();
+        assert!(matches!(choose(Request::Cpu), (Device::Cpu, None)));
+        assert!(matches!(choose(Request::Sim), (Device::Cuda(_), None)));
+        assert!(choose(Request::Auto).1.is_some());
+        let (device, said) = choose(Request::Number(4096));
+        assert!(matches!(device, Device::Cpu));
+        assert!(said.unwrap().contains("device 4096"));
     }
 }

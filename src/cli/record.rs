@@ -74,7 +74,11 @@ impl Record {
             "version": env!("CARGO_PKG_VERSION"),
             "arguments": words,
             "finished_unix_seconds": finished,
-            "device": { "asked_for": config.machine.device_text, "used": self.device },
+            "device": {
+                "asked_for": config.machine.device_text,
+                "used": self.device,
+                "max_vram": config.machine.cuda.memory_limit,
+            },
             "source": source,
             "skip_bad": config.skip_bad,
             "divide_num": config.divide,

@@ -35,7 +35,7 @@ pub fn run(config: Config) -> Result<()> {
     let started = Instant::now();
     let voice = Voice::new(config.machine.quiet);
     device::set_threads(config.machine.threads)?;
-    let (device, note) = device::choose(&config.machine.device)?;
+    let (device, note) = device::choose(&config.machine.device, config.machine.cuda)?;
     if let Some(note) = &note {
         voice.say(note);
     }

@@ -85,12 +85,17 @@ impl MutualScoring {
     /// [`group_images`](Self::group_images) are computed once, pairs across groups twice.
     pub fn steps(&self, images: usize, patches: usize, layers: usize) -> u64 {
         let group = self.group_images(images, patches);
+        Self::pairs_in_groups(images, group) * layers as u64
+    }
+
+    /// Pairs of images that are computed when the images are scored in groups of `group`.
+    pub fn pairs_in_groups(images: usize, group: usize) -> u64 {
         let mut pairs = 0;
-        for start in (0..images).step_by(group) {
+        for start in (0..images).step_by(group.max(1)) {
             let size = group.min(images - start);
             pairs += size * (size - 1) / 2 + size * (images - size);
         }
-        (pairs * layers) as u64
+        pairs as u64
     }
 }
 

@@ -59,6 +59,7 @@ fn gemm_main_loop() {
             row_sum: device.upload(&vec![0.0f32; 512]),
             mean: device.upload(&[0.0f32; 2]),
             rows_per_image: 256,
+            channels: k as u32,
             first_image_b: 1,
             ..GemmParams::default()
         };
@@ -145,6 +146,7 @@ fn a_pair_of_37_by_37() {
             row_sum,
             mean,
             rows_per_image: l as u32,
+            channels: width as u32,
             first_image_b: 1,
             ..GemmParams::default()
         };
@@ -169,6 +171,8 @@ fn a_pair_of_37_by_37() {
             strip_rows: 8,
             degrees: 3,
             degree,
+            first_kept: 0,
+            kept: 2,
         };
         let (entry, threads, shared) = pool_launch(grid as u32, &degrees, 8);
         let counters = device.launch("gram_pool", entry, [10, 5, 1], threads, shared, &pool);
@@ -183,7 +187,8 @@ fn a_pair_of_37_by_37() {
         }
 
         let fused = PatchDistanceParams {
-            tokens,
+            tokens_a: tokens,
+            tokens_b: tokens,
             row_sum,
             mean,
             inv_norm,
@@ -195,7 +200,9 @@ fn a_pair_of_37_by_37() {
             images_a: 2,
             first_image_b: 0,
             images_b: 2,
-            reserved: 0,
+            first_kept: 0,
+            kept: 2,
+            channels: width as u32,
         };
         let tiles = (2 * l as u32).div_ceil(128).pow(2);
         let counters = device.launch(

@@ -85,6 +85,8 @@ fn lnamd(device: &mut Device, images: &Images, degrees: &[u32]) -> LnamdParams {
         width: images.width as u32,
         degrees: degrees.len() as u32,
         degree,
+        norm_images: images.n as u32,
+        channels: images.width as u32,
     };
     let name = images.half.name();
     device.launch(
@@ -233,9 +235,11 @@ fn patch_distance_in_blocks() {
             let prepared = lnamd(&mut device, &images, &[1]);
             let (expected, bound) = largest_cosines(&images, &[1], 1);
             let keys = device.upload(&vec![0u32; expected.len()]);
+            let image_bytes = (images.patches() * width * 2) as u64;
             for b in blocks {
                 let params = PatchDistanceParams {
-                    tokens: prepared.tokens,
+                    tokens_a: prepared.tokens + u64::from(b[0]) * image_bytes,
+                    tokens_b: prepared.tokens + u64::from(b[2]) * image_bytes,
                     row_sum: prepared.row_sum,
                     mean: prepared.mean,
                     inv_norm: prepared.inv_norm,
@@ -247,7 +251,9 @@ fn patch_distance_in_blocks() {
                     images_a: b[1],
                     first_image_b: b[2],
                     images_b: b[3],
-                    reserved: 0,
+                    first_kept: 0,
+                    kept: n as u32,
+                    channels: images.width as u32,
                 };
                 let l = images.patches() as u32;
                 let tiles = (b[1] * l).div_ceil(128) * (b[3] * l).div_ceil(128);
@@ -351,6 +357,7 @@ fn pooled_gram(case: &PoolCase, degrees: &[u32], blocks: Blocks) {
             row_sum: prepared.row_sum,
             mean: prepared.mean,
             rows_per_image: l,
+            channels: images.width as u32,
             first_image_a: b[0],
             first_image_b: b[2],
             ..GemmParams::default()
@@ -379,6 +386,8 @@ fn pooled_gram(case: &PoolCase, degrees: &[u32], blocks: Blocks) {
             strip_rows,
             degrees: degrees.len() as u32,
             degree,
+            first_kept: 0,
+            kept: n as u32,
         };
         let (entry, threads, shared) = pool_launch(grid as u32, degrees, strip_rows);
         let blocks = [(grid as u32).div_ceil(4), (grid as u32).div_ceil(strip_rows), b[1] * b[3]];

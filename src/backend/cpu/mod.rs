@@ -18,7 +18,7 @@ mod gram_pool;
 mod interval_mean;
 mod lnamd;
 mod mutual_scores;
-mod patch_embed;
+pub(super) mod patch_embed;
 mod vit;
 
 pub use vit::Model;
@@ -130,5 +130,10 @@ impl Backend for Cpu {
             layers: features.tokens.iter().map(Vec::as_slice).collect(),
         };
         self.pool.install(|| mutual_scores::mutual_scores(&tokens, scoring, monitor))
+    }
+
+    fn scoring_steps(&self, features: &HostFeatures, scoring: &MutualScoring) -> Result<u64> {
+        scoring.check(features.images, features.patches.isqrt())?;
+        Ok(scoring.steps(features.images, features.patches, features.layers.len()))
     }
 }

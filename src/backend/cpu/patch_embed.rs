@@ -1,15 +1,7 @@
 //! From pixels to the rows that the patch convolution multiplies.
 
-use crate::image::{Normalisation, RgbImage};
-
-/// One image as the backbone takes it.
-#[derive(Clone, Copy)]
-pub enum Image<'a> {
-    /// 8-bit pixels `[S, S, 3]`.
-    Rgb(&'a RgbImage),
-    /// Normalised planes `[3, S, S]`.
-    Normalised(&'a [f32]),
-}
+use crate::backend::input::Image;
+use crate::image::Normalisation;
 
 /// Writes the patches of one image as rows `[H·H, 3·P·P]`, each in the order (channel, y, x) of the convolution's
 /// weights. S = H·P.

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::attention::{self, HEAD, attention};
 use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
 use super::gemm::{Into, Panels, Right, Shape, gemm};
-use super::patch_embed::{Image, patch_rows};
+use super::patch_embed::patch_rows;
+use crate::backend::input::Image;
 use crate::backend::{Extraction, HostFeatures, Monitor, Pixels};
 use crate::model::{self, Family, Vit, position_embedding};
 use crate::{Error, Result};
@@ -95,7 +96,7 @@ impl Model {
     /// Converts the weights and folds in what is constant: the attention's scale, LayerScale, positions.
     pub fn new(vit: &Vit, extraction: &Extraction) -> Result<Self> {
         let architecture = &vit.architecture;
-        let grid = check(vit, extraction)?;
+        let grid = extraction.grid(vit)?;
         let width = architecture.width;
         let row_width = 3 * architecture.patch * architecture.patch;
         let norm = |norm: &model::LayerNorm| LayerNorm {
@@ -145,7 +146,7 @@ impl Model {
 
     /// Tokens of all images, on the current thread pool.
     pub fn extract(&self, pixels: Pixels<'_>, monitor: &dyn Monitor) -> Result<HostFeatures> {
-        let images = self.images(pixels)?;
+        let images = pixels.images(self.extraction.image_size)?;
         let count = images.len();
         let patches = self.grid * self.grid;
         let layers = self.extraction.layers.len();
@@ -189,39 +190,6 @@ impl Model {
             class_width: self.class_width,
             class_tokens,
         })
-    }
-
-    /// The images one by one, checked against the size that the model was prepared for.
-    fn images<'a>(&self, pixels: Pixels<'a>) -> Result<Vec<Image<'a>>> {
-        let size = self.extraction.image_size;
-        match pixels {
-            Pixels::Rgb(images) => images
-                .iter()
-                .map(|image| {
-                    if (image.width, image.height) == (size, size)
-                        && image.data.len() == 3 * size * size
-                    {
-                        Ok(Image::Rgb(image))
-                    } else {
-                        Err(Error::invalid(
-                            "image size",
-                            format!("{}x{}", image.width, image.height),
-                            format!("{size}x{size}"),
-                        ))
-                    }
-                })
-                .collect(),
-            Pixels::Normalised(values) => {
-                if values.len() % (3 * size * size) != 0 {
-                    return Err(Error::invalid(
-                        "pixels",
-                        format!("{} values", values.len()),
-                        format!("a multiple of 3x{size}x{size}"),
-                    ));
-                }
-                Ok(values.chunks_exact(3 * size * size).map(Image::Normalised).collect())
-            }
-        }
     }
 
     fn workspace(&self, threads: usize) -> Workspace {
@@ -303,39 +271,4 @@ impl Model {
             }
         }
     }
-}
-
-/// Checks a setting against a backbone; the grid's side H.
-fn check(vit: &Vit, extraction: &Extraction) -> Result<usize> {
-    let architecture = &vit.architecture;
-    if extraction.layers.is_empty() {
-        return Err(Error::invalid("feature layers", "none", "at least one block index"));
-    }
-    for &layer in &extraction.layers {
-        if layer >= architecture.depth {
-            return Err(Error::invalid(
-                "feature layer",
-                layer,
-                format!(
-                    "0 to {}: the backbone has {} blocks",
-                    architecture.depth - 1,
-                    architecture.depth
-                ),
-            ));
-        }
-    }
-    let (size, patch) = (extraction.image_size, architecture.patch);
-    if size == 0 || size % patch != 0 {
-        let below = size / patch * patch;
-        return Err(Error::invalid(
-            "image size",
-            size,
-            format!(
-                "a multiple of the patch size {patch}, such as {} or {}",
-                below.max(patch),
-                below + patch
-            ),
-        ));
-    }
-    Ok(size / patch)
 }

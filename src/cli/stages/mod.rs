@@ -20,7 +20,7 @@ use crate::Result;
 
 /// Runs a job on the device that was asked for.
 fn on_device<J: Job>(machine: &MachineConfig, job: J) -> Result<J::Output> {
-    let (device, note) = device::choose(&machine.device)?;
+    let (device, note) = device::choose(&machine.device, machine.cuda)?;
     if let Some(note) = note {
         Voice::new(machine.quiet).say(&note);
     }

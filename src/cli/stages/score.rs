@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::{on_device, report};
-use crate::backend::{Backend, FeatureSet, HostFeatures};
+use crate::backend::{Backend, HostFeatures};
 use crate::cli::Stop;
 use crate::cli::args::ScoreArgs;
 use crate::cli::config::{self, MachineConfig, at_least_one, may_write};
@@ -82,8 +82,7 @@ impl Job for Score {
 
     fn run<B: Backend>(self, backend: &B) -> Result<PatchScores> {
         let features = backend.upload(self.features)?;
-        let (images, layers) = (features.images(), features.layers().len());
-        let pairs = self.scoring.steps(images, features.patches(), layers);
+        let pairs = backend.scoring_steps(&features, &self.scoring)?;
         let stage = self.voice.stage("scoring", pairs, "pairs");
         let scores = backend.mutual_scores(&features, &self.scoring, &stage)?;
         stage.finish();

@@ -1,0 +1,370 @@
+//! A real card, through `cudarc`'s bindings of the driver API. The library is loaded at run time: nothing of CUDA is
+//! needed to build or to start.
+
+use std::ffi::{CStr, CString, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
+use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
+use cudarc::driver::{CudaContext, DriverError, result, sys};
+
+use super::{CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle};
+use crate::{Error, Result};
+
+/// Shared memory a block gets without asking for more.
+const SHARED_BYTES_UNASKED: u32 = 48 * 1024;
+
+/// A card of this machine, by its primary context, which it shares with other users of CUDA in the process.
+pub struct CudaCard {
+    context: Arc<CudaContext>,
+    info: CardInfo,
+}
+
+/// How many cards there are.
+///
+/// # Errors
+/// [`Error::Device`] with the reason why there is none: no driver, or what the driver says.
+pub fn count() -> Result<usize> {
+    let absent = |reason: String| Error::Device { device: "cuda".into(), reason };
+    // SAFETY: only looks whether a library of that name loads.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(absent(String::from(
+            "no CUDA driver on this machine (libcuda is not there): install NVIDIA's driver",
+        )));
+    }
+    let said = |call: &str, error: DriverError| absent(format!("{call}: {}", describe(error)));
+    result::init().map_err(|error| said("cuInit", error))?;
+    let count = result::device::get_count().map_err(|error| said("cuDeviceGetCount", error))?;
+    match usize::try_from(count) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(absent(String::from("the driver finds no card"))),
+    }
+}
+
+impl CudaCard {
+    /// Opens a card by its number.
+    ///
+    /// # Errors
+    /// [`Error::Device`]: no driver, no such card, or the driver's reason.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let label = format!("cuda:{ordinal}");
+        let count = count().map_err(|error| match error {
+            Error::Device { reason, .. } => Error::Device { device: label.clone(), reason },
+            other => other,
+        })?;
+        if ordinal >= count {
+            return Err(Error::Device {
+                device: label,
+                reason: format!("no such card: found {count}, numbered from 0"),
+            });
+        }
+        let said = |call: &'static str| {
+            let label = label.clone();
+            move |error: DriverError| Error::Device {
+                device: label,
+                reason: format!("{call}: {}", describe(error)),
+            }
+        };
+        let context = CudaContext::new(ordinal).map_err(said("cuDevicePrimaryCtxRetain"))?;
+        let attribute = |which| context.attribute(which).map_err(said("cuDeviceGetAttribute"));
+        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let shared = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let l2_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
+        let name = context.name().map_err(said("cuDeviceGetName"))?;
+        // SAFETY: the context holds the device's primary context, so its number is valid.
+        let memory = unsafe { result::device::total_mem(context.cu_device()) }
+            .map_err(said("cuDeviceTotalMem"))?;
+        let mut version = 0;
+        // SAFETY: writes one int, which lives.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(said("cuDriverGetVersion"))?;
+        let number = |value: i32| u32::try_from(value).unwrap_or(0);
+        let info = CardInfo {
+            label: label.clone(),
+            name,
+            compute_capability: number(major) * 10 + number(minor),
+            multiprocessors: number(multiprocessors),
+            memory_bytes: memory as u64,
+            l2_bytes: u64::from(number(l2_bytes)),
+            shared_bytes_per_block: number(shared),
+            cuda_version: (number(version) / 1000, number(version) % 1000 / 10),
+        };
+        Ok(CudaCard { context, info })
+    }
+
+    /// The context, to share with other users of `cudarc`.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    /// Makes the context current on this thread, then calls the driver.
+    fn call<T>(
+        &self,
+        name: &str,
+        call: impl FnOnce() -> std::result::Result<T, DriverError>,
+    ) -> Result<T> {
+        self.context.bind_to_thread().and_then(|()| call()).map_err(|error| Error::Device {
+            device: self.info.label.clone(),
+            reason: format!("{name}: {}", describe(error)),
+        })
+    }
+}
+
+/// The driver's name for an error and its sentence.
+fn describe(error: DriverError) -> String {
+    let text = |found: std::result::Result<&CStr, DriverError>| {
+        found.map_or_else(|_| String::from("?"), |text| text.to_string_lossy().into_owned())
+    };
+    format!("{} ({})", text(error.error_string()), text(error.error_name()))
+}
+
+fn stream_of(stream: StreamHandle) -> sys::CUstream {
+    stream.0 as sys::CUstream
+}
+
+fn event_of(event: EventHandle) -> sys::CUevent {
+    event.0 as sys::CUevent
+}
+
+// SAFETY lines of the blocks below: "trait" stands for the promise of the caller in `Driver` that handles are this
+// driver's and that ranges live until the stream has passed the work; the context is current by `call`.
+impl Driver for CudaCard {
+    fn info(&self) -> &CardInfo {
+        &self.info
+    }
+
+    fn raw_context(&self) -> Option<usize> {
+        Some(self.context.cu_ctx() as usize)
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        self.call("cuMemGetInfo", result::mem_get_info).map(|(free, _)| free as u64)
+    }
+
+    fn load_module(&self, name: &str, ptx: &str) -> Result<ModuleHandle> {
+        let text = CString::new(ptx).map_err(|_| Error::Kernel {
+            kernel: name.to_string(),
+            reason: "its PTX has a zero byte".into(),
+        })?;
+        // SAFETY: the image is text that ends in a zero byte; the driver copies it.
+        self.call("cuModuleLoadData", || unsafe { result::module::load_data(text.as_ptr().cast()) })
+            .map(|module| ModuleHandle(module as u64))
+            .map_err(|error| Error::Kernel {
+                kernel: name.to_string(),
+                reason: format!("the driver does not load its PTX: {error}"),
+            })
+    }
+
+    fn function(&self, module: ModuleHandle, entry: &str) -> Result<Function> {
+        let kernel = |reason: String| Error::Kernel { kernel: entry.to_string(), reason };
+        let name = CString::new(entry).map_err(|_| kernel("a name with a zero byte".into()))?;
+        // SAFETY: the module was loaded by `load_module`, and modules live as long as the context.
+        let function = self
+            .call("cuModuleGetFunction", || unsafe {
+                result::module::get_function(module.0 as sys::CUmodule, name)
+            })
+            .map_err(|error| kernel(error.to_string()))?;
+        let attribute = |which| {
+            // SAFETY: the function was found just now.
+            self.call("cuFuncGetAttribute", || unsafe {
+                result::function::get_function_attribute(function, which)
+            })
+            .map(|value| u32::try_from(value).unwrap_or(0))
+        };
+        let static_shared_bytes =
+            attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
+        let dynamic = self.info.shared_bytes_per_block.saturating_sub(static_shared_bytes);
+        if dynamic + static_shared_bytes > SHARED_BYTES_UNASKED {
+            // SAFETY: as above; the value is within what the card allows a block.
+            self.call("cuFuncSetAttribute", || unsafe {
+                result::function::set_function_attribute(
+                    function,
+                    FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    dynamic as i32,
+                )
+            })?;
+        }
+        Ok(Function {
+            handle: function as u64,
+            max_threads: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
+            static_shared_bytes,
+        })
+    }
+
+    fn alloc(&self, bytes: u64, what: &str) -> Result<u64> {
+        let have = self.free_bytes()?;
+        let out_of_memory = || Error::OutOfMemory {
+            device: self.info.label.clone(),
+            what: what.to_string(),
+            need: bytes,
+            have,
+        };
+        let size = usize::try_from(bytes).map_err(|_| out_of_memory())?;
+        self.context.bind_to_thread().map_err(|error| Error::Device {
+            device: self.info.label.clone(),
+            reason: describe(error),
+        })?;
+        // SAFETY: the memory is only handed out as an address; it is written before it is read (the simulator checks).
+        match unsafe { result::malloc_sync(size.max(1)) } {
+            Ok(address) => Ok(address),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory()),
+            Err(error) => Err(Error::Device {
+                device: self.info.label.clone(),
+                reason: format!("cuMemAlloc of {bytes} bytes for {what}: {}", describe(error)),
+            }),
+        }
+    }
+
+    unsafe fn free(&self, address: u64) {
+        // Errors of earlier work show here; whoever synchronises is told of them.
+        let _ = self.call("cuCtxSynchronize", result::ctx::synchronize);
+        // SAFETY: trait; nothing runs any more.
+        let _ = self.call("cuMemFree", || unsafe { result::free_sync(address) });
+    }
+
+    fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>> {
+        // SAFETY: plain allocation. Portable (1): pinned for every card, so that several may read it.
+        let at = self.call("cuMemHostAlloc", || unsafe { result::malloc_host(bytes.max(1), 1) })?;
+        NonNull::new(at.cast::<u8>()).ok_or_else(|| Error::Device {
+            device: self.info.label.clone(),
+            reason: "cuMemHostAlloc gave no memory".into(),
+        })
+    }
+
+    unsafe fn free_pinned(&self, at: NonNull<u8>, _bytes: usize) {
+        // SAFETY: trait.
+        let _ = self
+            .call("cuMemFreeHost", || unsafe { result::free_host(at.as_ptr().cast::<c_void>()) });
+    }
+
+    fn create_stream(&self) -> Result<StreamHandle> {
+        self.call("cuStreamCreate", || {
+            result::stream::create(result::stream::StreamKind::NonBlocking)
+        })
+        .map(|stream| StreamHandle(stream as u64))
+    }
+
+    unsafe fn destroy_stream(&self, stream: StreamHandle) {
+        // SAFETY: trait.
+        let _ = self.call("cuStreamSynchronize", || unsafe {
+            result::stream::synchronize(stream_of(stream))
+        });
+        // SAFETY: trait.
+        let _ =
+            self.call("cuStreamDestroy", || unsafe { result::stream::destroy(stream_of(stream)) });
+    }
+
+    unsafe fn copy_to_card(
+        &self,
+        stream: StreamHandle,
+        to: u64,
+        from: *const u8,
+        bytes: usize,
+    ) -> Result<()> {
+        // SAFETY: trait: `bytes` bytes are there to read.
+        let from = unsafe { std::slice::from_raw_parts(from, bytes) };
+        // SAFETY: trait: the same number is there to write.
+        self.call("cuMemcpyHtoDAsync", || unsafe {
+            result::memcpy_htod_async(to, from, stream_of(stream))
+        })
+    }
+
+    unsafe fn copy_to_host(
+        &self,
+        stream: StreamHandle,
+        to: *mut u8,
+        from: u64,
+        bytes: usize,
+    ) -> Result<()> {
+        // SAFETY: trait: `bytes` bytes are there to write, and nobody else uses them.
+        let to = unsafe { std::slice::from_raw_parts_mut(to, bytes) };
+        // SAFETY: trait: the same number is there to read.
+        self.call("cuMemcpyDtoHAsync", || unsafe {
+            result::memcpy_dtoh_async(to, from, stream_of(stream))
+        })
+    }
+
+    unsafe fn zero(&self, stream: StreamHandle, at: u64, bytes: u64) -> Result<()> {
+        // SAFETY: trait.
+        self.call("cuMemsetD8Async", || unsafe {
+            result::memset_d8_async(at, 0, bytes as usize, stream_of(stream))
+        })
+    }
+
+    unsafe fn launch(
+        &self,
+        stream: StreamHandle,
+        kernel: &str,
+        function: Function,
+        shape: LaunchShape,
+        params: &[u8],
+    ) -> Result<()> {
+        // One parameter, by its address; the driver copies as many bytes as the kernel declares before it returns.
+        let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
+        let [x, y, z] = shape.grid;
+        // SAFETY: trait: shape, parameter struct and the addresses in it are the kernel's.
+        self.call("cuLaunchKernel", || unsafe {
+            result::launch_kernel(
+                function.handle as sys::CUfunction,
+                (x, y, z),
+                (shape.threads, 1, 1),
+                shape.shared_bytes,
+                stream_of(stream),
+                &mut arguments,
+            )
+        })
+        .map_err(|error| Error::Kernel { kernel: kernel.to_string(), reason: error.to_string() })
+    }
+
+    fn create_event(&self) -> Result<EventHandle> {
+        self.call("cuEventCreate", || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT))
+            .map(|event| EventHandle(event as u64))
+    }
+
+    unsafe fn destroy_event(&self, event: EventHandle) {
+        // SAFETY: trait.
+        let _ = self.call("cuEventDestroy", || unsafe { result::event::destroy(event_of(event)) });
+    }
+
+    unsafe fn record(&self, event: EventHandle, stream: StreamHandle) -> Result<()> {
+        // SAFETY: trait.
+        self.call("cuEventRecord", || unsafe {
+            result::event::record(event_of(event), stream_of(stream))
+        })
+    }
+
+    unsafe fn wait(&self, stream: StreamHandle, event: EventHandle) -> Result<()> {
+        // SAFETY: trait.
+        self.call("cuStreamWaitEvent", || unsafe {
+            result::stream::wait_event(
+                stream_of(stream),
+                event_of(event),
+                sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT,
+            )
+        })
+    }
+
+    unsafe fn synchronise_event(&self, event: EventHandle) -> Result<()> {
+        // SAFETY: trait.
+        self.call("cuEventSynchronize", || unsafe { result::event::synchronize(event_of(event)) })
+    }
+
+    unsafe fn elapsed_ms(&self, from: EventHandle, to: EventHandle) -> Result<Option<f32>> {
+        // SAFETY: trait.
+        self.call("cuEventElapsedTime", || unsafe {
+            result::event::elapsed(event_of(from), event_of(to))
+        })
+        .map(Some)
+    }
+
+    unsafe fn synchronise(&self, stream: StreamHandle) -> Result<()> {
+        // SAFETY: trait.
+        self.call("cuStreamSynchronize", || unsafe {
+            result::stream::synchronize(stream_of(stream))
+        })
+    }
+}

@@ -1,0 +1,398 @@
+//! The simulator as a driver: `--device sim`, and the device of the tests.
+//!
+//! Streams are queues that can be let run late: work given to a late stream runs only when something waits for it. With
+//! the copies late, a kernel that does not wait for its data reads memory nobody wrote, which the simulator reports;
+//! with the kernels late, a copy that does not wait overwrites what they have yet to read, and the numbers differ. So
+//! the order of streams is tested as strictly as the kernels are.
+
+use std::collections::{HashMap, VecDeque};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
+
+use super::{CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle};
+use crate::{Error, Result};
+
+/// A simulated card.
+#[derive(Debug, Clone)]
+pub struct SimOptions {
+    /// For messages: `sim`.
+    pub label: String,
+    /// Its compute capability; decides limits and which PTX is loaded.
+    pub compute_capability: u32,
+    /// Its memory in bytes; `None`: 16 GiB.
+    pub memory_bytes: Option<u64>,
+    /// The CUDA version its driver claims to know.
+    pub cuda_version: (u32, u32),
+    /// Streams whose work waits until it is needed: bit n for the n-th stream made.
+    pub late_streams: u64,
+    /// The first seed of the order of blocks and warps.
+    pub seed: u64,
+}
+
+impl Default for SimOptions {
+    fn default() -> Self {
+        SimOptions {
+            label: "sim".into(),
+            compute_capability: 80,
+            memory_bytes: None,
+            cuda_version: (12, 4),
+            late_streams: 0,
+            seed: 0,
+        }
+    }
+}
+
+/// Is told of every launch that ran: the entry's name, its shape, its parameters and what it cost.
+pub type Observer = Box<dyn Fn(&str, LaunchShape, &[u8], &Counters) + Send + Sync>;
+
+/// The simulator, opened as a card.
+pub struct Sim {
+    device: ptxsim::Device,
+    info: CardInfo,
+    options: SimOptions,
+    state: Mutex<State>,
+    observer: Mutex<Option<Observer>>,
+}
+
+#[derive(Default)]
+struct State {
+    modules: Vec<Arc<Module>>,
+    /// Kernels by handle: module and entry.
+    functions: Vec<(Arc<Module>, String)>,
+    streams: HashMap<u64, Queue>,
+    /// Streams and events made so far.
+    made: (u64, u64),
+    /// Where an event stands: the stream, and how much of its work comes before.
+    events: HashMap<u64, Option<(u64, u64)>>,
+    launches: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    late: bool,
+    waiting: VecDeque<Work>,
+    /// Pieces of work given, and done.
+    given: u64,
+    done: u64,
+}
+
+/// Host memory at an address that the caller keeps alive.
+#[derive(Clone, Copy)]
+struct HostPointer(*mut u8);
+
+// SAFETY: the pointer is only followed inside `Sim::perform`, under the callers' promise (see `Driver`) that the memory
+// lives and is left alone until the work is done, on whichever thread that happens.
+unsafe impl Send for HostPointer {}
+
+enum Work {
+    ToCard { to: u64, from: HostPointer, bytes: usize },
+    ToHost { to: HostPointer, from: u64, bytes: usize },
+    Zero { at: u64, bytes: u64 },
+    Launch { kernel: String, function: u64, shape: LaunchShape, params: Vec<u8> },
+    Wait { stream: u64, until: u64 },
+}
+
+impl Sim {
+    /// A card with empty memory.
+    pub fn new(options: SimOptions) -> Self {
+        let mut config = DeviceConfig::new(options.compute_capability);
+        if let Some(bytes) = options.memory_bytes {
+            config.memory_bytes = bytes;
+        }
+        let info = CardInfo {
+            label: options.label.clone(),
+            name: format!(
+                "simulated card of compute capability {}.{}",
+                options.compute_capability / 10,
+                options.compute_capability % 10
+            ),
+            compute_capability: options.compute_capability,
+            multiprocessors: config.multiprocessors,
+            memory_bytes: config.memory_bytes,
+            // What it would be says nothing here: the simulator has no caches.
+            l2_bytes: 0,
+            shared_bytes_per_block: config.shared_bytes_per_block,
+            cuda_version: options.cuda_version,
+        };
+        Sim {
+            device: ptxsim::Device::new(config),
+            info,
+            options,
+            state: Mutex::new(State::default()),
+            observer: Mutex::new(None),
+        }
+    }
+
+    /// Tells `observer` of every launch from now on.
+    pub fn observe(&self, observer: Observer) {
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in another thread leaves the queues whole: work is taken off before it runs.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wrong(&self, error: ptxsim::Error) -> Error {
+        Error::Device { device: self.info.label.clone(), reason: error.to_string() }
+    }
+
+    fn give(&self, stream: StreamHandle, work: Work) -> Result<()> {
+        let mut state = self.state();
+        let queue = state.queue(stream.0, &self.info)?;
+        queue.waiting.push_back(work);
+        queue.given += 1;
+        let (late, given) = (queue.late, queue.given);
+        if late { Ok(()) } else { self.run_until(&mut state, stream.0, given) }
+    }
+
+    /// Does the stream's work up to a count, and what it waits for on other streams.
+    fn run_until(&self, state: &mut State, stream: u64, until: u64) -> Result<()> {
+        loop {
+            let queue = state.queue(stream, &self.info)?;
+            if queue.done >= until {
+                return Ok(());
+            }
+            let Some(work) = queue.waiting.pop_front() else { return Ok(()) };
+            queue.done += 1;
+            if let Work::Wait { stream, until } = work {
+                // A stream that has ended has done its work.
+                if state.streams.contains_key(&stream) {
+                    self.run_until(state, stream, until)?;
+                }
+            } else {
+                self.perform(state, work)?;
+            }
+        }
+    }
+
+    fn perform(&self, state: &mut State, work: Work) -> Result<()> {
+        match work {
+            Work::ToCard { to, from, bytes } => {
+                // SAFETY: the caller of `copy_to_card` promised `bytes` bytes there until the work is done.
+                let bytes = unsafe { std::slice::from_raw_parts(from.0, bytes) };
+                self.device.write(to, bytes).map_err(|e| self.wrong(e))
+            }
+            Work::ToHost { to, from, bytes } => {
+                // SAFETY: the caller of `copy_to_host` promised `bytes` bytes there, to itself, until the work is done.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(to.0, bytes) };
+                self.device.read(from, bytes).map_err(|e| self.wrong(e))
+            }
+            Work::Zero { at, bytes } => self.device.memset(at, 0, bytes).map_err(|e| self.wrong(e)),
+            Work::Launch { kernel, function, shape, params } => {
+                state.launches += 1;
+                let (module, entry) =
+                    state.functions.get(function as usize).cloned().ok_or_else(|| {
+                        Error::Kernel { kernel, reason: "a handle of no loaded kernel".into() }
+                    })?;
+                let config = LaunchConfig::new(shape.grid, [shape.threads, 1, 1])
+                    .with_shared(shape.shared_bytes)
+                    .with_seed(self.options.seed.wrapping_add(state.launches));
+                let counters = self
+                    .device
+                    .launch(&module, &entry, config, &[Arg::bytes(&params)])
+                    .map_err(|e| Error::Kernel { kernel: entry.clone(), reason: e.to_string() })?;
+                let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(observer) = observer.as_ref() {
+                    observer(&entry, shape, &params, &counters);
+                }
+                Ok(())
+            }
+            Work::Wait { .. } => Ok(()),
+        }
+    }
+
+    fn run_all(&self) -> Result<()> {
+        let mut state = self.state();
+        let streams: Vec<(u64, u64)> = state.streams.iter().map(|(&s, q)| (s, q.given)).collect();
+        streams
+            .into_iter()
+            .try_for_each(|(stream, given)| self.run_until(&mut state, stream, given))
+    }
+}
+
+impl State {
+    fn queue(&mut self, stream: u64, info: &CardInfo) -> Result<&mut Queue> {
+        self.streams.get_mut(&stream).ok_or_else(|| Error::Device {
+            device: info.label.clone(),
+            reason: format!("no stream {stream}"),
+        })
+    }
+
+    fn event(&self, event: u64) -> Option<(u64, u64)> {
+        self.events.get(&event).copied().flatten()
+    }
+}
+
+impl Driver for Sim {
+    fn info(&self) -> &CardInfo {
+        &self.info
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        Ok(self.info.memory_bytes.saturating_sub(self.device.used_bytes()))
+    }
+
+    fn load_module(&self, name: &str, ptx: &str) -> Result<ModuleHandle> {
+        let module = Module::parse(name, ptx)
+            .map_err(|e| Error::Kernel { kernel: name.to_string(), reason: e.to_string() })?;
+        let mut state = self.state();
+        state.modules.push(Arc::new(module));
+        Ok(ModuleHandle(state.modules.len() as u64 - 1))
+    }
+
+    fn function(&self, module: ModuleHandle, entry: &str) -> Result<Function> {
+        let mut state = self.state();
+        let found = state.modules.get(module.0 as usize).cloned().ok_or_else(|| Error::Kernel {
+            kernel: entry.to_string(),
+            reason: "its module is not loaded".into(),
+        })?;
+        let known = found
+            .entry(entry)
+            .map_err(|e| Error::Kernel { kernel: entry.to_string(), reason: e.to_string() })?;
+        state.functions.push((found, entry.to_string()));
+        Ok(Function {
+            handle: state.functions.len() as u64 - 1,
+            max_threads: known.max_threads.map_or(1024, |sides| sides.iter().product()),
+            static_shared_bytes: known.static_shared_bytes,
+        })
+    }
+
+    fn alloc(&self, bytes: u64, what: &str) -> Result<u64> {
+        self.device.alloc_named(bytes, what).map_err(|error| match error {
+            ptxsim::Error::OutOfMemory { .. } => Error::OutOfMemory {
+                device: self.info.label.clone(),
+                what: what.to_string(),
+                need: bytes,
+                have: self.info.memory_bytes.saturating_sub(self.device.used_bytes()),
+            },
+            other => self.wrong(other),
+        })
+    }
+
+    unsafe fn free(&self, address: u64) {
+        // As a card's driver: nothing is freed under work that may use it. What goes wrong there is told by the next
+        // synchronisation on a card; here the work is lost with the memory it was for.
+        let _ = self.run_all();
+        let _ = self.device.free(address);
+    }
+
+    fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>> {
+        let memory: Box<[u64]> = vec![0; bytes.div_ceil(8)].into_boxed_slice();
+        NonNull::new(Box::into_raw(memory).cast::<u8>()).ok_or_else(|| Error::Device {
+            device: self.info.label.clone(),
+            reason: "no host memory".into(),
+        })
+    }
+
+    unsafe fn free_pinned(&self, at: NonNull<u8>, bytes: usize) {
+        let memory =
+            std::ptr::slice_from_raw_parts_mut(at.as_ptr().cast::<u64>(), bytes.div_ceil(8));
+        // SAFETY: made by `alloc_pinned` for as many bytes, as the caller promises, from a box of this type.
+        drop(unsafe { Box::from_raw(memory) });
+    }
+
+    fn create_stream(&self) -> Result<StreamHandle> {
+        let mut state = self.state();
+        let at = state.made.0;
+        state.made.0 += 1;
+        let late = at < 64 && self.options.late_streams >> at & 1 == 1;
+        state.streams.insert(at, Queue { late, ..Queue::default() });
+        Ok(StreamHandle(at))
+    }
+
+    unsafe fn destroy_stream(&self, stream: StreamHandle) {
+        let mut state = self.state();
+        let given = state.streams.get(&stream.0).map_or(0, |queue| queue.given);
+        let _ = self.run_until(&mut state, stream.0, given);
+        state.streams.remove(&stream.0);
+    }
+
+    unsafe fn copy_to_card(
+        &self,
+        stream: StreamHandle,
+        to: u64,
+        from: *const u8,
+        bytes: usize,
+    ) -> Result<()> {
+        self.give(stream, Work::ToCard { to, from: HostPointer(from.cast_mut()), bytes })
+    }
+
+    unsafe fn copy_to_host(
+        &self,
+        stream: StreamHandle,
+        to: *mut u8,
+        from: u64,
+        bytes: usize,
+    ) -> Result<()> {
+        self.give(stream, Work::ToHost { to: HostPointer(to), from, bytes })
+    }
+
+    unsafe fn zero(&self, stream: StreamHandle, at: u64, bytes: u64) -> Result<()> {
+        self.give(stream, Work::Zero { at, bytes })
+    }
+
+    unsafe fn launch(
+        &self,
+        stream: StreamHandle,
+        kernel: &str,
+        function: Function,
+        shape: LaunchShape,
+        params: &[u8],
+    ) -> Result<()> {
+        let (kernel, params) = (kernel.to_string(), params.to_vec());
+        self.give(stream, Work::Launch { kernel, function: function.handle, shape, params })
+    }
+
+    fn create_event(&self) -> Result<EventHandle> {
+        let mut state = self.state();
+        let at = state.made.1;
+        state.made.1 += 1;
+        state.events.insert(at, None);
+        Ok(EventHandle(at))
+    }
+
+    unsafe fn destroy_event(&self, event: EventHandle) {
+        self.state().events.remove(&event.0);
+    }
+
+    unsafe fn record(&self, event: EventHandle, stream: StreamHandle) -> Result<()> {
+        let mut state = self.state();
+        let given = state.queue(stream.0, &self.info)?.given;
+        state.events.insert(event.0, Some((stream.0, given)));
+        Ok(())
+    }
+
+    unsafe fn wait(&self, stream: StreamHandle, event: EventHandle) -> Result<()> {
+        let at = self.state().event(event.0);
+        match at {
+            Some((of, until)) if of != stream.0 => {
+                self.give(stream, Work::Wait { stream: of, until })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    unsafe fn synchronise_event(&self, event: EventHandle) -> Result<()> {
+        let mut state = self.state();
+        match state.event(event.0) {
+            // A stream that has ended has done its work.
+            Some((stream, until)) if state.streams.contains_key(&stream) => {
+                self.run_until(&mut state, stream, until)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    unsafe fn elapsed_ms(&self, _from: EventHandle, _to: EventHandle) -> Result<Option<f32>> {
+        Ok(None)
+    }
+
+    unsafe fn synchronise(&self, stream: StreamHandle) -> Result<()> {
+        let mut state = self.state();
+        let given = state.queue(stream.0, &self.info)?.given;
+        self.run_until(&mut state, stream.0, given)
+    }
+}

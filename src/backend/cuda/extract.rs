@@ -1,0 +1,349 @@
+//! The vision transformer on a card: batches of images through the blocks, tokens kept where they are wanted.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::card::{Buffer, Card, Event, Stream, View};
+use super::features::Sink;
+use super::launch::gemm::Operands;
+use super::launch::layer_norm::Rows;
+use super::launch::{Half, Matrix, attention, gemm, layer_norm, patch_embed};
+use super::plan::BackboneSizes;
+use super::staging::Staging;
+use super::weights::{Linear, Weights, round};
+use crate::backend::cpu::patch_embed::patch_rows;
+use crate::backend::input::Image;
+use crate::backend::{Extraction, Monitor};
+use crate::model::{Family, Vit};
+use crate::{Error, Result};
+
+/// A backbone on one card, ready for one extraction setting.
+pub(super) struct CardModel {
+    card: Arc<Card>,
+    half: Half,
+    family: Family,
+    sizes: BackboneSizes,
+    heads: usize,
+    weights: Weights,
+    extraction: Extraction,
+}
+
+/// The memory of a batch.
+struct Workspace {
+    /// Pixels of two batches: one is copied while the other is read.
+    pixels: [Buffer<u8>; 2],
+    rows: Buffer<u16>,
+    stream: Buffer<f32>,
+    normed: Buffer<u16>,
+    qkv: Buffer<u16>,
+    mlp: Buffer<u16>,
+    /// Tokens of each layer on their way to the host, of two batches.
+    leaving: [Vec<Buffer<u16>>; 2],
+    /// Class tokens of all images, after the final norm.
+    class: Buffer<f32>,
+}
+
+impl CardModel {
+    /// Puts the weights on the card.
+    pub fn new(card: &Arc<Card>, vit: &Vit, extraction: &Extraction, half: Half) -> Result<Self> {
+        let architecture = &vit.architecture;
+        let grid = extraction.grid(vit)?;
+        let width = architecture.width;
+        if width % layer_norm::WIDTH_STEP != 0 || width > layer_norm::MAX_WIDTH {
+            return Err(Error::invalid(
+                format!("width of the backbone, on {}", card.info().label),
+                width,
+                "a multiple of 128 up to 1024",
+            ));
+        }
+        if grid * grid + 1 > attention::MAX_TOKENS {
+            return Err(Error::invalid(
+                format!("tokens of an image, on {}", card.info().label),
+                grid * grid + 1,
+                "at most 8192: choose a smaller image size",
+            ));
+        }
+        Ok(CardModel {
+            card: Arc::clone(card),
+            half,
+            family: architecture.family,
+            sizes: BackboneSizes {
+                width,
+                depth: architecture.depth,
+                mlp_width: architecture.mlp_width,
+                patch: architecture.patch,
+                grid,
+            },
+            heads: architecture.heads,
+            weights: Weights::new(card, vit, half, grid)?,
+            extraction: extraction.clone(),
+        })
+    }
+
+    /// The sizes at work.
+    pub fn sizes(&self) -> &BackboneSizes {
+        &self.sizes
+    }
+
+    /// Images of a batch.
+    pub fn batch(&self) -> usize {
+        self.extraction.batch_size
+    }
+
+    fn workspace(&self, images: usize, batch: usize, to_host: bool) -> Result<Workspace> {
+        let (card, width) = (&self.card, self.sizes.width);
+        let (patches, side) = (self.sizes.patches(), self.sizes.grid * self.sizes.patch);
+        let tokens = batch * (patches + 1);
+        let pixels = || card.alloc(batch * side * side * 3, "pixels");
+        let leaving = || {
+            let layers = if to_host { self.extraction.layers.len() } else { 0 };
+            (0..layers)
+                .map(|_| card.alloc(batch * patches * width, "tokens on their way"))
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Workspace {
+            pixels: [pixels()?, pixels()?],
+            rows: card
+                .alloc(batch * patches * patch_embed::row_width(self.sizes.patch), "patch rows")?,
+            stream: card.alloc(tokens * width, "residual stream")?,
+            normed: card.alloc(tokens * width, "normalised rows")?,
+            qkv: card.alloc(tokens * 3 * width, "query, key, value")?,
+            mlp: card.alloc(tokens * self.sizes.mlp_width, "MLP")?,
+            leaving: [leaving()?, leaving()?],
+            class: card.alloc(images * width, "class tokens")?,
+        })
+    }
+
+    /// Tokens of the images into `sink`, and their class tokens after the final norm, `[n, D]`.
+    pub fn extract(
+        &self,
+        images: &[Image<'_>],
+        mut sink: Sink<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<Vec<f32>> {
+        let count = images.len();
+        let batch = self.extraction.batch_size.clamp(1, count.max(1));
+        let width = self.sizes.width;
+        let mut run = Run {
+            compute: self.card.stream()?,
+            leaving: self.card.stream()?,
+            ready: events(&self.card)?,
+            read: events(&self.card)?,
+            made: events(&self.card)?,
+            left: events(&self.card)?,
+            staging: Staging::new(&self.card)?,
+        };
+        let mut work = self.workspace(count, batch, matches!(sink, Sink::Host(_)))?;
+        let result = self.batches(images, batch, &mut run, &mut work, &mut sink, monitor);
+        // Whatever happened, nothing runs any more when the borrowed memory goes back.
+        let waited = run.leaving.synchronise().and(run.compute.synchronise());
+        result.and(waited)?;
+        let class_tokens = run.compute.download_new(work.class.view().part(0..count * width)?)?;
+        Ok(class_tokens)
+    }
+
+    fn batches(
+        &self,
+        images: &[Image<'_>],
+        batch: usize,
+        run: &mut Run,
+        work: &mut Workspace,
+        sink: &mut Sink<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        let values = self.sizes.patches() * self.sizes.width;
+        let mut under_way: Option<usize> = None;
+        for (number, start) in (0..images.len()).step_by(batch).enumerate() {
+            if monitor.stopped() {
+                return Err(Error::Interrupted);
+            }
+            let turn = number % 2;
+            let range = start..images.len().min(start + batch);
+            let normalised = self.input(&images[range.clone()], run, work, turn)?;
+            run.compute.wait(&run.ready[turn])?;
+            // The tokens of the batch before last must have left before new ones take their place.
+            run.compute.wait(&run.left[turn])?;
+            self.one_batch(run, work, turn, &range, normalised, sink)?;
+            run.compute.record(&run.made[turn])?;
+            if let Sink::Host(layers) = sink {
+                run.leaving.wait(&run.made[turn])?;
+                for (layer, from) in layers.iter_mut().zip(&work.leaving[turn]) {
+                    let to = &mut layer[range.start * values..range.end * values];
+                    let from = from.view().part(0..to.len())?;
+                    // SAFETY: the sink is borrowed until `extract` ends, which waits for the stream before; each batch
+                    // has a part of its own, that nobody reads before.
+                    unsafe { run.leaving.download_async(from, to)? };
+                }
+                run.leaving.record(&run.left[turn])?;
+            }
+            // One batch runs while the next is made ready, no more.
+            if let Some(images) = under_way.replace(range.len()) {
+                run.made[1 - turn].synchronise()?;
+                monitor.advance(images as u64);
+            }
+        }
+        run.compute.synchronise()?;
+        monitor.advance(under_way.unwrap_or(0) as u64);
+        Ok(())
+    }
+
+    /// Gives a batch's pixels to the copying stream; or its patch rows, where the pixels come normalised. Tells which.
+    fn input(
+        &self,
+        images: &[Image<'_>],
+        run: &mut Run,
+        work: &mut Workspace,
+        turn: usize,
+    ) -> Result<bool> {
+        let BackboneSizes { patch, grid, .. } = self.sizes;
+        let side = grid * patch;
+        let normalised = images.iter().any(|image| matches!(image, Image::Normalised(_)));
+        run.staging.stream().wait(&run.read[turn])?;
+        if normalised {
+            // The rows are held once: both halves must have been read.
+            run.staging.stream().wait(&run.read[1 - turn])?;
+            let (row, padded) = (3 * patch * patch, patch_embed::row_width(patch));
+            let patches = grid * grid;
+            let mut rows = vec![0.0f32; patches * row];
+            let mut bits = vec![0u16; images.len() * patches * padded];
+            for (image, bits) in images.iter().zip(bits.chunks_exact_mut(patches * padded)) {
+                patch_rows(*image, &self.extraction.normalisation, grid, patch, &mut rows);
+                for (to, from) in bits.chunks_exact_mut(padded).zip(rows.chunks_exact(row)) {
+                    round(self.half, from, &mut to[..row]);
+                }
+            }
+            let to = work.rows.view_mut().part(0..bits.len())?;
+            run.staging.send(to, |first, part: &mut [u16]| {
+                part.copy_from_slice(&bits[first..first + part.len()]);
+            })?;
+        } else {
+            let values = side * side * 3;
+            let to = work.pixels[turn].view_mut().part(0..images.len() * values)?;
+            run.staging.send(to, |first, mut part: &mut [u8]| {
+                let mut at = first;
+                while !part.is_empty() {
+                    let (image, offset) = (at / values, at % values);
+                    let length = part.len().min(values - offset);
+                    let (head, tail) = part.split_at_mut(length);
+                    if let Some(Image::Rgb(image)) = images.get(image) {
+                        head.copy_from_slice(&image.data[offset..offset + length]);
+                    }
+                    (part, at) = (tail, at + length);
+                }
+            })?;
+        }
+        run.staging.stream().record(&run.ready[turn])?;
+        Ok(normalised)
+    }
+
+    /// A batch from pixels to tokens.
+    fn one_batch(
+        &self,
+        run: &Run,
+        work: &mut Workspace,
+        turn: usize,
+        range: &Range<usize>,
+        normalised: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let BackboneSizes { width, patch, grid, .. } = self.sizes;
+        let (half, count, patches) = (self.half, range.len(), grid * grid);
+        let (tokens, compute, weights) = (count * (patches + 1), &run.compute, &self.weights);
+        if !normalised {
+            let pixels = work.pixels[turn].view();
+            let sizes = (count, grid, patch);
+            let rows = work.rows.view_mut();
+            patch_embed::rows(compute, half, pixels, &self.extraction.normalisation, sizes, rows)?;
+        }
+        let class_row = weights.positions.view().part(0..width)?;
+        patch_embed::class(compute, class_row, (count, grid, width), work.stream.view_mut())?;
+        gemm::embed(
+            compute,
+            &operands(half, work.rows.view(), count * patches, &weights.patch),
+            weights.positions.view(),
+            patches,
+            work.stream.view_mut(),
+        )?;
+        // Pixels and rows are read.
+        compute.record(&run.read[turn])?;
+        if let Some(norm) = &weights.pre_norm {
+            let stream = work.stream.view_mut();
+            layer_norm::stream_in_place(compute, tokens, width, norm.norm(), stream)?;
+        }
+        for (index, block) in weights.blocks.iter().enumerate() {
+            let (scale1, scale2) = block.scales();
+            let all = Rows::All(tokens);
+            let (stream, normed) = (work.stream.view(), work.normed.view_mut());
+            layer_norm::store(compute, half, stream, all, width, Some(block.norm1.norm()), normed)?;
+            let input = operands(half, work.normed.view(), tokens, &block.qkv);
+            gemm::bias(compute, &input, block.qkv.bias.view(), None, work.qkv.view_mut())?;
+            let (qkv, out) = (work.qkv.view(), work.normed.view_mut());
+            attention::flash(compute, half, qkv, out, count, patches + 1, self.heads)?;
+            let input = operands(half, work.normed.view(), tokens, &block.out);
+            let stream = work.stream.view_mut();
+            gemm::bias_residual(compute, &input, block.out.bias.view(), scale1, stream)?;
+            let (stream, normed) = (work.stream.view(), work.normed.view_mut());
+            layer_norm::store(compute, half, stream, all, width, Some(block.norm2.norm()), normed)?;
+            let input = operands(half, work.normed.view(), tokens, &block.fc1);
+            let activation = Some(self.extraction.activation);
+            let hidden = work.mlp.view_mut();
+            gemm::bias(compute, &input, block.fc1.bias.view(), activation, hidden)?;
+            let input = operands(half, work.mlp.view(), tokens, &block.fc2);
+            let stream = work.stream.view_mut();
+            gemm::bias_residual(compute, &input, block.fc2.bias.view(), scale2, stream)?;
+            self.keep(compute, work, turn, index, range, sink)?;
+        }
+        let class = work.class.view_mut().part(range.start * width..range.end * width)?;
+        let rows = Rows::Class { images: count, patches };
+        let norm = weights.final_norm.norm();
+        layer_norm::stream(compute, work.stream.view(), rows, width, norm, class)
+    }
+
+    /// Stores the tokens after block `index` where it is a feature layer: as they are for CLIP, else after the final norm.
+    fn keep(
+        &self,
+        compute: &Stream,
+        work: &mut Workspace,
+        turn: usize,
+        index: usize,
+        range: &Range<usize>,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let (width, patches) = (self.sizes.width, self.sizes.patches());
+        let values = patches * width;
+        for (at, _) in self.extraction.layers.iter().enumerate().filter(|(_, l)| **l == index) {
+            let out = match sink {
+                Sink::Card(layers) => {
+                    layers[at].view_mut().part(range.start * values..range.end * values)?
+                }
+                Sink::Host(_) => work.leaving[turn][at].view_mut().part(0..range.len() * values)?,
+            };
+            let rows = Rows::Patches { images: range.len(), patches };
+            let norm = (self.family != Family::Clip).then(|| self.weights.final_norm.norm());
+            layer_norm::store(compute, self.half, work.stream.view(), rows, width, norm, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The streams and events of an extraction. For each of the two turns: the copy in is done, its reading is done, the
+/// tokens are made, the tokens have left.
+struct Run {
+    compute: Stream,
+    leaving: Stream,
+    ready: [Event; 2],
+    read: [Event; 2],
+    made: [Event; 2],
+    left: [Event; 2],
+    staging: Staging,
+}
+
+fn events(card: &Arc<Card>) -> Result<[Event; 2]> {
+    Ok([card.event()?, card.event()?])
+}
+
+/// Dense rows times a layer's weights.
+fn operands<'a>(half: Half, rows: View<'a, u16>, count: usize, linear: &'a Linear) -> Operands<'a> {
+    let k = linear.inputs();
+    Operands { half, a: Matrix { values: rows, rows: count, stride: k }, b: linear.matrix(), k }
+}

@@ -1,0 +1,231 @@
+//! `kernels/gemm.cu`: out = epilogue(A·Bᵀ), every product of the backbone and the Gram blocks of the mutual scores.
+
+use super::{Call, GRAM_STRIDE, GemmParams, Half, Matrix};
+use crate::Result;
+use crate::backend::cuda::card::{Stream, View, ViewMut};
+use crate::model::Activation;
+
+/// Threads of a block.
+pub const THREADS: u32 = 128;
+/// Rows of A and rows of B a block multiplies.
+pub const TILE: usize = 128;
+/// What the length of the sums must be a multiple of.
+pub const K_STEP: usize = 32;
+
+/// Blocks for an output of m×n.
+pub fn tiles(m: usize, n: usize) -> usize {
+    m.div_ceil(TILE) * n.div_ceil(TILE)
+}
+
+/// The operands of a product: A `[m, k]` and B `[n, k]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands<'a> {
+    /// The 16-bit format of both.
+    pub half: Half,
+    /// The left operand, m rows.
+    pub a: Matrix<'a>,
+    /// The right operand, n rows.
+    pub b: Matrix<'a>,
+    /// Length of the sums, a multiple of 32.
+    pub k: usize,
+}
+
+impl Operands<'_> {
+    /// What every epilogue has in common, checked.
+    fn params(&self, call: &Call<'_>) -> Result<GemmParams> {
+        let (a, b, k) = (&self.a, &self.b, self.k);
+        call.require(k > 0 && k % K_STEP == 0, "k", k, "a multiple of 32 above 0")?;
+        for (what, matrix) in [("stride of a", a), ("stride of b", b)] {
+            let stride = matrix.stride;
+            call.require(
+                stride % 8 == 0 && stride >= k && stride < 1 << 24,
+                what,
+                stride,
+                &format!("a multiple of 8 from {k} to 2^24"),
+            )?;
+        }
+        let length =
+            |m: &super::Matrix<'_>| m.rows.saturating_sub(1) * m.stride + k * m.rows.min(1);
+        Ok(GemmParams {
+            a: call.input_wide("a", a.values, length(a))?,
+            b: call.input_wide("b", b.values, length(b))?,
+            m: call.count("rows of a", a.rows)?,
+            n: call.count("rows of b", b.rows)?,
+            k: call.count("k", k)?,
+            lda: call.count("stride of a", a.stride)?,
+            ldb: call.count("stride of b", b.stride)?,
+            ..GemmParams::default()
+        })
+    }
+
+    /// Whole rows of the output, n wide without gaps.
+    fn columns(&self, call: &Call<'_>, multiple: usize) -> Result<u32> {
+        let n = self.b.rows;
+        call.require(n % multiple == 0, "n", n, &format!("a multiple of {multiple}"))?;
+        call.count("n", n)
+    }
+}
+
+fn launch(call: &Call<'_>, params: &GemmParams) -> Result<()> {
+    let blocks = call.count("tiles", tiles(params.m as usize, params.n as usize))?;
+    // SAFETY: every launcher below has checked the operands' lengths in `params` and those of its epilogue's arguments.
+    unsafe { call.launch([blocks, 1, 1], THREADS, 0, params) }
+}
+
+/// out = activation(A·Bᵀ + bias), rounded to the format.
+///
+/// # Shapes
+/// `bias` `[n]`, `out` `[m, n]`; n a multiple of 8.
+///
+/// # Errors
+/// [`Error::Kernel`](crate::Error::Kernel) for shapes that do not fit.
+pub fn bias(
+    stream: &Stream,
+    operands: &Operands<'_>,
+    bias: View<'_, f32>,
+    activation: Option<Activation>,
+    out: ViewMut<'_, u16>,
+) -> Result<()> {
+    let variant = match activation {
+        None => "bias",
+        Some(Activation::Gelu) => "bias_gelu",
+        Some(Activation::QuickGelu) => "bias_quick_gelu",
+    };
+    let call = Call::of_half(stream, "gemm", variant, operands.half);
+    let (m, n) = (operands.a.rows, operands.b.rows);
+    let params = GemmParams {
+        bias: call.input_wide("bias", bias, n)?,
+        out: call.output_wide("out", &out, m * n)?,
+        ldo: operands.columns(&call, 8)?,
+        ..operands.params(&call)?
+    };
+    launch(&call, &params)
+}
+
+/// residual += layer_scale · (A·Bᵀ + bias), in place, in f32.
+///
+/// # Shapes
+/// `bias` and `layer_scale` `[n]`, `residual` `[m, n]`; n a multiple of 8.
+///
+/// # Errors
+/// [`Error::Kernel`](crate::Error::Kernel) for shapes that do not fit.
+pub fn bias_residual(
+    stream: &Stream,
+    operands: &Operands<'_>,
+    bias: View<'_, f32>,
+    layer_scale: Option<View<'_, f32>>,
+    residual: ViewMut<'_, f32>,
+) -> Result<()> {
+    let call = Call::of_half(stream, "gemm", "bias_residual", operands.half);
+    let (m, n) = (operands.a.rows, operands.b.rows);
+    let out = call.output_wide("residual", &residual, m * n)?;
+    let params = GemmParams {
+        bias: call.input_wide("bias", bias, n)?,
+        layer_scale: layer_scale.map_or(Ok(0), |scale| call.input_wide("layer_scale", scale, n))?,
+        addend: out,
+        out,
+        ldo: operands.columns(&call, 8)?,
+        ..operands.params(&call)?
+    };
+    launch(&call, &params)
+}
+
+/// The patch rows of whole images to the residual stream behind their class rows, positions added.
+///
+/// # Shapes
+/// A holds N·L rows; `positions` `[1 + L, n]`, row 0 not read, the bias of the patch convolution added to the others;
+/// `stream_out` `[N, 1 + L, n]`, rows 1 to L of each image written; n a multiple of 8.
+///
+/// # Errors
+/// [`Error::Kernel`](crate::Error::Kernel) for shapes that do not fit.
+pub fn embed(
+    stream: &Stream,
+    operands: &Operands<'_>,
+    positions: View<'_, f32>,
+    patches: usize,
+    stream_out: ViewMut<'_, f32>,
+) -> Result<()> {
+    let call = Call::of_half(stream, "gemm", "embed", operands.half);
+    let (m, n) = (operands.a.rows, operands.b.rows);
+    call.require(
+        patches > 0 && m % patches == 0,
+        "rows of a",
+        m,
+        &format!("whole images of {patches} patches"),
+    )?;
+    let params = GemmParams {
+        addend: call.input_wide("positions", positions, (1 + patches) * n)?,
+        out: call.output_wide("stream_out", &stream_out, m / patches * (1 + patches) * n)?,
+        ldo: operands.columns(&call, 8)?,
+        rows_per_image: call.count("patches", patches)?,
+        ..operands.params(&call)?
+    };
+    launch(&call, &params)
+}
+
+/// Two runs of images of a set, for the product of their tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairBlock {
+    /// First image of A.
+    pub first_a: usize,
+    /// Images of A.
+    pub images_a: usize,
+    /// First image of B.
+    pub first_b: usize,
+    /// Images of B.
+    pub images_b: usize,
+}
+
+/// The Gram block of two runs of images: the products of their tokens less their images' means, for the pairs i < j. Of
+/// tiles without such a pair nothing is written.
+///
+/// # Shapes
+/// A `[images_a·L, k]`, B `[images_b·L, k]`, C channels and zeros up to k; `row_sum` `[N, L]` and `mean` `[N]` from [`super::lnamd`]; `out`
+/// `[images_a·L, GRAM_STRIDE]`; images_b·L at most `GRAM_STRIDE`.
+///
+/// # Errors
+/// [`Error::Kernel`](crate::Error::Kernel) for shapes that do not fit.
+pub fn gram(
+    stream: &Stream,
+    operands: &Operands<'_>,
+    block: PairBlock,
+    (patches, channels): (usize, usize),
+    row_sum: View<'_, f32>,
+    mean: View<'_, f32>,
+    out: ViewMut<'_, f32>,
+) -> Result<()> {
+    let call = Call::of_half(stream, "gemm", "gram", operands.half);
+    let (m, n) = (operands.a.rows, operands.b.rows);
+    call.require(
+        m == block.images_a * patches,
+        "rows of a",
+        m,
+        &format!("{} images of {patches} patches", block.images_a),
+    )?;
+    call.require(
+        n == block.images_b * patches,
+        "rows of b",
+        n,
+        &format!("{} images of {patches} patches", block.images_b),
+    )?;
+    call.require(
+        channels <= operands.k,
+        "channels",
+        channels,
+        &format!("at most k, {}", operands.k),
+    )?;
+    call.require(n <= GRAM_STRIDE, "rows of b", n, "at most 8192, a row of the Gram block")?;
+    let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
+    let params = GemmParams {
+        row_sum: call.input("row_sum", row_sum, images * patches)?,
+        mean: call.input("mean", mean, images)?,
+        out: call.output_wide("out", &out, m * GRAM_STRIDE)?,
+        ldo: GRAM_STRIDE as u32,
+        rows_per_image: call.count("patches", patches)?,
+        channels: call.count("channels", channels)?,
+        first_image_a: call.count("first image of a", block.first_a)?,
+        first_image_b: call.count("first image of b", block.first_b)?,
+        ..operands.params(&call)?
+    };
+    launch(&call, &params)
+}

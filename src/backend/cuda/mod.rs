@@ -1,0 +1,410 @@
+//! The CUDA backend: the kernels of `kernels/`, launched through the driver API on one card or several; or on the
+//! simulator, by the same code.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`driver`] | the trait of a driver; a real card; the simulator |
+//! | [`kernels`] | the PTX in this program, and which of it a card gets |
+//! | card | [`Card`], [`Stream`], [`Event`], [`Buffer`], [`Pinned`]: handles with an owner |
+//! | [`launch`] | one safe function a kernel, for any crate's buffers |
+//! | staging, weights, extract | host memory to the card; the weights; images to tokens |
+//! | features, mutual_scores | tokens on the card or in blocks from the host; tokens to patch scores |
+//! | [`plan`] | how much memory all that takes |
+//!
+//! Numbers: tokens, weights and activations are 16-bit ([`Half`]); every sum, norm and softmax is f32. Scores do not
+//! depend on the batch size, on groups, on blocks or on the number of cards, to the last bit.
+//!
+//! # Memory
+//! Tokens stay on the card when they and the scoring fit; else they go to page-locked host memory as they are made, and
+//! scoring takes them in blocks, each read once a row of blocks. [`CudaOptions::memory_limit`] lowers what counts as
+//! fitting. `docs/memory.md` has the sizes.
+
+mod card;
+#[cfg(feature = "cust-interop")]
+pub mod cust_interop;
+pub mod driver;
+mod extract;
+mod features;
+pub mod kernels;
+pub mod launch;
+mod mutual_scores;
+pub mod plan;
+mod staging;
+mod weights;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use card::{Buffer, Card, Event, Pinned, Stream, View, ViewMut};
+pub use features::Features;
+pub use launch::Half;
+pub use staging::{SLOT_BYTES, Staging};
+
+use self::driver::card::CudaCard;
+use self::extract::CardModel;
+use self::features::{Place, Sink, WIDTH_STEP};
+use self::kernels::{OLDEST_COMPUTE_CAPABILITY, decimal};
+use self::launch::layer_norm::MAX_WIDTH;
+use self::plan::{ScoringSizes, total};
+use crate::backend::input::Image;
+use crate::backend::{Backend, Extraction, HostFeatures, Monitor, Pixels};
+use crate::model::{Family, Vit};
+use crate::scoring::{MutualScoring, PatchScores};
+use crate::{Error, Result};
+
+/// Degrees that the decision where tokens live reckons with, before it is known how many there will be.
+const USUAL_DEGREES: usize = 3;
+
+/// How the backend uses its cards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CudaOptions {
+    /// The 16-bit format of tokens, weights and activations.
+    pub half: Half,
+    /// The most bytes to take on each card; `None` leaves it to what is free.
+    pub memory_limit: Option<u64>,
+}
+
+/// One card or several.
+pub struct Cuda {
+    cards: Vec<Arc<Card>>,
+    half: Half,
+}
+
+/// A backbone on every card.
+pub struct Model {
+    cards: Vec<CardModel>,
+    image_size: usize,
+    patches: usize,
+    width: usize,
+    layers: Vec<usize>,
+    family: Family,
+    class_width: usize,
+    /// CLIP's `[D, E]`.
+    projection: Option<Vec<f32>>,
+}
+
+impl Cuda {
+    /// Opens cards of this machine by their numbers; none stands for card 0.
+    ///
+    /// # Errors
+    /// [`Error::Device`]: no driver, no such card, a card named twice. [`Error::Kernel`]: a card or driver too old.
+    pub fn open(ordinals: &[usize], options: CudaOptions) -> Result<Self> {
+        let ordinals = if ordinals.is_empty() { &[0] } else { ordinals };
+        let cards = ordinals
+            .iter()
+            .map(|&ordinal| {
+                let driver = Arc::new(CudaCard::open(ordinal)?);
+                Ok(Card::with_driver(driver, options.memory_limit))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Self::with_cards(cards, options.half)
+    }
+
+    /// A simulated card of compute capability 8.0.
+    ///
+    /// # Errors
+    /// As [`with_cards`](Self::with_cards).
+    #[cfg(feature = "sim")]
+    pub fn sim(options: CudaOptions) -> Result<Self> {
+        let sim = driver::sim::Sim::new(driver::sim::SimOptions::default());
+        Self::with_cards(vec![Card::with_driver(Arc::new(sim), options.memory_limit)], options.half)
+    }
+
+    /// Cards that are open already, the same one only once.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for no card, or one twice. [`Error::Kernel`] for a card or a driver that is too old, or one
+    /// without the format.
+    pub fn with_cards(cards: Vec<Arc<Card>>, half: Half) -> Result<Self> {
+        let wrong = |device: &str, reason: String| {
+            Err(Error::Device { device: device.to_string(), reason })
+        };
+        if cards.is_empty() {
+            return wrong("cuda", "no card was named".into());
+        }
+        for (at, card) in cards.iter().enumerate() {
+            let info = card.info();
+            if cards[..at].iter().any(|other| other.info().label == info.label) {
+                return wrong(&info.label, "it was named twice".into());
+            }
+            let capability = info.compute_capability;
+            if half == Half::Bf16 && capability < 80 && capability >= OLDEST_COMPUTE_CAPABILITY {
+                return wrong(
+                    &info.label,
+                    format!(
+                        "{} has compute capability {}, bf16 needs 8.0 or newer: use f16",
+                        info.name,
+                        decimal(capability)
+                    ),
+                );
+            }
+            // Old cards and old drivers are told of before any work.
+            kernels::ptx_for("gemm", info)?;
+        }
+        Ok(Cuda { cards, half })
+    }
+
+    /// The cards.
+    pub fn cards(&self) -> &[Arc<Card>] {
+        &self.cards
+    }
+
+    /// Whether tokens of these sizes stay on the card while `workspace` bytes are used beside them, and scoring after.
+    fn fits_card(&self, token_bytes: u64, workspace: u64, scoring: &ScoringSizes) -> Result<bool> {
+        let [card] = self.cards.as_slice() else { return Ok(false) };
+        let beside = workspace.max(scoring.least());
+        Ok(token_bytes.saturating_add(beside) <= card.available_bytes()?)
+    }
+
+    fn scoring_sizes(images: usize, patches: usize, width: usize) -> ScoringSizes {
+        ScoringSizes { images, patches, width, degrees: USUAL_DEGREES, fused: false, on_card: true }
+    }
+}
+
+/// Images in as many runs as there are cards, the first ones longer by one where it does not come out even.
+fn deal(images: usize, cards: usize) -> Vec<Range<usize>> {
+    let mut start = 0;
+    (0..cards)
+        .map(|card| {
+            let count = images / cards + usize::from(card < images % cards);
+            start += count;
+            start - count..start
+        })
+        .collect()
+}
+
+impl Backend for Cuda {
+    type Model = Model;
+    type Features = Features;
+
+    fn description(&self) -> String {
+        let cards: Vec<String> = self
+            .cards
+            .iter()
+            .map(|card| {
+                let info = card.info();
+                format!(
+                    "{} ({}, compute capability {}, {} MiB)",
+                    info.label,
+                    info.name,
+                    decimal(info.compute_capability),
+                    info.memory_bytes >> 20
+                )
+            })
+            .collect();
+        format!("{}, {}, PTX by {}", cards.join(", "), self.half.name(), kernels::KERNEL_ORIGIN)
+    }
+
+    fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<Model> {
+        let cards = self
+            .cards
+            .iter()
+            .map(|card| CardModel::new(card, vit, extraction, self.half))
+            .collect::<Result<Vec<_>>>()?;
+        let grid = extraction.grid(vit)?;
+        Ok(Model {
+            cards,
+            image_size: extraction.image_size,
+            patches: grid * grid,
+            width: vit.architecture.width,
+            layers: extraction.layers.clone(),
+            family: vit.architecture.family,
+            class_width: vit.architecture.class_dim,
+            projection: vit.projection.as_ref().map(|p| p.to_f32()),
+        })
+    }
+
+    fn extract(
+        &self,
+        model: &Model,
+        pixels: Pixels<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<Features> {
+        let images = pixels.images(model.image_size)?;
+        let count = images.len();
+        let (patches, width, layers) = (model.patches, model.width, model.layers.len());
+        let values = count * patches * width;
+        let batch = model.cards.first().map_or(1, CardModel::batch).clamp(1, count.max(1));
+        let workspace = model.cards.first().map_or(0, |m| total(&m.sizes().workspace(batch, 0)));
+        let sizes = Self::scoring_sizes(count, patches, width);
+        let token_bytes = (layers * values * size_of::<u16>()) as u64;
+        let mut class = Vec::with_capacity(count * width);
+        let place = if self.fits_card(token_bytes, workspace, &sizes)? {
+            let (Some(card), Some(on_card)) = (self.cards.first(), model.cards.first()) else {
+                return Err(Error::Device { device: "cuda".into(), reason: "no card".into() });
+            };
+            let mut buffers = (0..layers)
+                .map(|_| card.alloc(values, "patch tokens"))
+                .collect::<Result<Vec<_>>>()?;
+            class.extend(on_card.extract(&images, Sink::Card(&mut buffers), monitor)?);
+            Place::Card(buffers)
+        } else {
+            let mut pinned = self.pinned(layers, values)?;
+            let runs = deal(count, self.cards.len());
+            class.extend(extract_to_host(model, &images, &runs, &mut pinned, monitor)?);
+            Place::Host(pinned)
+        };
+        Ok(Features {
+            images: count,
+            patches,
+            width,
+            stride: width,
+            layers: model.layers.clone(),
+            half: self.half,
+            place,
+            class_width: model.class_width,
+            class_tokens: model.class_tokens(class),
+        })
+    }
+
+    fn upload(&self, features: HostFeatures) -> Result<Features> {
+        features.check()?;
+        let HostFeatures { images, patches, width, .. } = features;
+        let stride = width.next_multiple_of(WIDTH_STEP);
+        if stride > MAX_WIDTH {
+            return Err(Error::invalid(
+                "width of the patch tokens, on a card",
+                width,
+                format!("at most {MAX_WIDTH}; --device cpu takes any"),
+            ));
+        }
+        let sizes = Self::scoring_sizes(images, patches, stride);
+        let values = images * patches * stride;
+        let token_bytes = (features.tokens.len() * values * size_of::<u16>()) as u64;
+        let round = |layer: usize, tokens: &[f32]| -> Result<Vec<u16>> {
+            let mut rounded = vec![0u16; values];
+            for (to, from) in rounded.chunks_exact_mut(stride).zip(tokens.chunks_exact(width)) {
+                weights::round(self.half, from, &mut to[..width]);
+            }
+            match rounded.iter().position(|&bits| !self.half.value(bits).is_finite()) {
+                None => Ok(rounded),
+                Some(at) => Err(Error::invalid(
+                    format!("patch tokens of layer {layer} in {}", self.half.name()),
+                    tokens[at / stride * width + at % stride],
+                    "numbers up to 65504: try bf16",
+                )),
+            }
+        };
+        let place = if self.fits_card(token_bytes, 0, &sizes)? {
+            let card = &self.cards[0];
+            let stream = card.stream()?;
+            let layers = features.layers.iter().zip(&features.tokens);
+            Place::Card(
+                layers
+                    .map(|(&layer, tokens)| {
+                        stream.upload_new(&round(layer, tokens)?, "patch tokens")
+                    })
+                    .collect::<Result<_>>()?,
+            )
+        } else {
+            let mut pinned = self.pinned(features.tokens.len(), values)?;
+            for ((to, &layer), tokens) in
+                pinned.iter_mut().zip(&features.layers).zip(&features.tokens)
+            {
+                to.copy_from_slice(&round(layer, tokens)?);
+            }
+            Place::Host(pinned)
+        };
+        Ok(Features {
+            images,
+            patches,
+            width,
+            stride,
+            layers: features.layers,
+            half: self.half,
+            place,
+            class_width: features.class_width,
+            class_tokens: features.class_tokens,
+        })
+    }
+
+    fn mutual_scores(
+        &self,
+        features: &Features,
+        scoring: &MutualScoring,
+        monitor: &dyn Monitor,
+    ) -> Result<PatchScores> {
+        scoring.check(features.images, features.patches.isqrt())?;
+        mutual_scores::mutual_scores(&self.cards, features, scoring, monitor)
+    }
+
+    fn scoring_steps(&self, features: &Features, scoring: &MutualScoring) -> Result<u64> {
+        scoring.check(features.images, features.patches.isqrt())?;
+        mutual_scores::steps(&self.cards, features, scoring)
+    }
+}
+
+impl Cuda {
+    fn pinned(&self, layers: usize, values: usize) -> Result<Vec<Pinned<u16>>> {
+        (0..layers).map(|_| self.cards[0].alloc_pinned(values)).collect()
+    }
+}
+
+/// Every card extracts a run of the images into its part of the host's memory. The class tokens, in order.
+fn extract_to_host(
+    model: &Model,
+    images: &[Image<'_>],
+    runs: &[Range<usize>],
+    pinned: &mut [Pinned<u16>],
+    monitor: &dyn Monitor,
+) -> Result<Vec<f32>> {
+    let values = model.patches * model.width;
+    let mut sinks: Vec<Vec<&mut [u16]>> = runs.iter().map(|_| Vec::new()).collect();
+    for layer in pinned {
+        let mut rest: &mut [u16] = layer;
+        for (run, sink) in runs.iter().zip(&mut sinks) {
+            let (part, others) = rest.split_at_mut(run.len() * values);
+            sink.push(part);
+            rest = others;
+        }
+    }
+    let results: Vec<Result<Vec<f32>>> = std::thread::scope(|scope| {
+        let running: Vec<_> = model
+            .cards
+            .iter()
+            .zip(runs)
+            .zip(sinks)
+            .map(|((card, run), sink)| {
+                let images = &images[run.clone()];
+                scope.spawn(move || card.extract(images, Sink::Host(sink), monitor))
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    Ok(results.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+impl Model {
+    /// Class tokens as re-scoring takes them: CLIP's projected and normalised, others as the final norm left them.
+    fn class_tokens(&self, normed: Vec<f32>) -> Vec<f32> {
+        let Some(projection) = &self.projection else { return normed };
+        let mut tokens = Vec::with_capacity(normed.len() / self.width.max(1) * self.class_width);
+        for row in normed.chunks_exact(self.width) {
+            let mut sums = vec![0.0f64; self.class_width];
+            for (&value, weights) in row.iter().zip(projection.chunks_exact(self.class_width)) {
+                for (sum, &weight) in sums.iter_mut().zip(weights) {
+                    *sum += f64::from(value) * f64::from(weight);
+                }
+            }
+            let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
+            let scale = if self.family == Family::Clip && norm > 0.0 { 1.0 / norm } else { 1.0 };
+            tokens.extend(sums.iter().map(|sum| (sum * scale) as f32));
+        }
+        tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_dealt_out_whole() {
+        assert_eq!(deal(7, 3), [0..3, 3..5, 5..7]);
+        assert_eq!(deal(1, 2), [0..1, 1..1]);
+        assert_eq!(deal(0, 1), [0..0]);
+    }
+}

@@ -1,0 +1,7 @@
+//! The CUDA backend on the simulator: the same code as on a card, with every access checked.
+#![cfg(feature = "sim")]
+
+mod exact;
+mod goldens;
+mod refused;
+mod support;
