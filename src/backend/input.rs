@@ -1,5 +1,7 @@
 //! What every backend checks of a setting and of pixels before it works.
 
+use std::ops::Range;
+
 use super::{Extraction, Pixels};
 use crate::image::RgbImage;
 use crate::model::Vit;
@@ -14,26 +16,20 @@ pub(super) enum Image<'a> {
     Normalised(&'a [f32]),
 }
 
+/// The images of some pixels, in order, checked against the size that a model was prepared for as they are taken.
+#[derive(Clone)]
+pub(super) struct Images<'a> {
+    pixels: Pixels<'a>,
+    size: usize,
+    range: Range<usize>,
+}
+
 impl<'a> Pixels<'a> {
-    /// The images one by one, checked against the size that a model was prepared for.
-    pub(super) fn images(self, size: usize) -> Result<Vec<Image<'a>>> {
-        match self {
-            Pixels::Rgb(images) => images
-                .iter()
-                .map(|image| {
-                    if (image.width, image.height) == (size, size)
-                        && image.data.len() == 3 * size * size
-                    {
-                        Ok(Image::Rgb(image))
-                    } else {
-                        Err(Error::invalid(
-                            "image size",
-                            format!("{}x{}", image.width, image.height),
-                            format!("{size}x{size}"),
-                        ))
-                    }
-                })
-                .collect(),
+    /// The images one by one. What can be checked without waiting for an image is checked here.
+    pub(super) fn images(self, size: usize) -> Result<Images<'a>> {
+        let count = match self {
+            Pixels::Rgb(images) => images.len(),
+            Pixels::Source(source) => source.images(),
             Pixels::Normalised(values) => {
                 if values.len() % (3 * size * size) != 0 {
                     return Err(Error::invalid(
@@ -42,9 +38,55 @@ impl<'a> Pixels<'a> {
                         format!("a multiple of 3x{size}x{size}"),
                     ));
                 }
-                Ok(values.chunks_exact(3 * size * size).map(Image::Normalised).collect())
+                values.len() / (3 * size * size)
+            }
+        };
+        let images = Images { pixels: self, size, range: 0..count };
+        if let Pixels::Rgb(_) = self {
+            for index in 0..count {
+                images.get(index)?;
             }
         }
+        Ok(images)
+    }
+}
+
+impl<'a> Images<'a> {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Images in a range of these.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let start = self.range.start;
+        Images { range: start + range.start..start + range.end, ..self.clone() }
+    }
+
+    /// One image, when it is ready.
+    pub fn get(&self, index: usize) -> Result<Image<'a>> {
+        let (at, size) = (self.range.start + index, self.size);
+        let rgb = match self.pixels {
+            Pixels::Normalised(values) => {
+                let length = 3 * size * size;
+                return Ok(Image::Normalised(&values[at * length..(at + 1) * length]));
+            }
+            Pixels::Rgb(images) => &images[at],
+            Pixels::Source(source) => source.image(at)?,
+        };
+        if (rgb.width, rgb.height) == (size, size) && rgb.data.len() == 3 * size * size {
+            return Ok(Image::Rgb(rgb));
+        }
+        Err(Error::invalid(
+            "image size",
+            format!("{}x{}", rgb.width, rgb.height),
+            format!("{size}x{size}"),
+        ))
+    }
+
+    /// All of them, when they are ready.
+    pub fn all(&self) -> Result<Vec<Image<'a>>> {
+        (0..self.len()).map(|index| self.get(index)).collect()
     }
 }
 

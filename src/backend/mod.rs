@@ -9,7 +9,7 @@ pub mod cpu;
 pub mod cuda;
 mod input;
 
-use crate::image::{Normalisation, RgbImage};
+use crate::image::{Normalisation, PixelSource, RgbImage};
 use crate::model::{Activation, Vit};
 use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Error, Result};
@@ -36,6 +36,8 @@ pub enum Pixels<'a> {
     Rgb(&'a [RgbImage]),
     /// `[N, 3, S, S]`, already normalised.
     Normalised(&'a [f32]),
+    /// Images that are still being read, S×S and 8 bit.
+    Source(&'a dyn PixelSource),
 }
 
 /// Watches a long operation: counts its steps and may stop it.
@@ -103,6 +105,12 @@ pub trait Backend {
     type Model;
     /// Tokens on the device.
     type Features: FeatureSet;
+
+    /// Whether files may be read and resized on the processor while this device works: then images are best given as
+    /// [`Pixels::Source`].
+    fn leaves_processor_free(&self) -> bool {
+        false
+    }
 
     /// One line for people and for `run.json`: the device and what it uses.
     fn description(&self) -> String;

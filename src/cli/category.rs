@@ -79,9 +79,26 @@ impl<B: Backend> Shared<'_, B> {
         let mut notes = Vec::new();
         let mut seconds = Vec::new();
 
-        let (read, time) =
-            pixels::load(category, size, self.filter, self.config.skip_bad, self.voice)?;
-        seconds.push(("reading", time));
+        // Where the device leaves the processor free, files are read while features are made. Not with files that may
+        // be left out, or in subsets: then it must be known first which images there are.
+        let beside = self.backend.leaves_processor_free()
+            && !self.config.skip_bad
+            && self.config.divide == 1
+            && category.ignored.is_empty();
+        let (read, features) = if beside {
+            self.config.scoring.check(category.samples.len(), grid)?;
+            let stage = self.voice.stage("features", category.samples.len() as u64, "images");
+            let (read, features) = pixels::load_beside(category, size, self.filter, |source| {
+                self.backend.extract(self.model, Pixels::Source(source), &stage)
+            })?;
+            seconds.push(("reading and features", stage.finish()));
+            (read, Some(features))
+        } else {
+            let (read, time) =
+                pixels::load(category, size, self.filter, self.config.skip_bad, self.voice)?;
+            seconds.push(("reading", time));
+            (read, None)
+        };
         let samples: Vec<Sample> =
             read.kept.iter().map(|&at| category.samples[at].clone()).collect();
         if read.scaled_from_16_bit > 0 {
@@ -91,25 +108,14 @@ impl<B: Backend> Shared<'_, B> {
         let masks = load_masks(&samples, &read.sizes, size, category.mask_rule, &interrupt::asked)?;
         let images = read.images;
 
-        let subsets = divide(&samples, self.config.divide)?;
-        for subset in &subsets {
-            self.config.scoring.check(subset.len(), grid)?;
-        }
-        let mut patch_scores = vec![0f32; samples.len() * grid * grid];
-        let mut class_tokens = Vec::new();
-        for subset in &subsets {
-            let (scores, tokens, times) = self.score_subset(&images, subset)?;
-            let width = tokens.len() / subset.len();
-            class_tokens.resize(samples.len() * width, 0f32);
-            for (from, &to) in subset.iter().enumerate() {
-                let patches = grid * grid;
-                patch_scores[to * patches..][..patches]
-                    .copy_from_slice(&scores[from * patches..][..patches]);
-                class_tokens[to * width..][..width]
-                    .copy_from_slice(&tokens[from * width..][..width]);
+        let (patch_scores, class_tokens) = match features {
+            Some(features) => {
+                let (scores, time) = self.mutual_scores(&features)?;
+                seconds.push(("scoring", time));
+                (scores, features.class_tokens()?)
             }
-            seconds.extend(times);
-        }
+            None => self.score_subsets(&samples, &images, grid, &mut seconds)?,
+        };
 
         let stage = self.voice.stage("rescoring", samples.len() as u64, "images");
         let raw_scores: Vec<f32> = patch_scores
@@ -147,31 +153,62 @@ impl<B: Backend> Shared<'_, B> {
         Ok(scored)
     }
 
-    /// Patch scores `[n, L]` and class tokens `[n, E]` of a subset.
-    fn score_subset(
+    /// Patch scores `[N, L]` and class tokens `[N, E]`, each subset scored on its own.
+    fn score_subsets(
+        &self,
+        samples: &[Sample],
+        images: &[RgbImage],
+        grid: usize,
+        seconds: &mut Vec<Seconds>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let patches = grid * grid;
+        let subsets = divide(samples, self.config.divide)?;
+        for subset in &subsets {
+            self.config.scoring.check(subset.len(), grid)?;
+        }
+        let mut patch_scores = vec![0f32; samples.len() * patches];
+        let mut class_tokens = Vec::new();
+        for subset in &subsets {
+            let features = self.features(images, subset, seconds)?;
+            let (scores, time) = self.mutual_scores(&features)?;
+            seconds.push(("scoring", time));
+            let tokens = features.class_tokens()?;
+            let width = tokens.len() / subset.len();
+            class_tokens.resize(samples.len() * width, 0f32);
+            for (from, &to) in subset.iter().enumerate() {
+                patch_scores[to * patches..][..patches]
+                    .copy_from_slice(&scores[from * patches..][..patches]);
+                class_tokens[to * width..][..width]
+                    .copy_from_slice(&tokens[from * width..][..width]);
+            }
+        }
+        Ok((patch_scores, class_tokens))
+    }
+
+    fn features(
         &self,
         images: &[RgbImage],
         subset: &[usize],
-    ) -> Result<(Vec<f32>, Vec<f32>, [Seconds; 2])> {
-        let count = subset.len() as u64;
-        let stage = self.voice.stage("features", count, "images");
+        seconds: &mut Vec<Seconds>,
+    ) -> Result<B::Features> {
+        let stage = self.voice.stage("features", subset.len() as u64, "images");
         let features = if subset.iter().copied().eq(0..images.len()) {
             self.backend.extract(self.model, Pixels::Rgb(images), &stage)?
         } else {
             let chosen: Vec<RgbImage> = subset.iter().map(|&at| images[at].clone()).collect();
             self.backend.extract(self.model, Pixels::Rgb(&chosen), &stage)?
         };
-        let extracting = stage.finish();
+        seconds.push(("features", stage.finish()));
         interrupt::check()?;
-        let pairs = self.backend.scoring_steps(&features, &self.config.scoring)?;
+        Ok(features)
+    }
+
+    /// Patch scores `[n, L]` and the seconds they took.
+    fn mutual_scores(&self, features: &B::Features) -> Result<(Vec<f32>, f64)> {
+        let pairs = self.backend.scoring_steps(features, &self.config.scoring)?;
         let stage = self.voice.stage("scoring", pairs, "pairs");
-        let scores = self.backend.mutual_scores(&features, &self.config.scoring, &stage)?;
-        let scoring = stage.finish();
-        Ok((
-            scores.mean(),
-            features.class_tokens()?,
-            [("features", extracting), ("scoring", scoring)],
-        ))
+        let scores = self.backend.mutual_scores(features, &self.config.scoring, &stage)?;
+        Ok((scores.mean(), stage.finish()))
     }
 
     /// The figures that the labels and masks allow.

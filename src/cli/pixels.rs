@@ -3,8 +3,8 @@
 use super::interrupt;
 use super::progress::Voice;
 use crate::backend::Monitor;
-use crate::dataset::{Category, Loaded, Sample, load_masks, load_pixels};
-use crate::image::{EXTENSIONS, Filter};
+use crate::dataset::{Category, Loaded, Sample, load_masks, load_pixels, load_pixels_beside};
+use crate::image::{EXTENSIONS, Filter, PixelSource};
 use crate::{Error, Result};
 
 /// Decodes and resizes. Files of the folder that are no images by their names count as bad ones: what a folder of
@@ -20,10 +20,25 @@ pub fn load(
     let stage = voice.stage("reading", samples.len() as u64, "images");
     let read =
         load_pixels(samples, size, filter, skip_bad, &|_| stage.advance(1), &interrupt::asked);
+    let loaded = with_ignored(category, skip_bad, read)?;
+    Ok((loaded, stage.finish()))
+}
+
+/// As [`load`], with `work` done on the images as they get ready.
+pub fn load_beside<T>(
+    category: &Category,
+    size: usize,
+    filter: Filter,
+    work: impl FnOnce(&dyn PixelSource) -> Result<T>,
+) -> Result<(Loaded, T)> {
+    let read = load_pixels_beside(&category.samples, size, filter, &interrupt::asked, work);
+    with_ignored(category, false, read)
+}
+
+/// Adds the files of the folder that are no images by their names to the bad ones.
+fn with_ignored<T>(category: &Category, skip_bad: bool, read: Result<T>) -> Result<T> {
     let mut bad = match read {
-        Ok(loaded) if skip_bad || category.ignored.is_empty() => {
-            return Ok((loaded, stage.finish()));
-        }
+        Ok(loaded) if skip_bad || category.ignored.is_empty() => return Ok(loaded),
         Ok(_) => Vec::new(),
         Err(Error::BadImages { bad }) => bad,
         Err(other) => return Err(other),

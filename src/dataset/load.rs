@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
 use super::{Mask, MaskRule, Sample};
-use crate::image::{Filter, RgbImage, decode, load_mask, resize};
+use crate::image::{Filter, PixelSource, RgbImage, decode, load_mask, resize};
 use crate::{Error, Result};
 
 /// The images of samples, decoded and resized.
@@ -54,19 +55,117 @@ pub fn load_pixels(
         // Files differ in size: one at a time keeps the threads busy to the end.
         .with_max_len(1)
         .map(|sample| {
-            if stop() {
-                return Err(Error::Interrupted);
-            }
-            let result = decode(&sample.path).map(|decoded| {
-                let image = &decoded.image;
-                let sides = (image.width as u32, image.height as u32);
-                let image = resize(image, size, filter);
-                File { image, sides, scaled_from_16_bit: decoded.scaled_from_16_bit }
-            });
+            let result = read(sample, size, filter, stop)?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             result
         })
         .collect();
+    gather(samples, results, skip_bad)
+}
+
+/// As [`load_pixels`], with `work` done beside it: what it asks of its source it gets as soon as it is read. Bad files are
+/// known when this returns, all of them, whatever `work` came to.
+///
+/// # Errors
+/// [`Error::BadImages`] with all files that cannot be read; [`Error::Interrupted`] when `stop` says so; then the
+/// error of `work`.
+pub fn load_pixels_beside<T>(
+    samples: &[Sample],
+    size: usize,
+    filter: Filter,
+    stop: &(dyn Fn() -> bool + Sync),
+    work: impl FnOnce(&dyn PixelSource) -> Result<T>,
+) -> Result<(Loaded, T)> {
+    let reading = Reading {
+        files: samples.iter().map(|_| OnceLock::new()).collect(),
+        ended: Mutex::new(false),
+        more: Condvar::new(),
+    };
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ends = Ends(&reading);
+            // Bridged, so that the files are taken in order: what is worked on first is read first.
+            samples.iter().zip(&reading.files).par_bridge().for_each(|(sample, file)| {
+                // Each is set once, here.
+                let _ = file.set(read(sample, size, filter, stop).unwrap_or_else(Err));
+                reading.tell(false);
+            });
+        });
+        work(&reading)
+    });
+    let results = reading.files.into_iter().map(|file| match file.into_inner() {
+        Some(result) => result,
+        None => Err(Error::Interrupted),
+    });
+    let loaded = gather(samples, results.collect(), false)?;
+    Ok((loaded, done?))
+}
+
+/// Files that are being read: each is there once it is.
+struct Reading {
+    files: Vec<OnceLock<Result<File>>>,
+    /// No more files will be set.
+    ended: Mutex<bool>,
+    more: Condvar,
+}
+
+impl Reading {
+    fn tell(&self, ended: bool) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) |= ended;
+        self.more.notify_all();
+    }
+}
+
+/// Says that the reading has ended, even when it ends by a panic: nobody must wait for ever.
+struct Ends<'a>(&'a Reading);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.tell(true);
+    }
+}
+
+impl PixelSource for Reading {
+    fn images(&self) -> usize {
+        self.files.len()
+    }
+
+    fn image(&self, index: usize) -> Result<&RgbImage> {
+        let Some(file) = self.files.get(index) else {
+            return Err(Error::invalid("image", index, format!("below {}", self.files.len())));
+        };
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match file.get() {
+                Some(Ok(file)) => return Ok(&file.image),
+                // Why, is told with all other bad files when the reading ends.
+                Some(Err(_)) => return Err(Error::Interrupted),
+                None if *ended => return Err(Error::Interrupted),
+                None => ended = self.more.wait(ended).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// One file; the outer error is an interruption.
+fn read(
+    sample: &Sample,
+    size: usize,
+    filter: Filter,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Result<File>> {
+    if stop() {
+        return Err(Error::Interrupted);
+    }
+    Ok(decode(&sample.path).map(|decoded| {
+        let image = &decoded.image;
+        let sides = (image.width as u32, image.height as u32);
+        let image = resize(image, size, filter);
+        File { image, sides, scaled_from_16_bit: decoded.scaled_from_16_bit }
+    }))
+}
+
+fn gather(samples: &[Sample], results: Vec<Result<File>>, skip_bad: bool) -> Result<Loaded> {
     let mut loaded = Loaded {
         images: Vec::with_capacity(samples.len()),
         kept: Vec::with_capacity(samples.len()),

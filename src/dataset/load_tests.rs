@@ -117,3 +117,40 @@ fn masks_follow_their_samples() {
     assert!(error.contains("the mask is 6x4 pixels, its image 4x6"), "{error}");
     assert!(load(&[(6, 4)]).is_err());
 }
+
+#[test]
+fn work_beside_gets_every_image_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = samples(folder.path());
+    let before = load_pixels(&samples[..7], 4, Filter::Bicubic, false, &|_| {}, &never).unwrap();
+    let (loaded, seen) = load_pixels_beside(&samples[..7], 4, Filter::Bicubic, &never, |source| {
+        assert_eq!(source.images(), 7);
+        assert!(source.image(7).unwrap_err().to_string().contains("found 7"));
+        (0..7).map(|index| source.image(index).cloned()).collect::<Result<Vec<_>>>()
+    })
+    .unwrap();
+    assert_eq!(seen, before.images);
+    assert_eq!(loaded, before);
+}
+
+#[test]
+fn bad_files_beside_work_are_all_named_whatever_the_work_came_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = samples(folder.path());
+    for patient in [true, false] {
+        let error = load_pixels_beside(&samples, 4, Filter::Bicubic, &never, |source| {
+            if patient {
+                // A bad image never comes, and is not waited for.
+                assert!(source.image(8).is_err());
+            }
+            Err::<(), _>(Error::Interrupted)
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(error.starts_with("3 files are not readable images"), "{error}");
+    }
+    let stopped = load_pixels_beside(&samples, 4, Filter::Bicubic, &|| true, |source| {
+        source.image(3).map(|_| ())
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+}

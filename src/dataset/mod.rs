@@ -18,7 +18,7 @@ pub use crate::image::MaskRule;
 use crate::{Error, Result};
 pub use divide::{PythonRandom, divide};
 pub use folder::{FolderOptions, collect};
-pub use load::{Loaded, load_masks, load_pixels};
+pub use load::{Loaded, load_masks, load_pixels, load_pixels_beside};
 
 /// One image to score.
 #[derive(Debug, Clone, PartialEq, Eq)]

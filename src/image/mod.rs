@@ -52,6 +52,23 @@ impl RgbImage {
     }
 }
 
+/// Images that get ready one after another, while a backend works on those before.
+pub trait PixelSource: Sync {
+    /// Number of images N.
+    fn images(&self) -> usize;
+    /// An image by its number; waits until it is ready.
+    ///
+    /// # Errors
+    /// When it will never be: the file is bad, or the reading was stopped.
+    fn image(&self, index: usize) -> Result<&RgbImage>;
+}
+
+impl std::fmt::Debug for dyn PixelSource + '_ {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "source of {} images", self.images())
+    }
+}
+
 /// Pillow's resampling filters that the backbones use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {

@@ -23,10 +23,14 @@ fn data_set_run_leaves_the_authors_tree() {
             "cable",
         ])
         .args(TINY)
-        .args(["--vis", "True", "--save_excel", "True", "--device", "0"])
+        .args(["--vis", "True", "--save_excel", "True", "--device", "4095"])
         .assert()
         .success();
-    assert!(stderr(&run).contains("device 0") && stderr(&run).contains("CPU"), "{}", stderr(&run));
+    assert!(
+        stderr(&run).contains("device 4095") && stderr(&run).contains("CPU"),
+        "{}",
+        stderr(&run)
+    );
     for word in ["bottle", "cable", "mean"] {
         assert!(stdout(&run).contains(word), "{}", stdout(&run));
     }
@@ -281,4 +285,43 @@ fn demo_shows_figures_and_where_its_files_are() {
     assert_eq!(found.iter().filter(|file| file.starts_with("images/")).count(), 30);
     assert_eq!(found.iter().filter(|file| file.starts_with("maps/")).count(), 30);
     assert_eq!(found.iter().filter(|file| file.starts_with("overlays/")).count(), 30);
+}
+
+/// The same folder on the simulator and on the processor: within the rounding of 16 bits, and said in run.json.
+#[test]
+fn simulated_card_scores_as_the_processor() {
+    let folder = tempfile::tempdir().expect("folder");
+    pictures(&folder.path().join("photos"), 5, false);
+    picture(&folder.path().join("photos/zz.png"), 200, true);
+    for device in ["cpu", "sim"] {
+        musc(folder.path())
+            .args(["photos", "--device", device, "--output-dir", device, "--max-vram", "1G"])
+            .args(TINY)
+            .assert()
+            .success();
+    }
+    let raw_scores = |device: &str| -> Vec<f64> {
+        let path = folder.path().join(device).join("folder/photos/scores.csv");
+        let table = std::fs::read_to_string(path).expect("scores");
+        let rows = table.lines().skip(1);
+        rows.map(|row| row.split(',').nth(4).expect("raw").parse().expect("number")).collect()
+    };
+    let (cpu, sim) = (raw_scores("cpu"), raw_scores("sim"));
+    assert_eq!((cpu.len(), sim.len()), (6, 6));
+    for (a, b) in cpu.iter().zip(&sim) {
+        assert!((a - b).abs() < 5e-3, "{cpu:?} {sim:?}");
+    }
+    let run = json(&folder.path().join("sim/folder/photos/run.json"));
+    let used = run["device"]["used"].as_str().expect("device");
+    assert!(used.contains("simulated card") && used.contains("f16"), "{used}");
+    assert_eq!(run["device"]["max_vram"], 1u64 << 30);
+    // A bad file is named before anything is written, also where files are read beside the work.
+    std::fs::write(folder.path().join("photos/bad.png"), b"no image").expect("write");
+    let bad = musc(folder.path())
+        .args(["photos", "--device", "sim", "--output-dir", "again"])
+        .args(TINY)
+        .assert()
+        .code(1);
+    assert!(stderr(&bad).contains("bad.png"), "{}", stderr(&bad));
+    assert!(files(&folder.path().join("again")).is_empty());
 }

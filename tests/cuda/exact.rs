@@ -133,7 +133,7 @@ fn scores_do_not_depend_on_groups_blocks_streams_or_cards() {
 /// tokens, whose own error is a hundredth of this.
 #[test]
 fn many_images_equal_the_cpu() {
-    let features = random_features(12, 28, 128, 1);
+    let features = random_features(11, 28, 128, 1);
     let scoring = MutualScoring::default();
     let scores = scored(&backend(0, None, 1), &features, &scoring);
     let expected = Cpu::new(2).unwrap().mutual_scores(&features, &scoring, &()).unwrap();

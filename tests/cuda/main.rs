@@ -3,5 +3,6 @@
 
 mod exact;
 mod goldens;
+mod real;
 mod refused;
 mod support;

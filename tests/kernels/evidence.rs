@@ -175,7 +175,7 @@ fn a_pair_of_37_by_37() {
             kept: 2,
         };
         let (entry, threads, shared) = pool_launch(grid as u32, &degrees, 8);
-        let counters = device.launch("gram_pool", entry, [10, 5, 1], threads, shared, &pool);
+        let counters = device.launch("gram_pool", &entry, [10, 5, 1], threads, shared, &pool);
         println!("{entry}: {threads} threads, {shared} bytes shared\n{}", counters.total());
         for part in counters.loops() {
             println!("loop {:?} {} iterations\n{}", part.lines, part.iterations, part.summary);

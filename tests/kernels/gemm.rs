@@ -217,6 +217,7 @@ fn gram_of_pairs_only() {
             let mut params = params(&mut device, &case, m, n, k, ldo);
             params.out = device.upload(&vec![777.0f32; m * ldo]);
             params.rows_per_image = patches as u32;
+            params.channels = k as u32;
             params.first_image_b = first_b as u32;
             // Five images' means and row sums: any numbers, the correction is what they say.
             let mean = Random(19).vec(5, 0.5);

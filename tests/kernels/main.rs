@@ -1,6 +1,7 @@
 //! Every kernel, as shipped in `kernels/prebuilt/`, run on the simulator with all its checks, against f64.
 //!
 //! Sizes are awkward on purpose: 1, primes, one short of a tile, a tile, one more. Bounds are derived where they stand.
+#![cfg(feature = "sim")]
 
 mod attention;
 mod evidence;
@@ -11,7 +12,5 @@ mod rows;
 mod support;
 mod table;
 
-/// The parameter structs, as the runtime uses them.
-mod params {
-    include!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/params.rs"));
-}
+/// The parameter structs, and the launchers' constants.
+use musc::backend::cuda::launch as params;

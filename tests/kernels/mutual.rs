@@ -1,5 +1,8 @@
 //! `lnamd`, `patch_distance`, and `gemm_gram` + `gram_pool`: from tokens to the largest cosines, against f64.
 
+use musc::backend::cuda::launch::gram_pool::Shape;
+use musc::backend::cuda::launch::lnamd::norms_launch;
+
 use crate::params::{GemmParams, GramPoolParams, LnamdParams, PatchDistanceParams};
 use crate::support::*;
 
@@ -98,8 +101,7 @@ fn lnamd(device: &mut Device, images: &Images, degrees: &[u32]) -> LnamdParams {
         &params,
     );
     device.launch("lnamd", "lnamd_mean_f32", [images.n as u32, 1, 1], 256, 0, &params);
-    let threads = (images.width / 4) as u32;
-    let shared = (images.grid * degrees.len() * images.width / 128 * 4) as u32;
+    let (threads, shared) = norms_launch(images.grid, images.width, degrees.len());
     let grid = [images.grid as u32, images.n as u32, 1];
     device.launch("lnamd", &format!("lnamd_norms_{name}"), grid, threads, shared, &params);
     params
@@ -214,8 +216,7 @@ fn check_keys(what: &str, keys: &[u32], expected: &[f64], bound: &[f64]) -> f64 
     assert_within(what, &found, &wanted, |i| limit[i])
 }
 
-/// Row stride of a Gram block, `MUSC_GRAM_STRIDE` of the header.
-pub const GRAM_STRIDE: usize = 8192;
+pub use musc::backend::cuda::launch::GRAM_STRIDE;
 
 /// Runs of images as the runtime deals them out: (first a, images a, first b, images b).
 type Blocks = &'static [[u32; 4]];
@@ -271,22 +272,12 @@ fn patch_distance_in_blocks() {
     }
 }
 
-/// Launch of gram_pool: entry, threads, dynamic shared bytes; the formulas of its header.
-pub fn pool_launch(grid: u32, degrees: &[u32], strip_rows: u32) -> (&'static str, u32, u32) {
-    let max_r = if degrees.iter().any(|&d| d > 5) { 3 } else { 2 };
-    let count = degrees.len() as u32;
-    let width = (grid + max_r).next_multiple_of(4);
-    let producers = ((strip_rows + 2 * max_r) * width).next_multiple_of(32);
-    let groups = grid.div_ceil(4).next_multiple_of(2);
-    let consumers = count * (4 * groups * strip_rows.div_ceil(4)).next_multiple_of(32);
-    let (entry, limit) = match degrees {
-        [1, 3, 5] => ("gram_pool_135_f32", 768),
-        _ if max_r == 2 => ("gram_pool_to5_f32", 512),
-        _ => ("gram_pool_to7_f32", 512),
-    };
-    assert!(producers <= 544 && producers + consumers <= limit);
-    let floats = 2 * count * 4 * 552 + count * strip_rows * width + count * grid * 4;
-    (entry, producers + consumers, floats * 4)
+/// Launch of gram_pool: entry, threads, dynamic shared bytes, as the launcher has it.
+pub fn pool_launch(grid: u32, degrees: &[u32], strip_rows: u32) -> (String, u32, u32) {
+    let degrees: Vec<usize> = degrees.iter().map(|&degree| degree as usize).collect();
+    let shape = Shape::with_strip(grid as usize, &degrees, strip_rows as usize).expect("a shape");
+    let entry = format!("gram_pool_{}", shape.variant);
+    (entry, shape.threads as u32, shape.shared_bytes as u32)
 }
 
 #[test]
@@ -391,7 +382,7 @@ fn pooled_gram(case: &PoolCase, degrees: &[u32], blocks: Blocks) {
         };
         let (entry, threads, shared) = pool_launch(grid as u32, degrees, strip_rows);
         let blocks = [(grid as u32).div_ceil(4), (grid as u32).div_ceil(strip_rows), b[1] * b[3]];
-        device.launch("gram_pool", entry, blocks, threads, shared, &pool);
+        device.launch("gram_pool", &entry, blocks, threads, shared, &pool);
     }
     let keys = device.download::<u32>(keys, expected.len());
     check_keys(

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use ptxsim::Module;
 
-use crate::params::*;
+use musc::backend::cuda::kernels::{KERNEL_ORIGIN, KERNELS};
 
-include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+use crate::params::*;
 
 /// Bytes of the parameter struct of a kernel file.
 fn parameter_bytes(stem: &str) -> usize {
@@ -83,13 +83,19 @@ fn entries_are_named_and_sized_alike() {
     }
 }
 
-/// Threads of a block by the kernel's header; for kernels whose block depends on the shape, the most.
+/// Threads of a block as the launchers have them; where the block depends on the shape, the most.
 fn launch_threads(entry: &str) -> u32 {
     match entry.trim_end_matches("_f32").trim_end_matches("_bf16").trim_end_matches("_f16") {
-        "gram_pool_135" => 768,
-        "gram_pool_to5" | "gram_pool_to7" => 512,
-        "interval_mean_keys" | "lnamd_mean" | "lnamd_norms" | "upsample_map" => 256,
-        "patch_embed_rows" | "patch_embed_class" => 256,
-        _ => 128,
+        "gram_pool_135" => gram_pool::MAX_THREADS_135 as u32,
+        "gram_pool_to5" | "gram_pool_to7" => gram_pool::MAX_THREADS_ANY as u32,
+        "interval_mean_keys" => interval_mean::THREADS,
+        "lnamd_sums" => lnamd::SUMS_THREADS,
+        "lnamd_mean" => lnamd::MEAN_THREADS,
+        "lnamd_norms" => (layer_norm::MAX_WIDTH / lnamd::NORMS_CHANNELS) as u32,
+        "upsample_map" => upsample::THREADS,
+        "patch_embed_rows" | "patch_embed_class" => patch_embed::THREADS,
+        "attention_flash" => attention::THREADS,
+        "layer_norm_store" | "layer_norm_round" | "layer_norm_stream" => layer_norm::THREADS,
+        _ => gemm::THREADS,
     }
 }

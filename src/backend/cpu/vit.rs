@@ -146,7 +146,7 @@ impl Model {
 
     /// Tokens of all images, on the current thread pool.
     pub fn extract(&self, pixels: Pixels<'_>, monitor: &dyn Monitor) -> Result<HostFeatures> {
-        let images = pixels.images(self.extraction.image_size)?;
+        let images = pixels.images(self.extraction.image_size)?.all()?;
         let count = images.len();
         let patches = self.grid * self.grid;
         let layers = self.extraction.layers.len();

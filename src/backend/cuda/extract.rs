@@ -12,7 +12,7 @@ use super::plan::BackboneSizes;
 use super::staging::Staging;
 use super::weights::{Linear, Weights, round};
 use crate::backend::cpu::patch_embed::patch_rows;
-use crate::backend::input::Image;
+use crate::backend::input::{Image, Images};
 use crate::backend::{Extraction, Monitor};
 use crate::model::{Family, Vit};
 use crate::{Error, Result};
@@ -117,7 +117,7 @@ impl CardModel {
     /// Tokens of the images into `sink`, and their class tokens after the final norm, `[n, D]`.
     pub fn extract(
         &self,
-        images: &[Image<'_>],
+        images: &Images<'_>,
         mut sink: Sink<'_>,
         monitor: &dyn Monitor,
     ) -> Result<Vec<f32>> {
@@ -144,7 +144,7 @@ impl CardModel {
 
     fn batches(
         &self,
-        images: &[Image<'_>],
+        images: &Images<'_>,
         batch: usize,
         run: &mut Run,
         work: &mut Workspace,
@@ -159,7 +159,8 @@ impl CardModel {
             }
             let turn = number % 2;
             let range = start..images.len().min(start + batch);
-            let normalised = self.input(&images[range.clone()], run, work, turn)?;
+            let ready = images.part(range.clone()).all()?;
+            let normalised = self.input(&ready, run, work, turn)?;
             run.compute.wait(&run.ready[turn])?;
             // The tokens of the batch before last must have left before new ones take their place.
             run.compute.wait(&run.left[turn])?;

@@ -46,7 +46,7 @@ use self::features::{Place, Sink, WIDTH_STEP};
 use self::kernels::{OLDEST_COMPUTE_CAPABILITY, decimal};
 use self::launch::layer_norm::MAX_WIDTH;
 use self::plan::{ScoringSizes, total};
-use crate::backend::input::Image;
+use crate::backend::input::Images;
 use crate::backend::{Backend, Extraction, HostFeatures, Monitor, Pixels};
 use crate::model::{Family, Vit};
 use crate::scoring::{MutualScoring, PatchScores};
@@ -176,6 +176,10 @@ fn deal(images: usize, cards: usize) -> Vec<Range<usize>> {
 impl Backend for Cuda {
     type Model = Model;
     type Features = Features;
+
+    fn leaves_processor_free(&self) -> bool {
+        true
+    }
 
     fn description(&self) -> String {
         let cards: Vec<String> = self
@@ -343,7 +347,7 @@ impl Cuda {
 /// Every card extracts a run of the images into its part of the host's memory. The class tokens, in order.
 fn extract_to_host(
     model: &Model,
-    images: &[Image<'_>],
+    images: &Images<'_>,
     runs: &[Range<usize>],
     pinned: &mut [Pinned<u16>],
     monitor: &dyn Monitor,
@@ -365,8 +369,8 @@ fn extract_to_host(
             .zip(runs)
             .zip(sinks)
             .map(|((card, run), sink)| {
-                let images = &images[run.clone()];
-                scope.spawn(move || card.extract(images, Sink::Host(sink), monitor))
+                let images = images.part(run.clone());
+                scope.spawn(move || card.extract(&images, Sink::Host(sink), monitor))
             })
             .collect();
         running

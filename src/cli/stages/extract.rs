@@ -98,6 +98,15 @@ impl Job for Extract {
             }
             Input::Files { paths, skip_bad } => {
                 let found = sources::plain(paths, false)?;
+                let count = found.samples.len() as u64;
+                if backend.leaves_processor_free() && !skip_bad && found.ignored.is_empty() {
+                    let stage = self.voice.stage("features", count, "images");
+                    let (_, features) = pixels::load_beside(&found, size, *filter, |source| {
+                        backend.extract(&model, Pixels::Source(source), &stage)
+                    })?;
+                    stage.finish();
+                    return to_host(&features);
+                }
                 let (pixels, _) = pixels::load(&found, size, *filter, *skip_bad, self.voice)?;
                 for (path, reason) in &pixels.bad {
                     warn(&format!("skipped {}: {reason}", path.display()));
@@ -108,19 +117,23 @@ impl Job for Extract {
                 features
             }
         };
-        let tokens = (0..features.layers().len())
-            .map(|at| features.patch_tokens(at))
-            .collect::<Result<_>>()?;
-        Ok(HostFeatures {
-            images: features.images(),
-            patches: features.patches(),
-            width: features.width(),
-            layers: features.layers().to_vec(),
-            tokens,
-            class_width: features.class_width(),
-            class_tokens: features.class_tokens()?,
-        })
+        to_host(&features)
     }
+}
+
+/// Everything, copied off the device.
+fn to_host(features: &impl FeatureSet) -> Result<HostFeatures> {
+    let tokens =
+        (0..features.layers().len()).map(|at| features.patch_tokens(at)).collect::<Result<_>>()?;
+    Ok(HostFeatures {
+        images: features.images(),
+        patches: features.patches(),
+        width: features.width(),
+        layers: features.layers().to_vec(),
+        tokens,
+        class_width: features.class_width(),
+        class_tokens: features.class_tokens()?,
+    })
 }
 
 /// Normalised pixels [N,3,S,S] and their side.
