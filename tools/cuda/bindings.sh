@@ -1,14 +1,25 @@
 #!/bin/sh
 # Writes kernels/params.rs, the Rust structs of kernels/common/params.h. With --check: compares and fails when stale.
 #
-# Needs bindgen 0.73 (`cargo install bindgen-cli --version 0.73.2`) and libclang (LIBCLANG_PATH, or the `libclang` wheel).
-# Only for those who change the header: a build takes the checked-in file.
+# Needs tools/cuda/install.sh (for libclang) and bindgen 0.73.2: the one on the path, or one that is compiled into .cuda/
+# the first time. Only for those who change the header, and for CI: a build takes the checked-in file.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
+tools=${MUSC_CUDA_DIR:-$root/.cuda}
+version=0.73.2
+bindgen=bindgen
+if ! bindgen --version 2>/dev/null | grep -qF "$version"; then
+    bindgen=$tools/bindgen/bin/bindgen
+    [ -x "$bindgen" ] || cargo install --quiet --locked bindgen-cli --version "$version" --root "$tools/bindgen"
+fi
+if [ -z "${LIBCLANG_PATH:-}" ] && [ -d "$tools/clang/native" ]; then
+    LIBCLANG_PATH=$tools/clang/native
+    export LIBCLANG_PATH
+fi
 aside=$(mktemp)
 trap 'rm -f "$aside"' EXIT
-bindgen kernels/common/params.h \
+"$bindgen" kernels/common/params.h \
     --allowlist-type '.*Params' --use-core --no-layout-tests \
     --rust-target 1.85 --rust-edition 2024 --with-derive-default --formatter prettyplease \
     --with-derive-custom-struct '.*Params=bytemuck::Pod,bytemuck::Zeroable' \

@@ -43,6 +43,13 @@ impl Card {
         Ok(Self::with_driver(Arc::new(CudaCard::open(ordinal)?), None))
     }
 
+    /// A simulated card of compute capability 8.0.
+    #[cfg(feature = "sim")]
+    pub fn sim() -> Arc<Self> {
+        use super::driver::sim::{Sim, SimOptions};
+        Self::with_driver(Arc::new(Sim::new(SimOptions::default())), None)
+    }
+
     /// A card behind any driver. `limit` is the most bytes that may be in use; `None` leaves it to the card.
     pub fn with_driver(driver: Arc<dyn Driver>, limit: Option<u64>) -> Arc<Self> {
         Arc::new(Card {

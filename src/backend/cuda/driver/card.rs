@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 /// Shared memory a block gets without asking for more.
 const SHARED_BYTES_UNASKED: u32 = 48 * 1024;
+/// Room for what the driver's compiler says of PTX that it refuses.
+const JIT_LOG_BYTES: usize = 4096;
 
 /// A card of this machine, by its primary context, which it shares with other users of CUDA in the process.
 pub struct CudaCard {
@@ -150,13 +152,38 @@ impl Driver for CudaCard {
             kernel: name.to_string(),
             reason: "its PTX has a zero byte".into(),
         })?;
-        // SAFETY: the image is text that ends in a zero byte; the driver copies it.
-        self.call("cuModuleLoadData", || unsafe { result::module::load_data(text.as_ptr().cast()) })
-            .map(|module| ModuleHandle(module as u64))
-            .map_err(|error| Error::Kernel {
+        let mut log = vec![0u8; JIT_LOG_BYTES];
+        let mut options = [
+            sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER,
+            sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+        ];
+        // The second option's value is the size itself, in place of a pointer.
+        let mut values = [log.as_mut_ptr().cast::<c_void>(), JIT_LOG_BYTES as *mut c_void];
+        let mut module: sys::CUmodule = std::ptr::null_mut();
+        // SAFETY: the image is text that ends in a zero byte and is copied; both options have their value; the log is
+        // as long as it says and lives.
+        let loaded = self.call("cuModuleLoadDataEx", || unsafe {
+            sys::cuModuleLoadDataEx(
+                &mut module,
+                text.as_ptr().cast(),
+                options.len() as u32,
+                options.as_mut_ptr(),
+                values.as_mut_ptr(),
+            )
+            .result()
+        });
+        loaded.map(|()| ModuleHandle(module as u64)).map_err(|error| {
+            let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
+            Error::Kernel {
                 kernel: name.to_string(),
-                reason: format!("the driver does not load its PTX: {error}"),
-            })
+                reason: format!(
+                    "the driver (CUDA {}.{}) does not load its PTX: {error} {}",
+                    self.info.cuda_version.0,
+                    self.info.cuda_version.1,
+                    String::from_utf8_lossy(said).trim()
+                ),
+            }
+        })
     }
 
     fn function(&self, module: ModuleHandle, entry: &str) -> Result<Function> {

@@ -37,7 +37,8 @@ impl Default for SimOptions {
             label: "sim".into(),
             compute_capability: 80,
             memory_bytes: None,
-            cuda_version: (12, 4),
+            // It reads any PTX it knows the instructions of.
+            cuda_version: (13, 9),
             late_streams: 0,
             seed: 0,
         }
