@@ -12,8 +12,10 @@ mod error;
 pub mod image;
 pub mod metrics;
 pub mod model;
+mod real;
 #[cfg(feature = "files")]
 pub mod report;
 pub mod scoring;
 
 pub use error::{Error, Result};
+pub use real::Real;

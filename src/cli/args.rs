@@ -205,9 +205,13 @@ pub struct MethodArgs {
     /// Neighbours that RsCIN keeps [default: 1 2 3; for VisA 1 8 9]
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub rscin_k: Option<Vec<usize>>,
-    /// How RsCIN compares class tokens; dot is the authors' way for DINO [default: cosine]
+    /// How RsCIN compares class tokens; dot is the authors' way for DINO [default: cosine, with --paper dot]
     #[arg(long, value_enum, value_name = "HOW")]
     pub rscin_similarity: Option<SimilarityArg>,
+    /// Figures as the authors' program makes them, quirks included: RsCIN by dot product, DINO's feature layers
+    /// counted from the wrong end, 0 for a figure without meaning, maps in f64; options given beside it win
+    #[arg(long)]
+    pub paper: bool,
     /// Images that go through the backbone together; it changes no number [default: 4]
     #[arg(long, value_name = "B")]
     pub batch_size: Option<usize>,

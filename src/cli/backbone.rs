@@ -10,7 +10,7 @@ use super::config::BackboneConfig;
 use crate::backend::Extraction;
 use crate::image::Filter;
 use crate::model::{
-    Activation, Architecture, BACKBONES, Backbone, EMBEDDED_BACKBONE, Vit, backbone,
+    Activation, Architecture, BACKBONES, Backbone, EMBEDDED_BACKBONE, Family, Vit, backbone,
     embedded_weights,
 };
 use crate::{Error, Result};
@@ -27,6 +27,8 @@ pub struct Loaded {
     pub sha256: String,
     /// What to extract.
     pub extraction: Extraction,
+    /// The feature layers as they were asked for; with `--paper` other blocks may be read for them.
+    pub layers: Vec<usize>,
     /// How images are resized for it.
     pub filter: Filter,
 }
@@ -60,8 +62,9 @@ pub fn load(config: &BackboneConfig) -> Result<Loaded> {
     check_size(architecture, config.image_size)?;
     let layers = config.layers.clone().unwrap_or_else(|| default_layers(architecture.depth));
     check_layers(architecture, &layers)?;
+    let read = if config.paper { paper_layers(architecture, &layers) } else { layers.clone() };
     let extraction = Extraction {
-        layers,
+        layers: read,
         image_size: config.image_size,
         activation: activation(architecture, known, config),
         normalisation: architecture.family.normalisation(),
@@ -75,6 +78,7 @@ pub fn load(config: &BackboneConfig) -> Result<Loaded> {
         source: file.map_or_else(|| "built-in".into(), |file| file.display().to_string()),
         sha256,
         filter: architecture.family.filter(),
+        layers,
         extraction,
         vit,
     })
@@ -142,6 +146,19 @@ fn check_layers(architecture: &Architecture, layers: &[usize]) -> Result<()> {
     Ok(())
 }
 
+/// The blocks that the authors' program reads for these feature layers.
+///
+/// From DINO (not DINOv2, not CLIP) it takes the last `max + 1` blocks and indexes into those by layer: as long as the
+/// largest layer is the last block that is the layer itself, else each is `depth - 1 - max` too high.
+fn paper_layers(architecture: &Architecture, layers: &[usize]) -> Vec<usize> {
+    let largest = layers.iter().copied().max().unwrap_or(0);
+    let shift = match architecture.family {
+        Family::Dino => architecture.depth.saturating_sub(1 + largest),
+        Family::Clip | Family::Dinov2 => 0,
+    };
+    layers.iter().map(|layer| layer + shift).collect()
+}
+
 /// The last block of each quarter: 2 5 8 11 of twelve, 5 11 17 23 of twenty-four.
 fn default_layers(depth: usize) -> Vec<usize> {
     let mut layers: Vec<usize> = (1..=4).map(|quarter| (quarter * depth / 4).max(1) - 1).collect();
@@ -204,7 +221,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Family;
 
     fn config() -> BackboneConfig {
         BackboneConfig {
@@ -215,6 +231,7 @@ mod tests {
             image_size: 448,
             layers: None,
             batch_size: 4,
+            paper: false,
         }
     }
 
@@ -239,6 +256,33 @@ mod tests {
         }
         assert_eq!(default_layers(1), [0]);
         assert_eq!(default_layers(3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn paper_counts_the_layers_of_dino_from_the_wrong_end() {
+        let blocks = |weights: &str, layers: &[usize], paper| {
+            let file = format!("{}/tests/data/{weights}", env!("CARGO_MANIFEST_DIR"));
+            let config = BackboneConfig {
+                weights: Some(file.into()),
+                layers: Some(layers.to_vec()),
+                image_size: 112,
+                paper,
+                ..config()
+            };
+            let loaded = load(&config).unwrap();
+            assert_eq!(loaded.layers, layers);
+            loaded.extraction.layers
+        };
+        // Four blocks: the last three are taken, and 0, 2 index into blocks 1, 2, 3.
+        assert_eq!(blocks("dino_tiny_weights.safetensors", &[0, 2], true), [1, 3]);
+        assert_eq!(blocks("dino_tiny_weights.safetensors", &[0, 2], false), [0, 2]);
+        assert_eq!(blocks("dino_tiny_weights.safetensors", &[1, 3], true), [1, 3]);
+        for family in ["clip", "dinov2"] {
+            assert_eq!(
+                blocks(&format!("{family}_tiny_weights.safetensors"), &[0, 2], true),
+                [0, 2]
+            );
+        }
     }
 
     #[test]

@@ -8,13 +8,13 @@ use super::config::Config;
 use super::interrupt;
 use super::pixels;
 use super::progress::Voice;
-use crate::Result;
 use crate::backend::{Backend, Extraction, FeatureSet, Pixels};
 use crate::dataset::{Category, Mask, Sample, divide, load_masks};
 use crate::image::{Filter, RgbImage};
 use crate::metrics::{ClassMetrics, ImageMetrics, PixelMetrics, image_metrics, pixel_metrics};
 use crate::scoring::rscin::{RscinOptions, rscin};
 use crate::scoring::upsample::{upsample, upsample_max};
+use crate::{Real, Result};
 
 /// A stage's name and its seconds.
 pub type Seconds = (&'static str, f64);
@@ -27,6 +27,8 @@ pub struct Scored {
     pub images: Vec<RgbImage>,
     /// Patch scores `[N, L]`.
     pub patch_scores: Vec<f32>,
+    /// The same, not rounded to f32, where pixel figures are to equal the authors' (`--paper`); else empty.
+    pub exact_scores: Vec<f64>,
     /// Side H of the patch grid.
     pub grid: usize,
     /// The largest value of each anomaly map.
@@ -108,7 +110,7 @@ impl<B: Backend> Shared<'_, B> {
         let masks = load_masks(&samples, &read.sizes, size, category.mask_rule, &interrupt::asked)?;
         let images = read.images;
 
-        let (patch_scores, class_tokens) = match features {
+        let (exact_scores, class_tokens) = match features {
             Some(features) => {
                 let (scores, time) = self.mutual_scores(&features)?;
                 seconds.push(("scoring", time));
@@ -116,6 +118,8 @@ impl<B: Backend> Shared<'_, B> {
             }
             None => self.score_subsets(&samples, &images, grid, &mut seconds)?,
         };
+        let patch_scores: Vec<f32> = exact_scores.iter().map(|&score| score as f32).collect();
+        let exact_scores = if self.config.paper { exact_scores } else { Vec::new() };
 
         let stage = self.voice.stage("rescoring", samples.len() as u64, "images");
         let raw_scores: Vec<f32> = patch_scores
@@ -140,6 +144,7 @@ impl<B: Backend> Shared<'_, B> {
             samples,
             images,
             patch_scores,
+            exact_scores,
             grid,
             raw_scores,
             scores,
@@ -160,13 +165,13 @@ impl<B: Backend> Shared<'_, B> {
         images: &[RgbImage],
         grid: usize,
         seconds: &mut Vec<Seconds>,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
+    ) -> Result<(Vec<f64>, Vec<f32>)> {
         let patches = grid * grid;
         let subsets = divide(samples, self.config.divide)?;
         for subset in &subsets {
             self.config.scoring.check(subset.len(), grid)?;
         }
-        let mut patch_scores = vec![0f32; samples.len() * patches];
+        let mut patch_scores = vec![0f64; samples.len() * patches];
         let mut class_tokens = Vec::new();
         for subset in &subsets {
             let features = self.features(images, subset, seconds)?;
@@ -204,11 +209,11 @@ impl<B: Backend> Shared<'_, B> {
     }
 
     /// Patch scores `[n, L]` and the seconds they took.
-    fn mutual_scores(&self, features: &B::Features) -> Result<(Vec<f32>, f64)> {
+    fn mutual_scores(&self, features: &B::Features) -> Result<(Vec<f64>, f64)> {
         let pairs = self.backend.scoring_steps(features, &self.config.scoring)?;
         let stage = self.voice.stage("scoring", pairs, "pairs");
         let scores = self.backend.mutual_scores(features, &self.config.scoring, &stage)?;
-        Ok((scores.mean(), stage.finish()))
+        Ok((scores.mean_f64(), stage.finish()))
     }
 
     /// The figures that the labels and masks allow.
@@ -236,8 +241,12 @@ impl<B: Backend> Shared<'_, B> {
         let of = |values: &dyn Fn(usize) -> f64| -> Vec<f64> {
             labelled.iter().map(|&at| values(at)).collect()
         };
-        let image: ImageMetrics = image_metrics(&labels, &of(&|at| scored.scores[at]))?;
-        let raw = image_metrics(&labels, &of(&|at| f64::from(scored.raw_scores[at])))?;
+        let mut image: ImageMetrics = image_metrics(&labels, &of(&|at| scored.scores[at]))?;
+        let mut raw = image_metrics(&labels, &of(&|at| f64::from(scored.raw_scores[at])))?;
+        if self.config.paper {
+            image = image.or_zero();
+            raw = raw.or_zero();
+        }
         let pixel = self.pixel_figures(scored, masks)?;
         scored.metrics = Some(ClassMetrics {
             class: category.name.clone(),
@@ -250,22 +259,38 @@ impl<B: Backend> Shared<'_, B> {
     }
 
     /// The pixel figures, over the images whose defective pixels are known. All their maps are in memory here,
-    /// N·S²·4 bytes, and nowhere else.
+    /// N·S²·4 bytes (with `--paper` 8), and nowhere else.
     fn pixel_figures(&self, scored: &Scored, masks: Vec<Option<Vec<u8>>>) -> Result<PixelMetrics> {
         let size = self.extraction.image_size;
         let known: Vec<usize> = (0..masks.len()).filter(|&at| masks[at].is_some()).collect();
         if known.iter().all(|&at| scored.samples[at].mask == Mask::Normal) {
-            return Ok(PixelMetrics::default());
+            let none = PixelMetrics::default();
+            // Where no mask is known at all there is no figure, which their program has no case for.
+            let theirs = self.config.paper && !known.is_empty();
+            return Ok(if theirs { none.or_zero() } else { none });
         }
-        let mut maps = vec![0f32; known.len() * size * size];
-        maps.par_chunks_exact_mut(size * size)
-            .zip(&known)
-            .try_for_each(|(map, &at)| scored.map(at, size, map))?;
-        let mut joined = Vec::with_capacity(maps.len());
-        for mask in masks.into_iter().flatten() {
-            joined.extend(mask);
+        let joined: Vec<u8> = masks.into_iter().flatten().flatten().collect();
+        if self.config.paper {
+            let found = pixel_figures_of(&joined, &scored.exact_scores, scored.grid, &known, size)?;
+            Ok(found.or_zero())
+        } else {
+            pixel_figures_of(&joined, &scored.patch_scores, scored.grid, &known, size)
         }
-        interrupt::check()?;
-        pixel_metrics(&joined, &maps, known.len(), size, size)
     }
+}
+
+/// The pixel figures of the maps of these images against their masks, one behind the other in `masks`.
+fn pixel_figures_of<T: Real>(
+    masks: &[u8],
+    patch_scores: &[T],
+    grid: usize,
+    images: &[usize],
+    size: usize,
+) -> Result<PixelMetrics> {
+    let mut maps = vec![T::default(); images.len() * size * size];
+    maps.par_chunks_exact_mut(size * size).zip(images).try_for_each(|(map, &at)| {
+        upsample(&patch_scores[at * grid * grid..][..grid * grid], grid, size, map)
+    })?;
+    interrupt::check()?;
+    pixel_metrics(masks, &maps, images.len(), size, size)
 }

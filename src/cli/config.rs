@@ -67,6 +67,8 @@ pub struct BackboneConfig {
     pub layers: Option<Vec<usize>>,
     /// Images that go through together.
     pub batch_size: usize,
+    /// Feature layers of DINO as the authors' program indexes them.
+    pub paper: bool,
 }
 
 /// What is written, and where.
@@ -122,6 +124,8 @@ pub struct Config {
     pub rscin_k: Option<Vec<usize>>,
     /// RsCIN's comparison.
     pub similarity: Similarity,
+    /// Figures with every quirk of the authors' program; what it stands for is in `docs/fidelity.md`.
+    pub paper: bool,
     /// Results.
     pub output: OutputConfig,
     /// Machine.
@@ -154,10 +158,12 @@ impl Config {
                 image_size: at_least_one("--img-resize", args.img_resize)?,
                 layers: None,
                 batch_size: DEFAULT_BATCH,
+                paper: false,
             },
             scoring: MutualScoring::default(),
             rscin_k: None,
             similarity: Similarity::Cosine,
+            paper: false,
             output: OutputConfig {
                 dir: args.output_dir.unwrap_or_else(|| "output".into()),
                 vis: true,
@@ -276,10 +282,15 @@ impl Config {
                 image_size: at_least_one("--img_resize", size)?,
                 layers: method.feature_layers.or(yaml.feature_layers),
                 batch_size: at_least_one("--batch_size", batch)?,
+                paper: method.paper,
             },
             scoring,
             rscin_k: method.rscin_k.map(|k| neighbours("--rscin_k", k)).transpose()?,
-            similarity: method.rscin_similarity.unwrap_or(SimilarityArg::Cosine).into(),
+            similarity: method
+                .rscin_similarity
+                .unwrap_or(if method.paper { SimilarityArg::Dot } else { SimilarityArg::Cosine })
+                .into(),
+            paper: method.paper,
             output: OutputConfig {
                 dir: output.output_dir.or(yaml.output_dir).unwrap_or_else(|| "output".into()),
                 vis: output.vis.or(yaml.vis).unwrap_or(!of_dataset),
@@ -458,6 +469,18 @@ mod tests {
         };
         assert_eq!(merged.source, expected);
         assert_eq!(config("", yaml()).unwrap().machine.device, Request::Number(0));
+    }
+
+    #[test]
+    fn paper_is_one_switch_and_options_beside_it_win() {
+        let plain = config("photos", Yaml::default()).unwrap();
+        assert!(!plain.paper && !plain.backbone.paper);
+        assert_eq!(plain.similarity, Similarity::Cosine);
+        let paper = config("photos --paper", Yaml::default()).unwrap();
+        assert!(paper.paper && paper.backbone.paper);
+        assert_eq!(paper.similarity, Similarity::Dot);
+        let line = "photos --paper --rscin_similarity cosine";
+        assert_eq!(config(line, Yaml::default()).unwrap().similarity, Similarity::Cosine);
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Record {
             "source": source,
             "skip_bad": config.skip_bad,
             "divide_num": config.divide,
+            "paper": config.paper,
             "backbone": {
                 "name": backbone.name,
                 "family": architecture.family.name(),
@@ -91,7 +92,8 @@ impl Record {
                 "activation": activation_name(extraction.activation),
                 "img_resize": extraction.image_size,
                 "patch_size": architecture.patch,
-                "feature_layers": extraction.layers,
+                "feature_layers": backbone.layers,
+                "blocks_read": extraction.layers,
                 "batch_size": extraction.batch_size,
             },
             "scoring": {

@@ -70,6 +70,25 @@ fn subsets_equal_the_authors() {
 }
 
 #[test]
+fn subsets_equal_the_authors_at_real_sizes() {
+    // Printed by `sub_datasets` of the authors' three data set classes with their seed, for the numbers of images of
+    // MVTec AD's bottle, of BTAD, of VisA, and for more images than the generator has words.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/divide.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let cases = cases.as_array().unwrap();
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        let kinds: Vec<(String, usize)> = serde_json::from_value(case["kinds"].clone()).unwrap();
+        let kinds: Vec<(&str, usize)> =
+            kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+        let subsets: Vec<Vec<usize>> = serde_json::from_value(case["subsets"].clone()).unwrap();
+        let number = case["divide_num"].as_u64().unwrap() as usize;
+        assert_eq!(divide(&samples(&kinds), number).unwrap(), subsets, "{kinds:?} by {number}");
+    }
+}
+
+#[test]
 fn one_subset_is_everything_in_order() {
     let samples = samples(&[("good", 5)]);
     assert_eq!(divide(&samples, 1).unwrap(), [vec![0, 1, 2, 3, 4]]);

@@ -6,6 +6,8 @@
 
 use rayon::prelude::*;
 
+use crate::Real;
+
 use super::regions::regions;
 
 /// Thresholds of the curve.
@@ -15,17 +17,17 @@ pub const AUPRO_MAX_FPR: f64 = 0.3;
 
 /// The thresholds min, min + δ, … below max, with δ = (max − min) / 200.
 ///
-/// As the authors' program makes them of f32 maps with NumPy 2: δ, their number ⌈(max − min) / δ⌉ (which rounding can make 201)
-/// and the second of them are rounded to f32; `arange` then goes on in f64 by the difference of the first two. `None` for maps
-/// that are constant, or so nearly that δ is 0.
-fn thresholds(low: f32, high: f32) -> Option<Vec<f64>> {
-    let step = (high - low) / AUPRO_THRESHOLDS as f32;
-    if !(step > 0.0 && step.is_finite()) {
+/// As the authors' program makes them with NumPy 2, of maps in either type: δ, their number ⌈(max − min) / δ⌉ (which rounding
+/// can make 201) and the second of them are rounded to the maps' type; `arange` then goes on in f64 by the difference of the
+/// first two. `None` for maps that are constant, or so nearly that δ is 0.
+fn thresholds<T: Real>(low: T, high: T) -> Option<Vec<f64>> {
+    let step = (high - low) / T::from_f64(AUPRO_THRESHOLDS as f64);
+    if !(step > T::default() && step < T::INFINITY) {
         return None;
     }
-    let count = ((high - low) / step).ceil() as usize;
-    let step = f64::from(low + step) - f64::from(low);
-    Some((0..count).map(|i| f64::from(low) + i as f64 * step).collect())
+    let count = ((high - low) / step).into().ceil() as usize;
+    let step: f64 = (low + step).into() - low.into();
+    Some((0..count).map(|i| low.into() + i as f64 * step).collect())
 }
 
 /// How many thresholds `value` exceeds. They ascend in equal steps, up to rounding.
@@ -57,9 +59,9 @@ struct Share {
 /// AUPRO of maps `[n, h, w]` against masks of the same shape (not 0 = defective); all values finite.
 ///
 /// `None` without regions or normal pixels, for constant maps, or if the false positive rate does not vary below the limit.
-pub(super) fn aupro(masks: &[u8], maps: &[f32], h: usize, w: usize) -> Option<f64> {
-    let low = maps.par_iter().copied().reduce(|| f32::INFINITY, f32::min);
-    let high = maps.par_iter().copied().reduce(|| f32::NEG_INFINITY, f32::max);
+pub(super) fn aupro<T: Real>(masks: &[u8], maps: &[T], h: usize, w: usize) -> Option<f64> {
+    let low = maps.par_iter().copied().reduce(|| T::INFINITY, T::min);
+    let high = maps.par_iter().copied().reduce(|| T::NEG_INFINITY, T::max);
     let thresholds = thresholds(low, high)?;
     let shares: Vec<Share> = masks
         .par_chunks_exact(h * w)
@@ -83,8 +85,8 @@ pub(super) fn aupro(masks: &[u8], maps: &[f32], h: usize, w: usize) -> Option<f6
     area(&curve)
 }
 
-fn share_of_image(mask: &[u8], map: &[f32], width: usize, thresholds: &[f64]) -> Share {
-    let bin = |value: f32| exceeded(f64::from(value), thresholds);
+fn share_of_image<T: Real>(mask: &[u8], map: &[T], width: usize, thresholds: &[f64]) -> Share {
+    let bin = |value: T| exceeded(value.into(), thresholds);
     let mut histogram = vec![0u64; thresholds.len() + 1];
     let mut normal = 0;
     for (_, &value) in mask.iter().zip(map).filter(|(mask, _)| **mask == 0) {

@@ -24,6 +24,14 @@ pub struct ImageMetrics {
     pub ap: Option<f64>,
 }
 
+impl ImageMetrics {
+    /// As the authors' program gives them: 0 in place of a figure without meaning.
+    pub fn or_zero(self) -> Self {
+        let or_zero = |figure: Option<f64>| Some(figure.unwrap_or(0.0));
+        Self { auroc: or_zero(self.auroc), f1_max: or_zero(self.f1_max), ap: or_zero(self.ap) }
+    }
+}
+
 /// How well anomaly maps separate defective from normal pixels. Each in 0..1.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PixelMetrics {
@@ -35,6 +43,20 @@ pub struct PixelMetrics {
     pub ap: Option<f64>,
     /// Area under the per-region overlap curve up to a false positive rate of 0.3.
     pub aupro: Option<f64>,
+}
+
+impl PixelMetrics {
+    /// As the authors' program gives them: 0 in place of each figure where a class of pixels is missing. AUPRO alone without
+    /// meaning stays `None`: there their program gives NaN or stops.
+    pub fn or_zero(self) -> Self {
+        match self {
+            Self { auroc: None, f1_max: None, ap: None, aupro: None } => {
+                let zero = Some(0.0);
+                Self { auroc: zero, f1_max: zero, ap: zero, aupro: zero }
+            }
+            some => some,
+        }
+    }
 }
 
 /// The figures of one class, or their mean over classes.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::PixelMetrics;
 use super::aupro::aupro;
 use super::curve::{Figures, Group, figures};
-use crate::{Error, Result};
+use crate::{Error, Real, Result};
 
 /// Pixels a task counts before it takes the next.
 const CHUNK: usize = 1 << 16;
@@ -23,14 +23,17 @@ const MAX_BUCKETS: usize = 1 << 20;
 /// # Shapes
 /// `masks` and `maps` `[n, h, w]`; a mask value other than 0 is a defective pixel; maps are higher where more anomalous.
 ///
+/// AUPRO's thresholds are made in the type of the maps, as NumPy would: the figure of f64 maps is that of the authors' program,
+/// which has them in f64; rounding to f32 moves it by some 1e-5.
+///
 /// The figures are `None` when a class of pixels is missing. AUPRO is `None` too where its curve has no extent: maps that
 /// are constant, or whose false positive rate does not vary below 0.3 (the authors' program gives NaN or stops there).
 ///
 /// # Errors
 /// [`Error::Invalid`] when a length does not fit or a map value is not finite.
-pub fn pixel_metrics(
+pub fn pixel_metrics<T: Real>(
     masks: &[u8],
-    maps: &[f32],
+    maps: &[T],
     n: usize,
     h: usize,
     w: usize,
@@ -45,7 +48,7 @@ pub fn pixel_metrics(
             ));
         }
     }
-    if let Some(at) = maps.par_iter().position_first(|value| !value.is_finite()) {
+    if let Some(at) = maps.par_iter().position_first(|&value| !value.into().is_finite()) {
         return Err(Error::invalid(
             format!("anomaly map of image {}", at / (h * w)),
             maps[at],
@@ -64,8 +67,8 @@ pub fn pixel_metrics(
 }
 
 /// The distinct scores of the defective pixels, ascending, with how many pixels share each.
-struct Steps {
-    scores: Vec<f32>,
+struct Steps<T> {
+    scores: Vec<T>,
     positives: Vec<u64>,
     /// `first[b]..first[b + 1]`: the scores whose bucket is b. The bucket grows with the score.
     first: Vec<u32>,
@@ -73,15 +76,15 @@ struct Steps {
     scale: f64,
 }
 
-impl Steps {
+impl<T: Real> Steps<T> {
     /// `None` without any score. `sorted` is ascending by value.
-    fn new(sorted: &[f32]) -> Option<Self> {
+    fn new(sorted: &[T]) -> Option<Self> {
         let (mut scores, mut positives) = (Vec::new(), Vec::new());
         for tied in sorted.chunk_by(|a, b| a == b) {
             scores.push(tied[0]);
             positives.push(tied.len() as u64);
         }
-        let (low, high) = (f64::from(*scores.first()?), f64::from(*scores.last()?));
+        let (low, high): (f64, f64) = ((*scores.first()?).into(), (*scores.last()?).into());
         let buckets = scores.len().next_power_of_two().min(MAX_BUCKETS);
         let scale = if high > low { buckets as f64 / (high - low) } else { 0.0 };
         let mut steps = Self { scores, positives, first: Vec::new(), low, scale };
@@ -96,13 +99,13 @@ impl Steps {
         Some(steps)
     }
 
-    fn bucket(&self, score: f32, buckets: usize) -> usize {
+    fn bucket(&self, score: T, buckets: usize) -> usize {
         // A cast from a float saturates: below the lowest score is bucket 0.
-        (((f64::from(score) - self.low) * self.scale) as usize).min(buckets - 1)
+        (((score.into() - self.low) * self.scale) as usize).min(buckets - 1)
     }
 
     /// 2i for a score between steps i-1 and i, 2i + 1 for one equal to step i.
-    fn slot(&self, score: f32) -> usize {
+    fn slot(&self, score: T) -> usize {
         let bucket = self.bucket(score, self.first.len() - 1);
         let (from, to) = (self.first[bucket] as usize, self.first[bucket + 1] as usize);
         let step = from + self.scores[from..to].partition_point(|&other| other < score);
@@ -110,15 +113,15 @@ impl Steps {
     }
 }
 
-fn curve_figures(masks: &[u8], maps: &[f32]) -> Option<Figures> {
-    let mut sorted: Vec<f32> = masks
+fn curve_figures<T: Real>(masks: &[u8], maps: &[T]) -> Option<Figures> {
+    let mut sorted: Vec<T> = masks
         .par_iter()
         .zip(maps)
         .filter(|(mask, _)| **mask != 0)
         .map(|(_, &score)| score)
         .collect();
     // -0 before 0 does no harm: they compare equal and end in one step.
-    sorted.par_sort_unstable_by(f32::total_cmp);
+    sorted.par_sort_unstable_by(T::total_cmp);
     let steps = Steps::new(&sorted)?;
     drop(sorted);
     let counts: Vec<AtomicU64> = (0..=2 * steps.scores.len()).map(|_| AtomicU64::new(0)).collect();

@@ -3,8 +3,11 @@
 use std::io::{self, Cursor, Write};
 use std::path::Path;
 
+#[cfg(not(feature = "libjpeg"))]
+use ::image::ImageEncoder;
+#[cfg(not(feature = "libjpeg"))]
 use ::image::codecs::jpeg::JpegEncoder;
-use ::image::{ExtendedColorType, ImageEncoder, ImageError, ImageFormat};
+use ::image::{ExtendedColorType, ImageError, ImageFormat};
 
 use super::atomic::write_file;
 use crate::image::RgbImage;
@@ -13,7 +16,8 @@ use crate::{Error, Result};
 /// JPEG quality, that of OpenCV's `imwrite`.
 const JPEG_QUALITY: u8 = 95;
 
-/// Writes an image as PNG, JPEG (quality 95), BMP or TIFF, by the ending of its name; any other ending is an error.
+/// Writes an image as PNG, JPEG (quality 95; with the feature `libjpeg` the very file that OpenCV's `imwrite` makes), BMP or
+/// TIFF, by the ending of its name; any other ending is an error.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an unknown ending or an image whose data does not fit its size; [`Error::Io`] with the path.
@@ -51,18 +55,27 @@ fn encode(image: &RgbImage, format: ImageFormat) -> io::Result<Vec<u8>> {
         let (w, h, len) = (image.width, image.height, image.data.len());
         return Err(io::Error::other(format!("{len} bytes for an RGB image of {w} x {h} pixels")));
     }
+    #[cfg(feature = "libjpeg")]
+    if format == ImageFormat::Jpeg {
+        return super::jpeg::encode(image, JPEG_QUALITY);
+    }
     let mut bytes = Cursor::new(Vec::new());
-    let encoded = if format == ImageFormat::Jpeg {
+    #[cfg(not(feature = "libjpeg"))]
+    if format == ImageFormat::Jpeg {
         let encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
-        encoder.write_image(&image.data, width, height, ExtendedColorType::Rgb8)
-    } else {
-        let colour = ExtendedColorType::Rgb8;
-        ::image::write_buffer_with_format(&mut bytes, &image.data, width, height, colour, format)
-    };
-    match encoded {
-        Ok(()) => Ok(bytes.into_inner()),
-        Err(ImageError::IoError(error)) => Err(error),
-        Err(other) => Err(io::Error::other(other)),
+        encoder.write_image(&image.data, width, height, ExtendedColorType::Rgb8).map_err(as_io)?;
+        return Ok(bytes.into_inner());
+    }
+    let colour = ExtendedColorType::Rgb8;
+    ::image::write_buffer_with_format(&mut bytes, &image.data, width, height, colour, format)
+        .map_err(as_io)?;
+    Ok(bytes.into_inner())
+}
+
+fn as_io(error: ImageError) -> io::Error {
+    match error {
+        ImageError::IoError(error) => error,
+        other => io::Error::other(other),
     }
 }
 

@@ -8,6 +8,8 @@ mod colour;
 mod font;
 mod heat_map;
 mod image_file;
+#[cfg(feature = "libjpeg")]
+mod jpeg;
 mod maps;
 mod metrics_json;
 mod output_folder;

@@ -117,13 +117,18 @@ pub struct PatchScores {
 impl PatchScores {
     /// The patch scores `[N, L]`: the mean over the degrees of the mean over the layers.
     pub fn mean(&self) -> Vec<f32> {
+        self.mean_f64().into_iter().map(|score| score as f32).collect()
+    }
+
+    /// As [`Self::mean`], not rounded to f32: the precision in which the authors' program goes on.
+    pub fn mean_f64(&self) -> Vec<f64> {
         let plane = self.images * self.patches;
         let parts = (self.degrees.len() * self.layers) as f64;
         (0..plane)
             .map(|at| {
                 let sum: f64 =
                     self.by_degree_layer.iter().skip(at).step_by(plane).map(|&s| s as f64).sum();
-                (sum / parts) as f32
+                sum / parts
             })
             .collect()
     }

@@ -1,9 +1,9 @@
 //! From patch scores to the anomaly map: bilinear, corners aligned.
 //!
 //! The first and last patch sit on the first and last pixel. Positions are exact fractions and the sums run in f64,
-//! so a map is the correctly rounded f32 of the exact map within one unit of the f64 sums.
+//! so a map in f32 is the correctly rounded one of the exact map within one unit of the f64 sums.
 
-use crate::{Error, Result};
+use crate::{Error, Real, Result};
 
 /// Where an output position falls on the grid: the cell before it, the one after, and the share of the latter.
 struct Tap {
@@ -29,7 +29,7 @@ fn taps(grid: usize, size: usize) -> Vec<Tap> {
         .collect()
 }
 
-fn check(patch_scores: &[f32], grid: usize, size: usize) -> Result<()> {
+fn check<T>(patch_scores: &[T], grid: usize, size: usize) -> Result<()> {
     if grid == 0 || grid.checked_mul(grid) != Some(patch_scores.len()) {
         return Err(Error::invalid(
             "patch scores",
@@ -44,26 +44,26 @@ fn check(patch_scores: &[f32], grid: usize, size: usize) -> Result<()> {
 }
 
 /// Hands each finished output row to `use_row`, top to bottom. The one place where a pixel is computed.
-fn for_each_row(
-    patch_scores: &[f32],
+fn for_each_row<T: Real>(
+    patch_scores: &[T],
     grid: usize,
     size: usize,
-    mut use_row: impl FnMut(usize, &[f32]),
+    mut use_row: impl FnMut(usize, &[T]),
 ) {
     let taps = taps(grid, size);
     let mut wide = vec![0.0f64; grid * size];
     for (line, scores) in wide.chunks_exact_mut(size).zip(patch_scores.chunks_exact(grid)) {
         for (value, tap) in line.iter_mut().zip(&taps) {
-            let (a, b) = (f64::from(scores[tap.before]), f64::from(scores[tap.after]));
+            let (a, b): (f64, f64) = (scores[tap.before].into(), scores[tap.after].into());
             *value = a * (1.0 - tap.share) + b * tap.share;
         }
     }
-    let mut row = vec![0.0f32; size];
+    let mut row = vec![T::default(); size];
     for (y, tap) in taps.iter().enumerate() {
         let above = &wide[tap.before * size..(tap.before + 1) * size];
         let below = &wide[tap.after * size..(tap.after + 1) * size];
         for ((value, a), b) in row.iter_mut().zip(above).zip(below) {
-            *value = (a * (1.0 - tap.share) + b * tap.share) as f32;
+            *value = T::from_f64(a * (1.0 - tap.share) + b * tap.share);
         }
         use_row(y, &row);
     }
@@ -77,7 +77,12 @@ fn for_each_row(
 ///
 /// # Errors
 /// [`Error::Invalid`] when a length does not fit or is 0.
-pub fn upsample(patch_scores: &[f32], grid: usize, size: usize, out: &mut [f32]) -> Result<()> {
+pub fn upsample<T: Real>(
+    patch_scores: &[T],
+    grid: usize,
+    size: usize,
+    out: &mut [T],
+) -> Result<()> {
     check(patch_scores, grid, size)?;
     if out.len() != size * size {
         return Err(Error::invalid(
@@ -97,17 +102,13 @@ pub fn upsample(patch_scores: &[f32], grid: usize, size: usize, out: &mut [f32])
 ///
 /// # Errors
 /// As [`upsample`].
-pub fn upsample_max(patch_scores: &[f32], grid: usize, size: usize) -> Result<f32> {
+pub fn upsample_max<T: Real>(patch_scores: &[T], grid: usize, size: usize) -> Result<T> {
     check(patch_scores, grid, size)?;
-    let mut largest = f32::NEG_INFINITY;
+    let mut largest = T::NEG_INFINITY;
     for_each_row(patch_scores, grid, size, |_, row| {
-        largest =
-            row.iter().fold(
-                largest,
-                |best, &value| {
-                    if value > best || value.is_nan() { value } else { best }
-                },
-            );
+        largest = row.iter().fold(largest, |best, &value| {
+            if value > best || value.into().is_nan() { value } else { best }
+        });
     });
     Ok(largest)
 }

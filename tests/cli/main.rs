@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod runs;
+mod sets;
 mod stages;
 mod support;

@@ -175,6 +175,73 @@ fn metrics_of_images_alone_leave_pixels_empty() {
     assert!(found["pixel_auroc"].is_null());
 }
 
+type Found = std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The largest relative L2 of layers 1 and 3 and the class token, against the golden's `prefix`.
+fn features_error(found: &Found, golden: &Found, prefix: &str) -> f64 {
+    let mut worst = 0.0f64;
+    for (name, part) in
+        [("tokens.1", "layer1"), ("tokens.3", "layer3"), ("class_tokens", "class_token")]
+    {
+        let (shape, expected) = &golden[&format!("{prefix}.{part}")];
+        assert_eq!(found[name].0, *shape, "{name}");
+        let square =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let error = square(&mut found[name].1.iter().zip(expected).map(|(a, b)| f64::from(a - b)));
+        worst = worst.max(error / square(&mut expected.iter().map(|&v| f64::from(v))));
+    }
+    worst
+}
+
+#[test]
+fn the_activation_follows_weights_and_size_or_the_option() {
+    let folder = tempfile::tempdir().expect("folder");
+    let golden = tensors(&data("clip_tiny.safetensors"));
+    for (kind, options, activation) in [
+        // QuickGELU where the authors' program loads OpenAI's network as it is: at its native size.
+        ("native", &[][..], "quick_gelu"),
+        ("native", &["--pretrained", "openai", "--activation", "official"], "quick_gelu"),
+        ("native", &["--pretrained", "laion400m_e32"], "gelu"),
+        ("native", &["--activation", "gelu"], "gelu"),
+        ("resized", &[], "gelu"),
+        ("resized", &["--activation", "quick_gelu"], "quick_gelu"),
+    ] {
+        let (shape, pixels) = &golden[&format!("{kind}.pixels")];
+        write_tensors(&folder.path().join("p.safetensors"), &[("pixels", shape, pixels)]);
+        musc(folder.path())
+            .args(["extract", "--pixels", "p.safetensors", "--feature_layers", "1", "3"])
+            .args(["--output", "f.safetensors", "--overwrite", "--threads", "2", "--weights"])
+            .arg(data("clip_tiny_weights.safetensors"))
+            .args(options)
+            .assert()
+            .success();
+        let found = tensors(&folder.path().join("f.safetensors"));
+        let other = if activation == "gelu" { "quick_gelu" } else { "gelu" };
+        let error = features_error(&found, &golden, &format!("{kind}.{activation}"));
+        assert!(error < 1e-4, "{kind} {options:?}: {error}");
+        assert!(features_error(&found, &golden, &format!("{kind}.{other}")) > 1e-3);
+    }
+}
+
+#[test]
+fn every_stage_takes_a_number_of_threads() {
+    let folder = tempfile::tempdir().expect("folder");
+    pictures(&folder.path().join("photos"), 3, false);
+    let run = |words: &[&str]| {
+        let output = format!("{}.safetensors", words[0]);
+        musc(folder.path())
+            .args(words)
+            .args(["--threads", "1", "--output", output.as_str()])
+            .assert()
+            .success();
+    };
+    run(&["extract", "photos", "--img-resize", "56"]);
+    run(&["score", "--features", "extract.safetensors", "--r-list", "1"]);
+    let (count, scores) = ([3], [0.1, 0.3, 0.2]);
+    write_tensors(&folder.path().join("s.safetensors"), &[("scores", &count, &scores)]);
+    run(&["rscin", "--scores", "s.safetensors", "--class-tokens", "extract.safetensors"]);
+}
+
 #[test]
 fn extract_equals_the_golden_and_feeds_score() {
     let folder = tempfile::tempdir().expect("folder");
@@ -196,19 +263,7 @@ fn extract_equals_the_golden_and_feeds_score() {
         .assert()
         .success();
     let found = tensors(&folder.path().join("f.safetensors"));
-    for (name, golden_name) in [
-        ("tokens.1", "resized.layer1"),
-        ("tokens.3", "resized.layer3"),
-        ("class_tokens", "resized.class_token"),
-    ] {
-        let (shape, expected) = &golden[golden_name];
-        assert_eq!(found[name].0, *shape, "{name}");
-        let square =
-            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        let error = square(&mut found[name].1.iter().zip(expected).map(|(a, b)| f64::from(a - b)));
-        let size = square(&mut expected.iter().map(|&v| f64::from(v)));
-        assert!(error < 1e-4 * size, "{name}: {error} of {size}");
-    }
+    assert!(features_error(&found, &golden, "resized") < 1e-4);
     musc(folder.path())
         .args([
             "score",

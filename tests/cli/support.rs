@@ -1,6 +1,7 @@
 //! What the tests of the program share: the program, small data sets made on the spot, and looks at results.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -131,4 +132,54 @@ pub fn write_tensors(path: &Path, tensors: &[(&str, &[usize], &[f32])]) {
         .map(|(name, shape, data)| musc::report::Tensor { name, shape, data })
         .collect();
     musc::report::write_tensors(path, &listed, &[]).expect("write tensors");
+}
+
+/// A cell of a workbook.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    Empty,
+    Text(String),
+    Number(f64),
+}
+
+/// The name of a workbook's first sheet and its cells, row by row from A1, all rows of one length.
+pub fn sheet_cells(path: &Path) -> (String, Vec<Vec<Cell>>) {
+    let file = std::fs::File::open(path).expect("open");
+    let mut archive = zip::ZipArchive::new(file).expect("a zip archive");
+    let mut part = |name: &str| {
+        let mut text = String::new();
+        archive.by_name(name).expect(name).read_to_string(&mut text).expect("text");
+        text
+    };
+    let (book, strings, sheet) =
+        (part("xl/workbook.xml"), part("xl/sharedStrings.xml"), part("xl/worksheets/sheet1.xml"));
+    let between = |text: &str, from: &str, to: &str| -> Option<String> {
+        let (_, rest) = text.split_once(from)?;
+        Some(rest.split_once(to)?.0.to_owned())
+    };
+    let strings: Vec<String> = strings
+        .split("<si>")
+        .skip(1)
+        .map(|item| between(item, "<t>", "</t>").expect("plain text"))
+        .collect();
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for text in sheet.split("<c ").skip(1) {
+        let place = between(text, "r=\"", "\"").expect("a place");
+        let column = usize::from(place.as_bytes()[0] - b'A');
+        let row: usize = place[1..].parse().expect("a row");
+        let value = between(text, "<v>", "</v>").expect("a value");
+        let head = text.split_once('>').expect("a tag").0;
+        let cell = if head.contains("t=\"s\"") {
+            Cell::Text(strings[value.parse::<usize>().expect("an index")].clone())
+        } else {
+            Cell::Number(value.parse().expect("a number"))
+        };
+        rows.resize_with(rows.len().max(row), Vec::new);
+        let cells = &mut rows[row - 1];
+        cells.resize(cells.len().max(column + 1), Cell::Empty);
+        cells[column] = cell;
+    }
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    rows.iter_mut().for_each(|row| row.resize(width, Cell::Empty));
+    (between(&book, "<sheet name=\"", "\"").expect("a sheet"), rows)
 }

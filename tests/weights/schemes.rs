@@ -1,7 +1,10 @@
 //! Files that are accepted: the same weights under every naming and type give the same model.
 
 use half::{bf16, f16};
-use musc::model::{Architecture, Dtype, Family, Linear, Scheme, Tensor, Vit};
+use musc::backend::cpu::Cpu;
+use musc::backend::{Backend, Extraction, Pixels};
+use musc::image::Normalisation;
+use musc::model::{Activation, Architecture, Dtype, Family, Linear, Scheme, Tensor, Vit};
 
 use crate::support::*;
 
@@ -29,6 +32,48 @@ fn expect_same(found: &Vit, expected: &Vit, scheme: Scheme) {
     assert_eq!(found.class_token.shape(), expected.class_token.shape());
     assert_eq!(found.position_embedding.shape(), expected.position_embedding.shape());
     assert!(all_values(found) == all_values(expected), "the values differ");
+    expect_golden_features(found);
+}
+
+/// Runs the model on its family's golden, at the native grid and at another one, CLIP with both activations.
+fn expect_golden_features(vit: &Vit) {
+    let (name, activations) = match vit.architecture.family {
+        Family::Clip => {
+            ("clip", vec![(".gelu", Activation::Gelu), (".quick_gelu", Activation::QuickGelu)])
+        }
+        Family::Dino => ("dino", vec![("", Activation::Gelu)]),
+        Family::Dinov2 => ("dinov2", vec![("", Activation::Gelu)]),
+    };
+    let golden = golden(name);
+    let cpu = Cpu::new(2).unwrap();
+    for (kind, grid) in [("native", 4), ("resized", 7)] {
+        for (suffix, activation) in &activations {
+            let extraction = Extraction {
+                layers: vec![1, 3],
+                image_size: grid * vit.architecture.patch,
+                activation: *activation,
+                normalisation: Normalisation::IMAGENET,
+                batch_size: 4,
+            };
+            let model = cpu.load(vit, &extraction).unwrap();
+            let pixels = golden[&format!("{kind}.pixels")].values();
+            let found = cpu.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
+            for (part, values) in [
+                ("layer1", &found.tokens[0]),
+                ("layer3", &found.tokens[1]),
+                ("class_token", &found.class_tokens),
+            ] {
+                let expected = golden[&format!("{kind}{suffix}.{part}")].values();
+                assert_eq!(values.len(), expected.len());
+                let square = |value: f32| f64::from(value) * f64::from(value);
+                let error: f64 =
+                    values.iter().zip(&expected).map(|(&a, &b)| square(a - b)).sum::<f64>();
+                let size: f64 = expected.iter().map(|&b| square(b)).sum();
+                let error = (error / size).sqrt();
+                assert!(error < 1e-4, "{:?} {kind}{suffix} {part}: {error:e}", vit.scheme());
+            }
+        }
+    }
 }
 
 /// Replaces each block's stacked query, key and value by three layers.

@@ -72,7 +72,16 @@ pub fn data(name: &str) -> PathBuf {
 
 /// The weights of a tiny golden: `clip`, `dino` or `dinov2`.
 pub fn tiny(name: &str) -> Tensors {
-    let bytes = std::fs::read(data(&format!("{name}_tiny_weights.safetensors"))).unwrap();
+    read(&format!("{name}_tiny_weights.safetensors"))
+}
+
+/// The pixels and features of a tiny golden.
+pub fn golden(name: &str) -> Tensors {
+    read(&format!("{name}_tiny.safetensors"))
+}
+
+fn read(file: &str) -> Tensors {
+    let bytes = std::fs::read(data(file)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let raw = |view: TensorView<'_>| Raw {
         dtype: view.dtype(),

@@ -9,7 +9,7 @@ use crate::cli::backbone::{self, Loaded};
 use crate::cli::config::{
     BackboneConfig, DEFAULT_IMAGE_SIZE, DEFAULT_PRETRAINED, MachineConfig, at_least_one, may_write,
 };
-use crate::cli::device::Job;
+use crate::cli::device::{self, Job};
 use crate::cli::progress::{Voice, warn};
 use crate::cli::tensors::TensorFile;
 use crate::cli::{Stop, interrupt, pixels, sources};
@@ -19,6 +19,7 @@ use crate::{Error, Result};
 /// Runs the command.
 pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
+    device::set_threads(machine.threads)?;
     may_write(&args.output, args.overwrite).map_err(Stop::Usage)?;
     at_least_one("--batch-size", args.batch_size).map_err(Stop::Usage)?;
     let voice = Voice::new(machine.quiet);
@@ -40,6 +41,7 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
         image_size: at_least_one("--img-resize", size).map_err(Stop::Usage)?,
         layers: args.feature_layers,
         batch_size: args.batch_size,
+        paper: false,
     };
     let loaded = backbone::load(&config)?;
     let input = match given {

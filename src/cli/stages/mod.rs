@@ -18,13 +18,12 @@ use super::out;
 use super::progress::{Voice, warn};
 use crate::Result;
 
-/// Runs a job on the device that was asked for.
+/// Runs a job on the device that was asked for. The number of threads is set by then, before the first parallel work.
 fn on_device<J: Job>(machine: &MachineConfig, job: J) -> Result<J::Output> {
     let (device, note) = device::choose(&machine.device, machine.cuda)?;
     if let Some(note) = note {
         Voice::new(machine.quiet).say(&note);
     }
-    device::set_threads(machine.threads)?;
     device.run(machine.threads, job)
 }
 

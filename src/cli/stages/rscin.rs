@@ -7,6 +7,7 @@ use super::{note_large_k, report};
 use crate::cli::Stop;
 use crate::cli::args::RscinArgs;
 use crate::cli::config::{MachineConfig, may_write, neighbours};
+use crate::cli::device;
 use crate::cli::tensors::{TensorFile, Values};
 use crate::report::{Tensor, write_file, write_tensors};
 use crate::scoring::rscin::{RscinOptions, rscin as rescore};
@@ -18,6 +19,7 @@ const SCORE_COLUMNS: [&str; 2] = ["raw_score", "score"];
 /// Runs the command.
 pub fn rscin(args: RscinArgs) -> Result<(), Stop> {
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
+    device::set_threads(machine.threads)?;
     let mut k = neighbours("--k", args.k).map_err(Stop::Usage)?;
     if !args.exact_k && !k.contains(&1) {
         k.insert(0, 1);

@@ -9,7 +9,7 @@ use crate::backend::{Backend, HostFeatures};
 use crate::cli::Stop;
 use crate::cli::args::ScoreArgs;
 use crate::cli::config::{self, MachineConfig, at_least_one, may_write};
-use crate::cli::device::Job;
+use crate::cli::device::{self, Job};
 use crate::cli::interrupt;
 use crate::cli::progress::Voice;
 use crate::cli::tensors::TensorFile;
@@ -21,6 +21,7 @@ use crate::{Error, Result};
 /// Runs the command.
 pub fn score(args: ScoreArgs) -> Result<(), Stop> {
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
+    device::set_threads(machine.threads)?;
     let scoring = config::scoring(args.r_list, args.max_table_memory).map_err(Stop::Usage)?;
     let size = args
         .img_resize
