@@ -19,11 +19,17 @@ Examples:
            --backbone_name dinov2_vits14 --feature_layers 2 5 8 11 --vis True --save_excel True
   musc-run extract photos --img-resize 518 --output features.safetensors
   musc-run score --features features.safetensors --r-list 1 3 5 --output scores.safetensors
+  musc-run weights download ViT-L-14-336      the weights of another backbone; runs find them by themselves
 
 Every option is read with `-` and with `_`. A folder called like a sub-command is reached by `./demo`.
 
 Exit codes: 0 done; 1 error; 2 wrong usage; 130 interrupted (Ctrl-C; a second one ends the program at once).
 Data goes to stdout, progress and messages to stderr.";
+
+const DOWNLOAD_HELP: &str = "\
+A download that was cut off goes on where it ended; what came is compared with the published SHA-256. Variables: HF_HOME,
+HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE and XDG_CACHE_HOME (the cache), HF_ENDPOINT (a mirror), HF_TOKEN, HF_HUB_OFFLINE=1 (no
+network), HTTPS_PROXY, SSL_CERT_FILE (certificates of authorities to trust, PEM).";
 
 /// Finds the defective ones among images of one kind, and where the defect is, with no training.
 #[derive(Debug, Parser)]
@@ -55,6 +61,86 @@ pub enum Command {
     Rscin(RscinArgs),
     /// Scores and ground truth to the seven figures, as JSON
     Metrics(MetricsArgs),
+    /// Weights: which there are and where, checked, downloaded, converted
+    #[command(subcommand)]
+    Weights(WeightsCommand),
+}
+
+/// What can be done with weights.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum WeightsCommand {
+    /// Every backbone, where its weights are published, and whether they are on this machine
+    List(WeightsListArgs),
+    /// The file that a run would use for a backbone
+    Path(WeightsNameArgs),
+    /// Read weights from end to end and say what they are
+    Verify(WeightsVerifyArgs),
+    /// Get a backbone's weights from the Hugging Face Hub into its cache, where runs find them
+    #[command(after_help = DOWNLOAD_HELP)]
+    Download(WeightsNameArgs),
+    /// Make safetensors of a PyTorch file (.pth, .pt, .bin), with nothing in it executed
+    Convert(WeightsConvertArgs),
+}
+
+/// How a command speaks.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct MessageArgs {
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print one JSON document on stdout in place of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct WeightsListArgs {
+    #[command(flatten)]
+    pub messages: MessageArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct WeightsNameArgs {
+    /// Backbone
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The weights' training set: openai, laion400m_e31 or laion400m_e32 [default: openai]
+    #[arg(long, value_name = "TAG")]
+    pub pretrained: Option<String>,
+    #[command(flatten)]
+    pub messages: MessageArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct WeightsVerifyArgs {
+    /// A safetensors file, or a backbone whose file a run would use
+    #[arg(value_name = "FILE|NAME")]
+    pub weights: String,
+    /// With a backbone: the weights' training set [default: openai]
+    #[arg(long, value_name = "TAG")]
+    pub pretrained: Option<String>,
+    #[command(flatten)]
+    pub messages: MessageArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct WeightsConvertArgs {
+    /// PyTorch file: a state dict, or a dict with one in it
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// Result: safetensors
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Where in the file the state dict is, such as teacher or model.state_dict [default: the only one, or the one for use
+    /// by its name]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Replace the result if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub messages: MessageArgs,
 }
 
 /// Where it runs and what it says.
@@ -186,7 +272,8 @@ pub struct MethodArgs {
     #[arg(long, value_name = "TAG")]
     pub pretrained: Option<String>,
     /// Weights as safetensors [default: the built-in ones for dinov2_vits14, else
-    /// weights/BACKBONE.TAG.safetensors or weights/BACKBONE.safetensors]
+    /// weights/BACKBONE.TAG.safetensors, weights/BACKBONE.safetensors, or the Hugging Face cache; `musc-run weights
+    /// download BACKBONE` gets them]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Activation of the MLPs: official (what the authors' program ends up with for these weights and size), gelu
@@ -270,7 +357,8 @@ pub struct ExtractArgs {
     /// Normalised pixels in place of images: safetensors with `pixels` [N,3,S,S]
     #[arg(long, value_name = "FILE")]
     pub pixels: Option<PathBuf>,
-    /// Weights as safetensors [default: the built-in dinov2_vits14]
+    /// Weights as safetensors [default: those of the backbone that is named, found as in a run, or the built-in
+    /// dinov2_vits14]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Backbone, to check the weights against [default: whichever the weights are]
@@ -335,9 +423,13 @@ pub struct RscinArgs {
     /// Safetensors with `scores` [N], or CSV with a column raw_score or score
     #[arg(long, value_name = "FILE")]
     pub scores: PathBuf,
-    /// Safetensors with `class_tokens` [N,E], or CSV with a row of numbers an image
+    /// Safetensors with `class_tokens` [N,E], CSV with a row of numbers an image, or pickled NumPy arrays such as the
+    /// authors' mvtec_ad_cls.dat
     #[arg(long, value_name = "FILE")]
     pub class_tokens: PathBuf,
+    /// The category to take from pickled class tokens that are kept by category
+    #[arg(long, value_name = "NAME")]
+    pub class_name: Option<String>,
     /// Neighbours to keep, the image itself counted; 1 is added when it is missing
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',', default_values_t = [1, 2, 3])]
     pub k: Vec<usize>,

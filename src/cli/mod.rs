@@ -20,6 +20,7 @@ mod run;
 mod sources;
 mod stages;
 mod tensors;
+mod weights;
 mod yaml;
 
 use std::process::ExitCode;
@@ -86,5 +87,6 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
         Some(Command::Score(args)) => stages::score(args),
         Some(Command::Rscin(args)) => stages::rscin(args),
         Some(Command::Metrics(args)) => stages::metrics(args),
+        Some(Command::Weights(command)) => weights::run(command),
     }
 }
