@@ -37,6 +37,8 @@ enum Stop {
     Usage(Error),
     /// The work failed, or was interrupted.
     Failed(Error),
+    /// The work was interrupted, and this is how it goes on.
+    Interrupted(&'static str),
 }
 
 impl From<Error> for Stop {
@@ -61,6 +63,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Failed(Error::Interrupted)) => {
             progress::warn("interrupted; no unfinished file was left");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(Stop::Interrupted(how)) => {
+            progress::warn(&format!("interrupted; {how}"));
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(Stop::Failed(error)) => {

@@ -27,7 +27,12 @@ pub fn download(args: WeightsNameArgs) -> Result<(), Stop> {
                 remote.bytes.div_ceil(1_000_000)
             ));
             let stage = voice.stage("download", remote.bytes, "bytes");
-            let path = hub.fetch(&remote, &stage)?;
+            let path = hub.fetch(&remote, &stage).map_err(|reason| match reason {
+                Error::Interrupted => {
+                    Stop::Interrupted("what came is kept, and the same command goes on from there")
+                }
+                other => Stop::Failed(other),
+            })?;
             stage.finish();
             path
         }

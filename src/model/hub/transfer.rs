@@ -41,6 +41,9 @@ impl Hub {
         let mut fruitless = 0;
         let mut furthest = had;
         while had < remote.bytes {
+            if monitor.stopped() {
+                return Err(Error::Interrupted);
+            }
             let ended = self.attempt(&url, remote, path, file, monitor)?;
             had = file.seek(SeekFrom::End(0)).map_err(Error::io("read", path))?;
             fruitless = if had > furthest { 0 } else { fruitless + 1 };

@@ -31,7 +31,20 @@ pub struct ClassFeatures {
 /// or is missing where there are several.
 pub fn read_class_features(path: &Path, category: Option<&str>) -> Result<ClassFeatures> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    read(&bytes, category).map_err(|reason| Error::Dataset { path: path.to_path_buf(), reason })
+    class_features_of_bytes(path, &bytes, category)
+}
+
+/// As [`read_class_features`], of a file's bytes. `name` stands for it in messages.
+///
+/// # Errors
+/// [`Error::Dataset`] as there.
+pub fn class_features_of_bytes(
+    name: impl AsRef<Path>,
+    bytes: &[u8],
+    category: Option<&str>,
+) -> Result<ClassFeatures> {
+    let path = name.as_ref();
+    read(bytes, category).map_err(|reason| Error::Dataset { path: path.to_path_buf(), reason })
 }
 
 fn read(bytes: &[u8], category: Option<&str>) -> Result<ClassFeatures, String> {

@@ -34,7 +34,7 @@ mod torch;
 mod write;
 
 pub use archive::TorchFile;
-pub use class_features::{ClassFeatures, read_class_features};
+pub use class_features::{ClassFeatures, class_features_of_bytes, read_class_features};
 pub use state_dict::{StateDict, StateTensor};
 
 use crate::model::weight_file::{self, printable};
