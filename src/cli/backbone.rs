@@ -204,12 +204,6 @@ mod tests {
         );
         let name = |name: &str| BackboneConfig { name: Some(name.into()), ..config() };
         assert!(message(&name("ViT-X")).contains("dinov2_vits14"));
-        let absent = message(&name("dinov2_vitl14"));
-        assert!(
-            absent.contains("musc-run weights download dinov2_vitl14\n")
-                && absent.contains("weights/dinov2_vitl14.safetensors"),
-            "{absent}"
-        );
         assert!(message(&name("ViT-B-16-plus-240")).contains("laion400m_e31"));
     }
 }

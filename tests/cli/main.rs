@@ -5,3 +5,4 @@ mod bad_input;
 mod runs;
 mod stages;
 mod support;
+mod weights;

@@ -236,11 +236,28 @@ fn files_of_a_wrong_size_say_both_sizes() {
     expect_message(&message, &[&expected]);
 }
 
+/// The length of a header may begin with the bytes that a pickle begins with.
+#[test]
+fn a_header_of_640_bytes_is_not_taken_for_a_pickle() {
+    let bytes = file_bytes(&smallest());
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for length in [640 + 65536, 768 + 65536] {
+        let mut padded = (length as u64).to_le_bytes().to_vec();
+        padded.extend(&bytes[8..header]);
+        padded.resize(8 + length, b' ');
+        padded.extend(&bytes[header..]);
+        load_bytes(padded).unwrap();
+    }
+}
+
 #[test]
 fn files_of_another_format_are_named_as_such() {
     let refused = |bytes: &[u8]| load_bytes(bytes.to_vec()).unwrap_err().to_string();
     expect_message(&refused(b"\x89PNG"), &["not a safetensors file: 4 bytes, too short"]);
-    expect_message(&refused(b"PK\x03\x04 and so on"), &["PyTorch file (.pt, .pth, .bin)"]);
+    expect_message(
+        &refused(b"PK\x03\x04 and so on"),
+        &["PyTorch file (.pt, .pth, .bin)", "musc-run weights convert test.safetensors OUT"],
+    );
     expect_message(&refused(b"\x80\x02}q\x00X\x05\x00\x00"), &["PyTorch file"]);
     expect_message(&refused(b"\x89PNG\r\n\x1a\n and so on"), &["its header would have"]);
     expect_message(&refused(&with_header("[1, 2]", 0)), &["its header is not valid"]);
