@@ -1,8 +1,8 @@
 //! An allocator that counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 struct Counting;
 
@@ -49,10 +49,9 @@ unsafe impl GlobalAlloc for Counting {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs one test at a time, so that a count is of one alone.
-pub fn alone<T>(work: impl FnOnce() -> T) -> T {
-    let _guard = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    work()
+/// Held by each test from its first line, so that what is counted is of one alone.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The most bytes that were allocated at a time while this ran, beyond those before it.

@@ -36,36 +36,34 @@ fn fuzz(
     let of_clock = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
     let seed = std::env::var("MUSC_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or(if time.is_some() { of_clock } else { 1 });
-    alone(|| {
-        let start = Instant::now();
-        let (mut runs, mut accepted, mut worst) = (0u64, 0u64, 0.0f64);
-        for seed_file in seeds {
-            // Whatever is lazily made on first use is made now.
-            target(seed_file);
-        }
-        while time.map_or(runs < IN_SUITE, |time| start.elapsed() < time) {
-            let case = seed.wrapping_add(runs);
-            let mut numbers = Numbers::new(case);
-            let mut bytes = seeds[numbers.below(seeds.len())].clone();
-            change(&mut bytes, &mut numbers);
-            let (taken, most) = peak(|| target(&bytes));
-            let limit = factor * bytes.len() + constant;
-            assert!(
-                most <= limit,
-                "{name}: MUSC_FUZZ_SEED={case}: {most} bytes taken for a file of {}, expected at most {limit}",
-                bytes.len()
-            );
-            worst = worst.max(most as f64 / limit as f64);
-            accepted += u64::from(taken);
-            runs += 1;
-        }
-        println!(
-            "{name}: {runs} files from seed {seed}, {accepted} accepted, {:.0} a second, most memory {:.2} of its bound",
-            runs as f64 / start.elapsed().as_secs_f64(),
-            worst
+    let start = Instant::now();
+    let (mut runs, mut accepted, mut worst) = (0u64, 0u64, 0.0f64);
+    for seed_file in seeds {
+        // Whatever is lazily made on first use is made now.
+        target(seed_file);
+    }
+    while time.map_or(runs < IN_SUITE, |time| start.elapsed() < time) {
+        let case = seed.wrapping_add(runs);
+        let mut numbers = Numbers::new(case);
+        let mut bytes = seeds[numbers.below(seeds.len())].clone();
+        change(&mut bytes, &mut numbers);
+        let (taken, most) = peak(|| target(&bytes));
+        let limit = factor * bytes.len() + constant;
+        assert!(
+            most <= limit,
+            "{name}: MUSC_FUZZ_SEED={case}: {most} bytes taken for a file of {}, expected at most {limit}",
+            bytes.len()
         );
-        assert!(accepted > 0 && accepted < runs, "{name}: {accepted} of {runs} accepted");
-    });
+        worst = worst.max(most as f64 / limit as f64);
+        accepted += u64::from(taken);
+        runs += 1;
+    }
+    println!(
+        "{name}: {runs} files from seed {seed}, {accepted} accepted, {:.0} a second, most memory {:.2} of its bound",
+        runs as f64 / start.elapsed().as_secs_f64(),
+        worst
+    );
+    assert!(accepted > 0 && accepted < runs, "{name}: {accepted} of {runs} accepted");
 }
 
 /// A refusal must be about the file.
@@ -86,6 +84,7 @@ fn smallest_safetensors() -> Vec<u8> {
 
 #[test]
 fn safetensors_headers() {
+    let _alone = alone();
     let seeds = [smallest_safetensors()];
     let pieces: [&[u8]; 22] = [
         b"0",
@@ -174,6 +173,7 @@ fn archives() -> Vec<Vec<u8>> {
 
 #[test]
 fn archives_as_they_are() {
+    let _alone = alone();
     let pieces: [&[u8]; 8] = [
         b"PK\x03\x04",
         b"PK\x01\x02",
@@ -242,6 +242,7 @@ const PICKLE_PIECES: [&[u8]; 40] = [
 
 #[test]
 fn state_dicts_in_sound_archives() {
+    let _alone = alone();
     // The checksum would refuse a changed pickle before it is read, so it is set right.
     let archives = archives();
     let change = |bytes: &mut Vec<u8>, numbers: &mut Numbers| {
@@ -262,6 +263,7 @@ fn state_dicts_in_sound_archives() {
 
 #[test]
 fn class_features() {
+    let _alone = alone();
     let seeds: Vec<Vec<u8>> = [
         "features_2",
         "features_3",
@@ -293,6 +295,7 @@ fn class_features() {
 /// Files made to take as much as can be for their size.
 #[test]
 fn files_made_to_be_costly_stay_within_the_bound() {
+    let _alone = alone();
     let mut costly: Vec<(&str, Vec<u8>)> = Vec::new();
     for (name, opcode) in [
         ("dicts", &b"}"[..]),
@@ -319,7 +322,7 @@ fn files_made_to_be_costly_stay_within_the_bound() {
     costly.push(("long keys", [&text, &keys[..], b"."].concat()));
     for (name, pickle) in costly {
         let bytes = archive::archive(&[("x/data.pkl", &pickle)]);
-        let (_, most) = alone(|| peak(|| convert(&bytes)));
+        let (_, most) = peak(|| convert(&bytes));
         let limit = 128 * bytes.len() + (1 << 20);
         println!(
             "{name}: {most} bytes for {}, {:.1} times",

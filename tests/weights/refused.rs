@@ -165,6 +165,15 @@ fn blocks_are_counted_without_gaps() {
     tensors.retain(|name, _| !name.starts_with("blocks.2."));
     let message = refusal(&tensors);
     expect_message(&message, &["block 2 of 4 is missing: no `blocks.2.…`"]);
+    assert!(!message.contains("blocks.2.norm1"), "{message}");
+
+    // Found by mutation: one index too large made a line of each of 14,000 tensors.
+    let mut tensors = smallest();
+    tensors.insert("blocks.1023.norm1.bias".into(), Raw::zeros(&[64]));
+    let message = refusal(&tensors);
+    let gap = "blocks 1 to 1022 of 1024 are missing: no `blocks.1.…` to `blocks.1022.…`";
+    expect_message(&message, &[gap, "tensor `blocks.1023.norm1.weight` is missing"]);
+    assert!(message.len() < 2000, "{} bytes", message.len());
 
     for index in ["1024", "99999999999999999999", "x"] {
         let mut tensors = smallest();

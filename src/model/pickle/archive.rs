@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Cursor};
 use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
-use zip::{CompressionMethod, ZipArchive};
 
-use super::machine;
 use super::state_dict::{self, StateDict};
+use super::{machine, zip};
 use crate::model::tensor::Storage;
 use crate::{Error, Result};
 
@@ -113,23 +111,22 @@ fn find_entries(bytes: &[u8]) -> Result<Entries, String> {
     if !bytes.starts_with(b"PK\x03\x04") {
         return Err("not a PyTorch file: it does not start as a zip archive".into());
     }
-    let broken = |reason: zip::result::ZipError| format!("not a readable zip archive: {reason}");
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
-    let names: Vec<String> = archive
-        .file_names()
-        .map(|name| name.map(std::borrow::Cow::into_owned))
-        .collect::<Result<_, _>>()
-        .map_err(broken)?;
-    let folders: Vec<&str> =
-        names.iter().filter_map(|name| name.strip_suffix("/data.pkl")).collect();
-    let folder = match folders[..] {
-        [folder] => format!("{folder}/"),
+    let mut all = Vec::new();
+    zip::entries(bytes, |entry| {
+        all.push(entry);
+        Ok(())
+    })
+    .map_err(|problem| format!("not a readable zip archive: {problem}"))?;
+    let mut folders = all.iter().filter_map(|entry| entry.name.strip_suffix("data.pkl"));
+    let folders = folders.by_ref().filter(|folder| folder.ends_with('/')).take(2);
+    let folder = match folders.collect::<Vec<_>>()[..] {
+        [folder] => folder,
         [] => return Err("not a PyTorch file: a zip archive without `data.pkl`".into()),
         _ => return Err("not a PyTorch file: several entries `data.pkl`".into()),
     };
     let script = |name: &&str| *name == "constants.pkl" || name.starts_with("code/");
-    let within = || names.iter().filter_map(|name| name.strip_prefix(&folder));
-    if let Some(name) = within().find(script) {
+    let mut within = all.iter().filter_map(|entry| entry.name.strip_prefix(folder));
+    if let Some(name) = within.find(script) {
         return Err(format!(
             "a TorchScript archive, with programs in it (`{}`), as OpenAI publishes CLIP; its values are not read here. \
              Take the same weights as safetensors with musc-run weights download, or save them in Python: \
@@ -140,31 +137,37 @@ fn find_entries(bytes: &[u8]) -> Result<Entries, String> {
     let mut pickle = None;
     let mut entries = HashMap::new();
     let mut total = 0u64;
-    for index in 0..archive.len() {
-        let (name, range) = match entry(&mut archive, index, &folder)? {
-            Some(found) => found,
-            None => continue,
-        };
+    for entry in &all {
+        let Some(name) = entry.name.strip_prefix(folder) else { continue };
+        let key = name.strip_prefix("data/");
+        if !(key.is_some() || name == "data.pkl" || name == "byteorder") {
+            continue;
+        }
+        let shown = || super::short(name);
+        if !entry.plain {
+            let name = shown();
+            return Err(format!("`{name}` is compressed or encrypted; PyTorch writes neither"));
+        }
+        let range =
+            entry.range(bytes).map_err(|problem| format!("damaged: `{}`: {problem}", shown()))?;
         // Entries that lie over each other would make the work below any number of times the file's size.
         total = total.saturating_add(range.len() as u64);
         if total > bytes.len() as u64 {
             return Err("damaged: its entries take more bytes than the file has".into());
         }
-        let part = bytes.get(range.clone());
-        let part = part.ok_or_else(|| format!("damaged: `{name}` ends outside the file"))?;
+        let part = bytes.get(range.clone()).unwrap_or_default();
+        if crc32fast::hash(part) != entry.crc {
+            return Err(format!("damaged: `{}` does not have its checksum", shown()));
+        }
         if name == "byteorder" && part != b"little" {
             return Err("its values are in another byte order than little endian".into());
         }
-        // The reader compares the checksum at the end.
-        archive
-            .by_index(index)
-            .map_err(broken)
-            .and_then(|mut entry| {
-                io::copy(&mut entry, &mut io::sink()).map_err(|reason| reason.to_string())
-            })
-            .map_err(|reason| format!("damaged: `{}`: {reason}", super::short(&name)))?;
-        match name.strip_prefix("data/") {
-            Some(key) => _ = entries.insert(key.to_owned(), range),
+        match key {
+            Some(key) => {
+                if entries.insert(key.to_owned(), range).is_some() {
+                    return Err(format!("damaged: there are two `{}`", shown()));
+                }
+            }
             None if name == "data.pkl" => pickle = Some(range),
             None => (),
         }
@@ -175,29 +178,4 @@ fn find_entries(bytes: &[u8]) -> Result<Entries, String> {
         return Err(format!("its pickle has {found} bytes, expected at most {MAX_PICKLE_BYTES}"));
     }
     Ok((pickle, entries))
-}
-
-/// An entry below the folder that is needed: its name there, and its part of the file.
-fn entry(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
-    index: usize,
-    folder: &str,
-) -> Result<Option<(String, Range<usize>)>, String> {
-    let broken = |reason: zip::result::ZipError| format!("not a readable zip archive: {reason}");
-    let entry = archive.by_index_raw(index).map_err(broken)?;
-    let name = entry.name().map_err(broken)?;
-    let Some(name) = name.strip_prefix(folder) else { return Ok(None) };
-    if !(name == "data.pkl" || name == "byteorder" || name.starts_with("data/")) {
-        return Ok(None);
-    }
-    if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-        let name = super::short(name);
-        return Err(format!("`{name}` is compressed or encrypted; PyTorch writes neither"));
-    }
-    let outside = || format!("damaged: `{}` lies outside the file", super::short(name));
-    let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
-    let start = start.ok_or_else(outside)?;
-    let length = usize::try_from(entry.compressed_size()).map_err(|_| outside())?;
-    let end = start.checked_add(length).ok_or_else(outside)?;
-    Ok(Some((name.to_owned(), start..end)))
 }

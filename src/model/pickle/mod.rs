@@ -32,6 +32,7 @@ mod object;
 mod state_dict;
 mod torch;
 mod write;
+mod zip;
 
 pub use archive::TorchFile;
 pub use class_features::{ClassFeatures, class_features_of_bytes, read_class_features};
