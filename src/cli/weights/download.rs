@@ -45,13 +45,13 @@ pub fn download(args: WeightsNameArgs) -> Result<(), Stop> {
         set => format!("--backbone_name {} --pretrained {set}", known.name),
     };
     voice.say(&format!("runs find it by themselves: musc-run PATH {command}"));
-    Ok(match args.messages.json {
-        true => out::print_json(&serde_json::json!({
+    let json = args.messages.json.then(|| {
+        serde_json::json!({
             "path": path.display().to_string(),
             "repository": row.repository,
             "scheme": vit.scheme().letter().to_string(),
             "licence": row.licence,
-        }))?,
-        false => out::print(&format!("{}\n", path.display()))?,
-    })
+        })
+    });
+    Ok(out::print_either(json, || format!("{}\n", path.display()))?)
 }

@@ -41,19 +41,12 @@ fn named(name: &str, pretrained: Option<String>) -> Result<(&'static Backbone, S
 /// `weights path`.
 fn path(args: WeightsNameArgs) -> Result<(), Stop> {
     let (known, pretrained) = named(&args.name, args.pretrained)?;
-    if known.name == EMBEDDED_BACKBONE {
-        let built_in = serde_json::json!({ "path": null, "origin": locate::BUILT_IN });
-        return Ok(match args.messages.json {
-            true => out::print_json(&built_in)?,
-            false => out::print(&format!("{}\n", locate::BUILT_IN))?,
-        });
-    }
-    let found = locate::find(known, &pretrained)?;
-    Ok(match args.messages.json {
-        true => out::print_json(&serde_json::json!({
-            "path": found.path.display().to_string(),
-            "origin": found.origin,
-        }))?,
-        false => out::print(&format!("{}\n", found.path.display()))?,
-    })
+    let (path, origin) = if known.name == EMBEDDED_BACKBONE {
+        (None, locate::BUILT_IN)
+    } else {
+        let found = locate::find(known, &pretrained)?;
+        (Some(found.path.display().to_string()), found.origin)
+    };
+    let json = args.messages.json.then(|| serde_json::json!({ "path": path, "origin": origin }));
+    Ok(out::print_either(json, || format!("{}\n", path.as_deref().unwrap_or(origin)))?)
 }

@@ -30,10 +30,8 @@ pub fn verify(args: WeightsVerifyArgs) -> Result<(), Stop> {
     } else {
         open(path)?
     };
-    Ok(match args.messages.json {
-        true => out::print_json(&document(&vit, &sha256))?,
-        false => out::print(&text(&vit, &sha256))?,
-    })
+    let json = args.messages.json.then(|| document(&vit, &sha256));
+    Ok(out::print_either(json, || text(&vit, &sha256))?)
 }
 
 fn open(path: &Path) -> Result<(Vit, String)> {

@@ -94,9 +94,7 @@ impl Hub {
                     had = 0;
                 }
             }
-            206 if header(&answer, "content-range").is_some_and(|range| starts_at(range, had)) => {
-                ()
-            }
+            206 if header(&answer, "content-range").is_some_and(|range| starts_at(range, had)) => {}
             206 => return Err(failed(url, "another part of the file came than was asked for")),
             // What is there is no beginning of the file as it is now.
             416 => {

@@ -162,14 +162,12 @@ fn find_entries(bytes: &[u8]) -> Result<Entries, String> {
         if name == "byteorder" && part != b"little" {
             return Err("its values are in another byte order than little endian".into());
         }
-        match key {
-            Some(key) => {
-                if entries.insert(key.to_owned(), range).is_some() {
-                    return Err(format!("damaged: there are two `{}`", shown()));
-                }
-            }
-            None if name == "data.pkl" => pickle = Some(range),
-            None => (),
+        if name == "data.pkl" {
+            pickle = Some(range);
+        } else if let Some(key) = key
+            && entries.insert(key.to_owned(), range).is_some()
+        {
+            return Err(format!("damaged: there are two `{}`", shown()));
         }
     }
     let pickle = pickle.ok_or("not a PyTorch file: a zip archive without `data.pkl`")?;
