@@ -63,6 +63,14 @@ pub enum Error {
         /// What is needed.
         expected: String,
     },
+    /// A file did not come from the network, or not as it was announced.
+    #[error("cannot get {url}: {reason}")]
+    Download {
+        /// Its address.
+        url: String,
+        /// The server's answer, the transport's reason, or what is wrong with what came.
+        reason: String,
+    },
     /// An argument or option outside what is allowed.
     #[error("{what}: found {found}, expected {expected}")]
     Invalid {

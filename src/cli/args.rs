@@ -1,10 +1,16 @@
 //! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
 
+mod weights;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::weights::{
+    WeightsCommand, WeightsConvertArgs, WeightsListArgs, WeightsNameArgs, WeightsVerifyArgs,
+};
 
 /// Lists of numbers that take several values after one name, as `argparse` reads `nargs="+"`.
 const NUMBER_LISTS: [&str; 4] = ["--r-list", "--feature-layers", "--rscin-k", "--k"];
@@ -19,6 +25,7 @@ Examples:
            --backbone_name dinov2_vits14 --feature_layers 2 5 8 11 --vis True --save_excel True
   musc-run extract photos --img-resize 518 --output features.safetensors
   musc-run score --features features.safetensors --r-list 1 3 5 --output scores.safetensors
+  musc-run weights download ViT-L-14-336      the weights of another backbone; runs find them by themselves
 
 Every option is read with `-` and with `_`. A folder called like a sub-command is reached by `./demo`.
 
@@ -55,6 +62,9 @@ pub enum Command {
     Rscin(RscinArgs),
     /// Scores and ground truth to the seven figures, as JSON
     Metrics(MetricsArgs),
+    /// Weights: which there are and where, checked, downloaded, converted
+    #[command(subcommand)]
+    Weights(WeightsCommand),
 }
 
 /// Where it runs and what it says.
@@ -186,7 +196,8 @@ pub struct MethodArgs {
     #[arg(long, value_name = "TAG")]
     pub pretrained: Option<String>,
     /// Weights as safetensors [default: the built-in ones for dinov2_vits14, else
-    /// weights/BACKBONE.TAG.safetensors or weights/BACKBONE.safetensors]
+    /// weights/BACKBONE.TAG.safetensors, weights/BACKBONE.safetensors, or the Hugging Face cache; `musc-run weights
+    /// download BACKBONE` gets them]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Activation of the MLPs: official (what the authors' program ends up with for these weights and size), gelu
@@ -274,7 +285,8 @@ pub struct ExtractArgs {
     /// Normalised pixels in place of images: safetensors with `pixels` [N,3,S,S]
     #[arg(long, value_name = "FILE")]
     pub pixels: Option<PathBuf>,
-    /// Weights as safetensors [default: the built-in dinov2_vits14]
+    /// Weights as safetensors [default: those of the backbone that is named, found as in a run, or the built-in
+    /// dinov2_vits14]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Backbone, to check the weights against [default: whichever the weights are]
@@ -339,9 +351,13 @@ pub struct RscinArgs {
     /// Safetensors with `scores` [N], or CSV with a column raw_score or score
     #[arg(long, value_name = "FILE")]
     pub scores: PathBuf,
-    /// Safetensors with `class_tokens` [N,E], or CSV with a row of numbers an image
+    /// Safetensors with `class_tokens` [N,E], CSV with a row of numbers an image, or pickled NumPy arrays such as the
+    /// authors' mvtec_ad_cls.dat
     #[arg(long, value_name = "FILE")]
     pub class_tokens: PathBuf,
+    /// The category to take from pickled class tokens that are kept by category
+    #[arg(long, value_name = "NAME")]
+    pub class_name: Option<String>,
     /// Neighbours to keep, the image itself counted; 1 is added when it is missing
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',', default_values_t = [1, 2, 3])]
     pub k: Vec<usize>,

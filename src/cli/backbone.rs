@@ -1,17 +1,15 @@
 //! From the backbone's options to its weights, checked, with every default filled in.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
+use std::path::Path;
 
 use super::args::ActivationArg;
 use super::config::BackboneConfig;
+use super::weights::locate;
 use crate::backend::Extraction;
 use crate::image::Filter;
 use crate::model::{
     Activation, Architecture, BACKBONES, Backbone, EMBEDDED_BACKBONE, Family, Vit, backbone,
-    embedded_weights,
+    embedded_weights, sha256_of_bytes, sha256_of_file,
 };
 use crate::{Error, Result};
 
@@ -37,19 +35,19 @@ pub struct Loaded {
 pub fn load(config: &BackboneConfig) -> Result<Loaded> {
     let named = config.name.as_deref().map(backbone).transpose()?;
     if let Some(known) = named {
-        check_pretrained(known, &config.pretrained)?;
+        locate::check_pretrained(known, &config.pretrained)?;
     }
     let file = match (&config.weights, named) {
         (Some(file), _) => Some(file.clone()),
         (None, None) => None,
         (None, Some(known)) if known.name == EMBEDDED_BACKBONE => None,
-        (None, Some(known)) => Some(find(known, &config.pretrained)?),
+        (None, Some(known)) => Some(locate::find(known, &config.pretrained)?.path),
     };
     let (vit, sha256) = match &file {
-        Some(file) => (Vit::open(file)?, hash_file(file)?),
+        Some(file) => (Vit::open(file)?, sha256_of_file(file)?),
         None => {
             let bytes = embedded_weights();
-            (Vit::from_static("built-in weights", bytes)?, hex(&Sha256::digest(bytes)))
+            (Vit::from_static("built-in weights", bytes)?, sha256_of_bytes(bytes))
         }
     };
     if let Some(known) = named {
@@ -82,36 +80,6 @@ pub fn load(config: &BackboneConfig) -> Result<Loaded> {
         extraction,
         vit,
     })
-}
-
-fn check_pretrained(known: &Backbone, pretrained: &str) -> Result<()> {
-    if known.pretrained.is_empty() || known.pretrained.contains(&pretrained) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        "--pretrained",
-        pretrained,
-        format!("{} for {}", known.pretrained.join(" or "), known.name),
-    ))
-}
-
-/// The file that stands for a backbone when none is named.
-fn find(known: &Backbone, pretrained: &str) -> Result<PathBuf> {
-    let mut places = vec![format!("weights/{}.safetensors", known.name)];
-    if !known.pretrained.is_empty() {
-        places.insert(0, format!("weights/{}.{pretrained}.safetensors", known.name));
-    }
-    match places.iter().map(Path::new).find(|place| place.is_file()) {
-        Some(place) => Ok(place.to_path_buf()),
-        None => Err(Error::Weights {
-            file: known.name.to_string(),
-            problems: vec![format!(
-                "no weights: there is no {}; name a file with --weights (weights/README.md says where to get one), \
-                 or take the built-in backbone with --backbone_name {EMBEDDED_BACKBONE}",
-                places.join(" and no ")
-            )],
-        }),
-    }
 }
 
 fn check_size(architecture: &Architecture, size: usize) -> Result<()> {
@@ -201,23 +169,6 @@ pub fn activation_name(activation: Activation) -> &'static str {
     }
 }
 
-fn hash_file(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0u8; 1 << 20];
-    loop {
-        let count = file.read(&mut chunk).map_err(Error::io("read", path))?;
-        if count == 0 {
-            return Ok(hex(&hash.finalize()));
-        }
-        hash.update(&chunk[..count]);
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,11 +248,6 @@ mod tests {
         );
         let name = |name: &str| BackboneConfig { name: Some(name.into()), ..config() };
         assert!(message(&name("ViT-X")).contains("dinov2_vits14"));
-        let absent = message(&name("dinov2_vitl14"));
-        assert!(
-            absent.contains("--weights") && absent.contains("weights/dinov2_vitl14.safetensors"),
-            "{absent}"
-        );
         assert!(message(&name("ViT-B-16-plus-240")).contains("laion400m_e31"));
     }
 }

@@ -25,7 +25,7 @@ pub const DEFAULT_PRETRAINED: &str = "openai";
 const DEFAULT_BATCH: usize = 4;
 
 /// Words that are taken for sub-commands only in front.
-const SUB_COMMANDS: [&str; 5] = ["demo", "extract", "score", "rscin", "metrics"];
+const SUB_COMMANDS: [&str; 6] = ["demo", "extract", "score", "rscin", "metrics", "weights"];
 
 /// Where the images come from.
 #[derive(Debug, Clone, PartialEq)]

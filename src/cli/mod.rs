@@ -20,6 +20,7 @@ mod run;
 mod sources;
 mod stages;
 mod tensors;
+mod weights;
 mod yaml;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Stop {
     Usage(Error),
     /// The work failed, or was interrupted.
     Failed(Error),
+    /// The work was interrupted, and this is how it goes on.
+    Interrupted(&'static str),
 }
 
 impl From<Error> for Stop {
@@ -62,6 +65,10 @@ pub fn main() -> ExitCode {
             progress::warn("interrupted; no unfinished file was left");
             ExitCode::from(interrupt::EXIT_CODE)
         }
+        Err(Stop::Interrupted(how)) => {
+            progress::warn(&format!("interrupted; {how}"));
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(Stop::Failed(error)) => {
             let hint = match error {
                 Error::BadImages { .. } => "\n\n--skip-bad goes on without them",
@@ -86,5 +93,6 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
         Some(Command::Score(args)) => stages::score(args),
         Some(Command::Rscin(args)) => stages::rscin(args),
         Some(Command::Metrics(args)) => stages::metrics(args),
+        Some(Command::Weights(command)) => weights::run(command),
     }
 }

@@ -19,3 +19,14 @@ pub fn print(text: &str) -> Result<()> {
 pub fn print_json(document: &serde_json::Value) -> Result<()> {
     print(&format!("{document:#}\n"))
 }
+
+/// Writes a document if there is one, else text.
+pub fn print_either(
+    document: Option<serde_json::Value>,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
+    match document {
+        Some(document) => print_json(&document),
+        None => print(&text()),
+    }
+}

@@ -32,6 +32,7 @@ pub(super) fn load(file: &WeightFile) -> Result<Vit> {
         used: BTreeSet::new(),
         problems,
         sizes_known: true,
+        blocks: Vec::new(),
         tensors: Vec::new(),
     };
     let vit = loader.vit();
@@ -103,6 +104,8 @@ struct Loader<'a> {
     problems: Vec<String>,
     /// False when some size could not be told: then presence and types are checked, shapes are not.
     sizes_known: bool,
+    /// The indices of the blocks that are there, in order.
+    blocks: Vec<usize>,
     /// The tensors taken, by their names in the file, for a look at their values.
     tensors: Vec<(&'a str, Tensor)>,
 }
@@ -254,10 +257,22 @@ impl Loader<'_> {
             }
         }
         let depth = indices.last().map_or(0, |last| last + 1);
-        for missing in (0..depth).filter(|index| !indices.contains(index)) {
-            self.problems
-                .push(format!("block {missing} of {depth} is missing: no `{prefix}{missing}.…`"));
+        // A gap is one line, however wide: one wrong index must not make a line of every tensor that would fill it.
+        let mut next = 0;
+        for &index in &indices {
+            match index - next {
+                0 => (),
+                1 => self.problems.push(format!(
+                    "block {next} of {depth} is missing: no `{prefix}{next}.…`"
+                )),
+                _ => self.problems.push(format!(
+                    "blocks {next} to {last} of {depth} are missing: no `{prefix}{next}.…` to `{prefix}{last}.…`",
+                    last = index - 1
+                )),
+            }
+            next = index + 1;
         }
+        self.blocks = indices.into_iter().collect();
         if depth == 0 {
             self.problems.push(format!("no block: no `{prefix}0.…`"));
         }
@@ -275,7 +290,8 @@ impl Loader<'_> {
         let rows = 1 + native_grid * native_grid;
         let position_embedding = self.take_as(naming.position_embedding, &[rows, width], true);
         let pre_norm = naming.pre_norm.map(|name| self.norm(name, width));
-        let blocks: Vec<_> = (0..sizes.depth).map(|index| self.block(index, &sizes)).collect();
+        let present = std::mem::take(&mut self.blocks);
+        let blocks: Vec<_> = present.into_iter().map(|index| self.block(index, &sizes)).collect();
         let final_norm = self.norm(naming.final_norm, width);
         let projection =
             naming.projection.as_ref().map(|part| self.projection(part, width, class_dim));

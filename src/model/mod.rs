@@ -6,19 +6,31 @@
 
 #[cfg(feature = "cli")]
 mod embedded;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod hub_cache;
 mod load;
+#[cfg(feature = "files")]
+pub mod pickle;
 mod position;
+mod published;
 mod registry;
 mod scheme;
+#[cfg(feature = "hub")]
+mod sha256;
 mod tensor;
 mod vit;
 mod weight_file;
 
 #[cfg(feature = "cli")]
 pub use embedded::{EMBEDDED_BACKBONE, embedded_weights};
+pub use hub_cache::HubCache;
 pub use position::position_embedding;
+pub use published::{PUBLISHED, Published};
 pub use registry::{Activation, BACKBONES, Backbone, Family, backbone};
 pub use scheme::Scheme;
+#[cfg(feature = "hub")]
+pub use sha256::{sha256_of_bytes, sha256_of_file};
 pub use tensor::{Dtype, Tensor};
 pub use vit::{Architecture, Block, LayerNorm, Linear, Vit};
 pub use weight_file::{MAX_HEADER_BYTES, WeightFile};

@@ -226,6 +226,21 @@ const LAYERS: Naming = Naming {
 };
 
 impl Scheme {
+    /// The scheme's letter in `weights/README.md`.
+    pub fn letter(self) -> char {
+        // The description begins with it.
+        self.description().chars().next().unwrap_or('?')
+    }
+
+    /// The family that is named like this.
+    pub fn family(self) -> Family {
+        match self {
+            Scheme::OpenClip | Scheme::TimmClip | Scheme::HuggingFaceClip => Family::Clip,
+            Scheme::Dino | Scheme::HuggingFaceVit => Family::Dino,
+            Scheme::Dinov2 | Scheme::HuggingFaceDinov2 => Family::Dinov2,
+        }
+    }
+
     /// The scheme's letter in `weights/README.md`, and whose naming it is.
     pub fn description(self) -> &'static str {
         match self {

@@ -71,7 +71,7 @@ impl WeightFile {
     }
 
     fn parse(name: String, storage: Storage) -> Result<Self> {
-        let (data, metadata) = match read_header(storage.bytes()) {
+        let (data, metadata) = match read_header(&name, storage.bytes()) {
             Ok(header) => header,
             Err(problem) => return Err(not_read(&name, problem)),
         };
@@ -119,6 +119,14 @@ impl WeightFile {
     }
 }
 
+/// True for the first bytes of a pickle of protocol 2 or later.
+pub(super) fn is_pickle(start: &[u8]) -> bool {
+    // The length of a safetensors header may begin with the same bytes (640, or 65536 times some more), but then come zeros
+    // and a brace.
+    let is_header = matches!(start, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
+    matches!(start, [0x80, 2..=5, ..]) && !is_header
+}
+
 fn not_read(name: &str, problem: String) -> Error {
     Error::Weights { file: name.to_owned(), problems: vec![problem] }
 }
@@ -140,17 +148,18 @@ pub(super) fn printable(text: &str) -> String {
 ///
 /// The header is parsed, and offsets compared with shapes, by the safetensors crate. Its own check of the
 /// whole file is not used: it does not say the sizes, and adds offsets unchecked.
-fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
+fn read_header(name: &str, bytes: &[u8]) -> Result<(usize, Metadata), String> {
     let not_safetensors = |reason: String| format!("not a safetensors file: {reason}");
     let size = bytes.len();
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Err(not_safetensors(format!("{size} bytes, too short for a header")));
     };
     let length = u64::from_le_bytes(*length);
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
-        return Err(not_safetensors(
-            "it is a PyTorch file (.pt, .pth, .bin); save its state dict as safetensors".into(),
-        ));
+    // Both are what torch.save writes.
+    if bytes.starts_with(b"PK\x03\x04") || is_pickle(bytes) {
+        return Err(not_safetensors(format!(
+            "it is a PyTorch file (.pt, .pth, .bin); make one of it with musc-run weights convert {name} OUT.safetensors"
+        )));
     }
     if length > MAX_HEADER_BYTES {
         return Err(not_safetensors(format!(

@@ -64,6 +64,24 @@ pub fn write_file(
     pending.finish()
 }
 
+/// As [`write_file`], with a look at the file before it gets its name: when `check` refuses it, there is none.
+///
+/// # Errors
+/// [`Error::Io`] with the final path, or what `check` says; nothing is left behind then.
+pub fn write_checked_file<T>(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<NamedTempFile>) -> io::Result<()>,
+    check: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    let mut pending = PendingFile::create(path)?;
+    content(pending.writer())
+        .and_then(|()| pending.writer().flush())
+        .map_err(|error| pending.failed(error))?;
+    let checked = check(pending.writer().get_ref().path())?;
+    pending.finish()?;
+    Ok(checked)
+}
+
 /// Makes the folder if it is missing and proves that a file can be written there.
 pub(super) fn probe_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
@@ -94,6 +112,26 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("read"), b"two");
         let names = std::fs::read_dir(path.parent().expect("parent")).expect("list").count();
         assert_eq!(names, 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_file_that_is_refused_gets_no_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("out.txt");
+        let write = |good| {
+            write_checked_file(
+                &path,
+                |w| w.write_all(b"content"),
+                |aside| match good {
+                    true => Ok(std::fs::read(aside).expect("read").len()),
+                    false => Err(Error::Interrupted),
+                },
+            )
+        };
+        assert!(write(false).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0);
+        assert_eq!(write(true).expect("write"), 7);
+        assert_eq!(std::fs::read(&path).expect("read"), b"content");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod scores_csv;
 mod sheet;
 mod table;
 
-pub use atomic::write_file;
+pub use atomic::{write_checked_file, write_file};
 pub use colour::{Colour, jet, quantise, value_range};
 pub use heat_map::{HeatMapScale, heat_map, heat_map_path, wants_heat_map};
 pub use image_file::write_image;

@@ -6,3 +6,4 @@ mod runs;
 mod sets;
 mod stages;
 mod support;
+mod weights;

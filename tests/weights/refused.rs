@@ -165,6 +165,15 @@ fn blocks_are_counted_without_gaps() {
     tensors.retain(|name, _| !name.starts_with("blocks.2."));
     let message = refusal(&tensors);
     expect_message(&message, &["block 2 of 4 is missing: no `blocks.2.…`"]);
+    assert!(!message.contains("blocks.2.norm1"), "{message}");
+
+    // Found by mutation: one index too large made a line of each of 14,000 tensors.
+    let mut tensors = smallest();
+    tensors.insert("blocks.1023.norm1.bias".into(), Raw::zeros(&[64]));
+    let message = refusal(&tensors);
+    let gap = "blocks 1 to 1022 of 1024 are missing: no `blocks.1.…` to `blocks.1022.…`";
+    expect_message(&message, &[gap, "tensor `blocks.1023.norm1.weight` is missing"]);
+    assert!(message.len() < 2000, "{} bytes", message.len());
 
     for index in ["1024", "99999999999999999999", "x"] {
         let mut tensors = smallest();
@@ -236,11 +245,28 @@ fn files_of_a_wrong_size_say_both_sizes() {
     expect_message(&message, &[&expected]);
 }
 
+/// The length of a header may begin with the bytes that a pickle begins with.
+#[test]
+fn a_header_of_640_bytes_is_not_taken_for_a_pickle() {
+    let bytes = file_bytes(&smallest());
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for length in [640 + 65536, 768 + 65536] {
+        let mut padded = (length as u64).to_le_bytes().to_vec();
+        padded.extend(&bytes[8..header]);
+        padded.resize(8 + length, b' ');
+        padded.extend(&bytes[header..]);
+        load_bytes(padded).unwrap();
+    }
+}
+
 #[test]
 fn files_of_another_format_are_named_as_such() {
     let refused = |bytes: &[u8]| load_bytes(bytes.to_vec()).unwrap_err().to_string();
     expect_message(&refused(b"\x89PNG"), &["not a safetensors file: 4 bytes, too short"]);
-    expect_message(&refused(b"PK\x03\x04 and so on"), &["PyTorch file (.pt, .pth, .bin)"]);
+    expect_message(
+        &refused(b"PK\x03\x04 and so on"),
+        &["PyTorch file (.pt, .pth, .bin)", "musc-run weights convert test.safetensors OUT"],
+    );
     expect_message(&refused(b"\x80\x02}q\x00X\x05\x00\x00"), &["PyTorch file"]);
     expect_message(&refused(b"\x89PNG\r\n\x1a\n and so on"), &["its header would have"]);
     expect_message(&refused(&with_header("[1, 2]", 0)), &["its header is not valid"]);

@@ -1,6 +1,6 @@
 //! `musc-run rscin`: image scores re-scored by class tokens, on this program's scores or any other's.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{note_large_k, report};
@@ -9,6 +9,7 @@ use crate::cli::args::RscinArgs;
 use crate::cli::config::{MachineConfig, may_write, neighbours};
 use crate::cli::device;
 use crate::cli::tensors::{TensorFile, Values};
+use crate::model::pickle::{is_pickle, read_class_features};
 use crate::report::{Tensor, write_file, write_tensors};
 use crate::scoring::rscin::{RscinOptions, rscin as rescore};
 use crate::{Error, Result};
@@ -30,7 +31,17 @@ pub fn rscin(args: RscinArgs) -> Result<(), Stop> {
         Some(table) => table.scores()?,
         None => TensorFile::open(&args.scores)?.f64("scores", &["N"])?.data,
     };
-    let tokens = if is_csv(&args.class_tokens) {
+    let category = args.class_name.as_deref();
+    let pickled = starts_as_pickle(&args.class_tokens)?;
+    if let (Some(name), false) = (category, pickled) {
+        let found = format!("{name}, beside {}", args.class_tokens.display());
+        let expected = "it with class tokens that are kept by category, in a pickle";
+        return Err(Stop::Usage(Error::invalid("--class-name", found, expected)));
+    }
+    let tokens = if pickled {
+        let features = read_class_features(&args.class_tokens, category)?;
+        Values { shape: vec![features.images, features.width], data: features.tokens }
+    } else if is_csv(&args.class_tokens) {
         read_rows(&args.class_tokens)?
     } else {
         TensorFile::open(&args.class_tokens)?.f32("class_tokens", &["N", "E"])?
@@ -56,6 +67,14 @@ pub fn rscin(args: RscinArgs) -> Result<(), Stop> {
         write_tensors(&args.output, &[tensor], &[])?;
     }
     Ok(report(&machine, &args.output, &[("rescored", vec![images])])?)
+}
+
+/// Looks at a file's first bytes; names such as `.dat` say nothing.
+fn starts_as_pickle(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    file.take(16).read_to_end(&mut start).map_err(Error::io("read", path))?;
+    Ok(is_pickle(&start))
 }
 
 fn is_csv(path: &Path) -> bool {

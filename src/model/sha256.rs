@@ -1,0 +1,35 @@
+//! The hash by which weight files are known.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// The SHA-256 of a file in hexadecimal.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0u8; 1 << 20];
+    loop {
+        let count = file.read(&mut chunk).map_err(Error::io("read", path))?;
+        if count == 0 {
+            return Ok(hexadecimal(&hash.finalize()));
+        }
+        hash.update(chunk.get(..count).unwrap_or_default());
+    }
+}
+
+/// The SHA-256 of bytes in hexadecimal.
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,6 @@
+//! Weights from a Hub, which here is a small server of our own on this machine.
+#![cfg(feature = "cli")]
+
+mod download;
+mod program;
+mod server;
