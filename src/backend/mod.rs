@@ -25,7 +25,8 @@ pub struct Extraction {
     pub activation: Activation,
     /// Mean and standard deviation for [`Pixels::Rgb`].
     pub normalisation: Normalisation,
-    /// Images that go through the backbone together. It bounds the working memory, and changes no number.
+    /// Images that go through the backbone together; 0 leaves it to the device. It bounds the working memory, and changes
+    /// no number.
     pub batch_size: usize,
 }
 

@@ -223,7 +223,8 @@ pub struct MethodArgs {
     /// counted from the wrong end, 0 for a figure without meaning, maps in f64; options given beside it win
     #[arg(long)]
     pub paper: bool,
-    /// Images that go through the backbone together; it changes no number [default: 4]
+    /// Images that go through the backbone together; it changes no number [default: what
+    /// fills the device]
     #[arg(long, value_name = "B")]
     pub batch_size: Option<usize>,
     /// Most memory for the table of pairwise minima, such as 512M or 2G; past it, images are scored in groups
@@ -305,9 +306,9 @@ pub struct ExtractArgs {
     /// Side of the square the images are resized to [default: that of `pixels`, else 518]
     #[arg(long, value_name = "S")]
     pub img_resize: Option<usize>,
-    /// Images that go through the backbone together; it changes no number
-    #[arg(long, value_name = "B", default_value_t = 4)]
-    pub batch_size: usize,
+    /// Images that go through the backbone together; it changes no number [default: what fills the device]
+    #[arg(long, value_name = "B")]
+    pub batch_size: Option<usize>,
     /// Go on without the files that cannot be read
     #[arg(long)]
     pub skip_bad: bool,

@@ -21,8 +21,6 @@ pub const DEFAULT_IMAGE_SIZE: usize = 518;
 const DATASET_BACKBONE: &str = "ViT-L-14-336";
 /// The weights' training set, where none is named.
 pub const DEFAULT_PRETRAINED: &str = "openai";
-/// Images that go through the backbone together, in the authors' program.
-const DEFAULT_BATCH: usize = 4;
 
 /// Words that are taken for sub-commands only in front.
 const SUB_COMMANDS: [&str; 6] = ["demo", "extract", "score", "rscin", "metrics", "weights"];
@@ -65,7 +63,7 @@ pub struct BackboneConfig {
     pub image_size: usize,
     /// Feature layers; none means the backbone's own.
     pub layers: Option<Vec<usize>>,
-    /// Images that go through together.
+    /// Images that go through together; 0 leaves it to the device.
     pub batch_size: usize,
     /// Feature layers of DINO as the authors' program indexes them.
     pub paper: bool,
@@ -157,7 +155,7 @@ impl Config {
                 activation: ActivationArg::Official,
                 image_size: at_least_one("--img-resize", args.img_resize)?,
                 layers: None,
-                batch_size: DEFAULT_BATCH,
+                batch_size: 0,
                 paper: false,
             },
             scoring: MutualScoring::default(),
@@ -261,7 +259,7 @@ impl Config {
         };
         let scoring = scoring(method.r_list.or(yaml.r_list), method.max_table_memory)?;
         let size = method.img_resize.or(yaml.img_resize).unwrap_or(DEFAULT_IMAGE_SIZE);
-        let batch = method.batch_size.or(yaml.batch_size).unwrap_or(DEFAULT_BATCH);
+        let batch = batch_size(method.batch_size.or(yaml.batch_size))?;
         let divide = images.divide_num.or(yaml.divide_num).unwrap_or(1);
         let whole = if of_dataset { VisTypeArg::SingleNorm } else { VisTypeArg::WholeNorm };
         if !of_dataset && method.config.is_some() {
@@ -281,7 +279,7 @@ impl Config {
                 activation: method.activation.unwrap_or(ActivationArg::Official),
                 image_size: at_least_one("--img_resize", size)?,
                 layers: method.feature_layers.or(yaml.feature_layers),
-                batch_size: at_least_one("--batch_size", batch)?,
+                batch_size: batch,
                 paper: method.paper,
             },
             scoring,
@@ -366,6 +364,11 @@ pub fn scoring(degrees: Option<Vec<usize>>, table_bytes: Option<usize>) -> Resul
     })
 }
 
+/// Images of a batch; 0, which is left to the device, where none is asked for.
+pub fn batch_size(asked: Option<usize>) -> Result<usize> {
+    asked.map_or(Ok(0), |images| at_least_one("--batch_size", images))
+}
+
 /// RsCIN's neighbourhood sizes, none of them 0.
 pub fn neighbours(option: &str, k: Vec<usize>) -> Result<Vec<usize>> {
     if k.is_empty() || k.contains(&0) {
@@ -409,7 +412,7 @@ mod tests {
         let config = config("--dataset_name mvtec_ad --data_path d", Yaml::default()).unwrap();
         let backbone = &config.backbone;
         assert_eq!(backbone.name.as_deref(), Some("ViT-L-14-336"));
-        assert_eq!((backbone.image_size, backbone.batch_size), (518, 4));
+        assert_eq!((backbone.image_size, backbone.batch_size), (518, 0));
         assert_eq!(backbone.pretrained, "openai");
         assert_eq!(config.scoring.degrees, [1, 3, 5]);
         assert_eq!(config.rscin_k, None);

@@ -94,7 +94,7 @@ impl Record {
                 "patch_size": architecture.patch,
                 "feature_layers": backbone.layers,
                 "blocks_read": extraction.layers,
-                "batch_size": extraction.batch_size,
+                "batch_size": (extraction.batch_size > 0).then_some(extraction.batch_size),
             },
             "scoring": {
                 "r_list": config.scoring.degrees,

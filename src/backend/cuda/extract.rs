@@ -85,19 +85,28 @@ impl CardModel {
         &self.sizes
     }
 
-    /// Images of a batch.
-    pub fn batch(&self) -> usize {
-        self.extraction.batch_size
+    /// The least that a batch of so many images at hand can be cut to: what was asked for, or one image.
+    pub fn least_batch(&self, images: usize) -> usize {
+        self.extraction.batch_size.clamp(1, images.max(1))
     }
 
-    fn workspace(&self, images: usize, batch: usize, to_host: bool) -> Result<Workspace> {
+    /// Images of a batch: what was asked for, or what fills the card and fits it.
+    fn batch(&self, images: usize, layers_to_host: usize) -> Result<usize> {
+        if self.extraction.batch_size > 0 {
+            return Ok(self.least_batch(images));
+        }
+        // A tenth is left for what is not counted: class tokens, and gaps between allocations.
+        let available = self.card.available_bytes()? / 10 * 9;
+        Ok(self.sizes.batch_within(layers_to_host, available).clamp(1, images.max(1)))
+    }
+
+    fn workspace(&self, images: usize, batch: usize, layers_to_host: usize) -> Result<Workspace> {
         let (card, width) = (&self.card, self.sizes.width);
         let (patches, side) = (self.sizes.patches(), self.sizes.grid * self.sizes.patch);
         let tokens = batch * (patches + 1);
         let pixels = || card.alloc(batch * side * side * 3, "pixels");
         let leaving = || {
-            let layers = if to_host { self.extraction.layers.len() } else { 0 };
-            (0..layers)
+            (0..layers_to_host)
                 .map(|_| card.alloc(batch * patches * width, "tokens on their way"))
                 .collect::<Result<Vec<_>>>()
         };
@@ -122,7 +131,9 @@ impl CardModel {
         monitor: &dyn Monitor,
     ) -> Result<Vec<f32>> {
         let count = images.len();
-        let batch = self.extraction.batch_size.clamp(1, count.max(1));
+        let layers_to_host =
+            if matches!(sink, Sink::Host(_)) { self.extraction.layers.len() } else { 0 };
+        let batch = self.batch(count, layers_to_host)?;
         let width = self.sizes.width;
         let mut run = Run {
             compute: self.card.stream()?,
@@ -133,7 +144,7 @@ impl CardModel {
             left: events(&self.card)?,
             staging: Staging::new(&self.card)?,
         };
-        let mut work = self.workspace(count, batch, matches!(sink, Sink::Host(_)))?;
+        let mut work = self.workspace(count, batch, layers_to_host)?;
         let result = self.batches(images, batch, &mut run, &mut work, &mut sink, monitor);
         // Whatever happened, nothing runs any more when the borrowed memory goes back.
         let waited = run.leaving.synchronise().and(run.compute.synchronise());

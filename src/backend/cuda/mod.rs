@@ -228,8 +228,8 @@ impl Backend for Cuda {
         let count = images.len();
         let (patches, width, layers) = (model.patches, model.width, model.layers.len());
         let values = count * patches * width;
-        let batch = model.cards.first().map_or(1, CardModel::batch).clamp(1, count.max(1));
-        let workspace = model.cards.first().map_or(0, |m| total(&m.sizes().workspace(batch, 0)));
+        let workspace =
+            model.cards.first().map_or(0, |m| total(&m.sizes().workspace(m.least_batch(count), 0)));
         let sizes = Self::scoring_sizes(count, patches, width);
         let token_bytes = (layers * values * size_of::<u16>()) as u64;
         let mut class = Vec::with_capacity(count * width);

@@ -10,6 +10,12 @@ pub const MAX_GRAM_IMAGES: usize = 4;
 /// Share of what is left that blocks of tokens from the host get, when the table of keys could take it all.
 const TOKENS_SHARE: u64 = 2;
 
+/// Tokens of a batch that a card chooses itself: enough tiles for a last round of blocks that counts for little on the
+/// largest card (22,000 tokens of width 1024 are 1376 tiles of a product, 5.2 rounds of an H100), for half a gigabyte.
+pub const BATCH_TOKENS: usize = 22_000;
+/// The most images of such a batch.
+pub const MAX_BATCH: usize = 64;
+
 /// A part of a plan: what it is for and its bytes.
 pub type Part = (&'static str, u64);
 
@@ -50,6 +56,20 @@ impl BackboneSizes {
         bytes::<u16>(d * row_width(self.patch))
             + bytes::<f32>((1 + self.patches()) * d)
             + self.depth as u64 * block
+    }
+
+    /// Images of a batch, where it is left to the card and memory is no matter.
+    pub fn batch(&self) -> usize {
+        (BATCH_TOKENS / (self.patches() + 1)).clamp(1, MAX_BATCH)
+    }
+
+    /// Images of a batch, where it is left to the card and the workspace has so many bytes.
+    pub fn batch_within(&self, layers_to_host: usize, available: u64) -> usize {
+        let mut batch = self.batch();
+        while batch > 1 && total(&self.workspace(batch, layers_to_host)) > available {
+            batch /= 2;
+        }
+        batch
     }
 
     /// What a batch of `batch` images needs beside the weights; with tokens that go to the host, `layers` layers of them
@@ -212,9 +232,20 @@ mod tests {
 
     #[test]
     fn vit_l_with_200_images_stays_below_4_5_gigabytes() {
-        let parts = whole_run(&VIT_L, (200, 4, 4), &MutualScoring::default(), 80 << 30).unwrap();
+        let parts = whole_run(&VIT_L, (200, 4, VIT_L.batch()), &MutualScoring::default(), 80 << 30)
+            .unwrap();
         let bytes = total(&parts);
         assert!(bytes < 4_500_000_000, "{bytes} bytes: {parts:?}");
+    }
+
+    #[test]
+    fn batches_fill_a_card_and_shrink_with_its_memory() {
+        assert_eq!(VIT_L.batch(), 16);
+        assert_eq!(VIT_L.batch_within(0, 80 << 30), 16);
+        let four = total(&VIT_L.workspace(4, 0));
+        assert_eq!(VIT_L.batch_within(0, four), 4);
+        assert_eq!(VIT_L.batch_within(4, four), 2);
+        assert_eq!(VIT_L.batch_within(0, 0), 1);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::backend::{Backend, FeatureSet, HostFeatures, Pixels};
 use crate::cli::args::{ActivationArg, ExtractArgs};
 use crate::cli::backbone::{self, Loaded};
 use crate::cli::config::{
-    BackboneConfig, DEFAULT_IMAGE_SIZE, DEFAULT_PRETRAINED, MachineConfig, at_least_one, may_write,
+    BackboneConfig, DEFAULT_IMAGE_SIZE, DEFAULT_PRETRAINED, MachineConfig, at_least_one,
+    batch_size, may_write,
 };
 use crate::cli::device::{self, Job};
 use crate::cli::progress::{Voice, warn};
@@ -21,7 +22,7 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
     device::set_threads(machine.threads)?;
     may_write(&args.output, args.overwrite).map_err(Stop::Usage)?;
-    at_least_one("--batch-size", args.batch_size).map_err(Stop::Usage)?;
+    let batch_size = batch_size(args.batch_size).map_err(Stop::Usage)?;
     let voice = Voice::new(machine.quiet);
 
     let given = args.pixels.as_deref().map(read_pixels).transpose()?;
@@ -40,7 +41,7 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
         activation: args.activation.unwrap_or(ActivationArg::Official),
         image_size: at_least_one("--img-resize", size).map_err(Stop::Usage)?,
         layers: args.feature_layers,
-        batch_size: args.batch_size,
+        batch_size,
         paper: false,
     };
     let loaded = backbone::load(&config)?;

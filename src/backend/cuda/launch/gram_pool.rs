@@ -58,12 +58,14 @@ impl Shape {
     }
 
     /// The shape with the largest strips: the halo rows are the fewest then. Strips of a multiple of 4 rows, as the
-    /// consumers take them. `None` when even the smallest strip does not fit: too many degrees for one launch.
+    /// consumers take them, or of fewer than 4 where no more fit. `None` when even the smallest strip does not: too many
+    /// degrees for one launch, or degree 7 on a grid above 57.
     pub fn best(grid: usize, degrees: &[usize], shared_bytes: u32) -> Option<Shape> {
-        (1..=MAX_GRID / 4)
-            .rev()
-            .filter(|quads| quads * 4 < grid + 4)
-            .filter_map(|quads| Shape::with_strip(grid, degrees, quads * 4))
+        let fours = (1..=MAX_GRID / 4).rev().map(|fours| 4 * fours);
+        fours
+            .filter(|strip| *strip < grid + 4)
+            .chain([3, 2, 1])
+            .filter_map(|strip| Shape::with_strip(grid, degrees, strip))
             .find(|shape| shape.shared_bytes <= shared_bytes as usize)
     }
 }
@@ -125,7 +127,9 @@ pub fn pool(
         return call.refused(
             "aggregation degrees of a launch",
             format!("{degrees:?} on a grid of {grid}"),
-            &format!("fewer: they need more than {shared} bytes of shared memory or {MAX_THREADS_ANY} threads"),
+            &format!(
+                "what fits {MAX_THREADS_ANY} threads and {shared} bytes of shared memory (degree 7: a grid up to 57)"
+            ),
         );
     };
     let call = Call::new(stream, "gram_pool", shape.variant);
@@ -175,7 +179,12 @@ mod tests {
         for grid in 1..=MAX_GRID {
             for degrees in [&[1, 3, 5][..], &[1], &[3], &[5], &[7], &[1, 3], &[3, 5], &[1, 5]] {
                 let shape = Shape::best(grid, degrees, 64 << 10);
-                assert!(shape.is_some(), "grid {grid}, degrees {degrees:?}, a card of 7.5");
+                let fits = grid <= 57 || !degrees.contains(&7);
+                assert_eq!(
+                    shape.is_some(),
+                    fits,
+                    "grid {grid}, degrees {degrees:?}, a card of 7.5"
+                );
             }
         }
     }
