@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 /// Shared memory a block gets without asking for more.
 const SHARED_BYTES_UNASKED: u32 = 48 * 1024;
+/// From so much static shared memory on, a kernel gets its multiprocessor's L1 cache as shared memory.
+const TILE_SHARED_BYTES: u32 = 16 * 1024;
 /// Room for what the driver's compiler says of PTX that it refuses.
 const JIT_LOG_BYTES: usize = 4096;
 
@@ -212,6 +214,18 @@ impl Driver for CudaCard {
                     function,
                     FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                     dynamic as i32,
+                )
+            })?;
+        }
+        if static_shared_bytes >= TILE_SHARED_BYTES {
+            // Tiles live in shared memory and are read once from global memory: all of it that a multiprocessor has, so
+            // that as many blocks fit as there are registers for.
+            // SAFETY: as above; the value is a percentage.
+            self.call("cuFuncSetAttribute", || unsafe {
+                result::function::set_function_attribute(
+                    function,
+                    FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                    100,
                 )
             })?;
         }

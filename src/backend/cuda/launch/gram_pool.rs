@@ -59,7 +59,7 @@ impl Shape {
 
     /// The shape with the largest strips: the halo rows are the fewest then. Strips of a multiple of 4 rows, as the
     /// consumers take them, or of fewer than 4 where no more fit. `None` when even the smallest strip does not: too many
-    /// degrees for one launch, or degree 7 on a grid above 57.
+    /// degrees for one launch, or degree 7 on a grid above 61.
     pub fn best(grid: usize, degrees: &[usize], shared_bytes: u32) -> Option<Shape> {
         let fours = (1..=MAX_GRID / 4).rev().map(|fours| 4 * fours);
         fours
@@ -128,7 +128,7 @@ pub fn pool(
             "aggregation degrees of a launch",
             format!("{degrees:?} on a grid of {grid}"),
             &format!(
-                "what fits {MAX_THREADS_ANY} threads and {shared} bytes of shared memory (degree 7: a grid up to 57)"
+                "what fits {MAX_THREADS_ANY} threads and {shared} bytes of shared memory (degree 7: a grid up to 61)"
             ),
         );
     };
@@ -179,7 +179,7 @@ mod tests {
         for grid in 1..=MAX_GRID {
             for degrees in [&[1, 3, 5][..], &[1], &[3], &[5], &[7], &[1, 3], &[3, 5], &[1, 5]] {
                 let shape = Shape::best(grid, degrees, 64 << 10);
-                let fits = grid <= 57 || !degrees.contains(&7);
+                let fits = grid <= 61 || !degrees.contains(&7);
                 assert_eq!(
                     shape.is_some(),
                     fits,
