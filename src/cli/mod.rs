@@ -1,9 +1,11 @@
-//! The program `musc-run`: arguments to validated settings to a run, and what people see of it.
+//! The program `musc-run`: arguments to validated settings to a run, and what people see of it; and [`bench`], the
+//! program `musc-bench`.
 //!
 //! Owns everything that prints, exits or listens for Ctrl-C; the rest of the crate does none of these.
 
 mod args;
 mod backbone;
+pub mod bench;
 mod category;
 mod config;
 mod demo;

@@ -3,8 +3,12 @@
 
     tools/cuda/prebuild.py            write the PTX, then assemble it and print what ptxas says
     tools/cuda/prebuild.py --check    build aside and compare: fails when a checked-in file is stale
-    tools/cuda/prebuild.py --json F   also write registers, shared memory and spills per kernel to F
+    tools/cuda/prebuild.py --json F   also write what resources.json holds to F
     tools/cuda/prebuild.py gemm ...   only these stems
+
+Beside the PTX goes kernels/prebuilt/resources.json, a line for each entry and architecture: registers, shared memory and
+spills as ptxas reports them, instructions of the machine code, and those of its main loop where that has tensor work.
+`musc-bench` reads it.
 
 NVRTC 12.4 writes PTX ISA 8.4, which drivers from CUDA 12.4 on load; nvcc 13 writes PTX 9, which older ones refuse.
 ptxas must report no spill and no stack frame for any target, or the run fails. Needs tools/cuda/install.sh only.
@@ -24,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels"
 PREBUILT = KERNELS / "prebuilt"
+RESOURCES = PREBUILT / "resources.json"
 TOOLS = Path(os.environ.get("MUSC_CUDA_DIR", ROOT / ".cuda")) / "nvidia"
 TARGETS = ("75", "80")
 # Every architecture a shipped file may be assembled for on loading, by target of the PTX.
@@ -89,17 +94,49 @@ def assembler(architecture):
     return TOOLS / ("cu13/bin/ptxas" if int(architecture) > 90 else "cuda_nvcc/bin/ptxas")
 
 
+def machine_code(cubin):
+    """Instructions of each entry, and of its innermost loop with the most tensor work: (all, of them mma, ldmatrix)."""
+    run = subprocess.run([TOOLS / "cu13/bin/nvdisasm", "-c", cubin], capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"nvdisasm {cubin}: {run.stderr}")
+    found = {}
+    for part in re.split(r"^\.text\.", run.stdout, flags=re.M)[1:]:
+        name = part[:part.index(":")]
+        codes, labels, jumps = [], {}, []
+        for line in part.splitlines():
+            if label := re.match(r"\s*\.(L_x_\d+):", line):
+                labels[label.group(1)] = len(codes)
+            elif code := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", line):
+                if code.group(1).startswith("BRA") and (to := re.search(r"\.(L_x_\d+)", line)):
+                    jumps.append((len(codes), to.group(1)))
+                codes.append(code.group(1))
+        # Behind the end there is a jump to itself and padding.
+        loops = {(labels[to], at) for at, to in jumps if to in labels and labels[to] < at}
+        innermost = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+
+        def count(start, end):
+            inside = codes[start:end + 1]
+            return [len(inside), sum(c.startswith(("HMMA", "IMMA")) for c in inside), sum(c.startswith("LDSM") for c in inside)]
+        main = max((count(*loop) for loop in innermost), key=lambda c: (c[1], c[0]), default=[0, 0, 0])
+        found[name] = (sum(c != "NOP" for c in codes), main if main[1] else None)
+    return found
+
+
 def assemble(path, architecture):
-    """What `ptxas -v` says of each entry of one file: a list of dicts."""
+    """What `ptxas -v` says of each entry of one file, and what its machine code is: a list of dicts."""
     with tempfile.TemporaryDirectory() as folder:
         run = subprocess.run([assembler(architecture), "-v", f"-arch=sm_{architecture}", path, "-o", f"{folder}/out"],
                              capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(f"ptxas sm_{architecture} {path.name}: {run.stderr}")
+        if run.returncode:
+            raise RuntimeError(f"ptxas sm_{architecture} {path.name}: {run.stderr}")
+        code = machine_code(f"{folder}/out")
     entries, entry = [], None
     for line in run.stderr.splitlines():
         if found := re.search(r"Compiling entry function '(\w+)'", line):
             entry = {"kernel": found.group(1), "arch": f"sm_{architecture}", "registers": 0, "shared": 0}
+            entry["instructions"], main = code[found.group(1)]
+            if main:
+                entry["main_loop"] = dict(zip(("instructions", "mma", "ldmatrix"), main))
             entries.append(entry)
         elif found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
             entry["stack"], entry["spill_stores"], entry["spill_loads"] = map(int, found.groups())
@@ -143,13 +180,19 @@ def main():
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reports = pool.map(lambda job: assemble(*job), [job for job in assembled if job[0].exists()])
     table = [entry for report in reports for entry in report]
-    for e in sorted(table, key=lambda e: (e["kernel"], int(e["arch"][3:]))):
+    table.sort(key=lambda e: (e["kernel"], int(e["arch"][3:])))
+    for e in table:
         print(f"{e['kernel']:34} {e['arch']:7} {e['registers']:4} registers {e['shared']:6} shared"
               f" {e['stack']:4} stack {e['spill_stores'] + e['spill_loads']:4} spilled")
         if e["stack"] or e["spill_stores"] or e["spill_loads"]:
             problems.append(f"{e['kernel']} on {e['arch']} uses a stack frame or spills")
+    text = "[\n" + ",\n".join(json.dumps(e) for e in table) + "\n]\n"
     if options.json:
-        options.json.write_text(json.dumps(table, indent=1) + "\n")
+        options.json.write_text(text)
+    if not options.stems and options.check and (not RESOURCES.exists() or RESOURCES.read_text() != text):
+        problems.append(f"{RESOURCES.relative_to(ROOT)} is stale: run tools/cuda/prebuild.py")
+    if not options.stems and not options.check:
+        RESOURCES.write_text(text)
     if problems:
         sys.exit("\n".join(problems))
 
