@@ -58,6 +58,7 @@ impl<'a> Images<'a> {
     }
 
     /// Images in a range of these.
+    #[cfg(feature = "cuda")]
     pub fn part(&self, range: Range<usize>) -> Self {
         let start = self.range.start;
         Images { range: start + range.start..start + range.end, ..self.clone() }

@@ -1,4 +1,4 @@
-//! The program `musc-run`: arguments to validated settings to a run, and what people see of it; and [`bench`], the
+//! The program `musc-run`: arguments to validated settings to a run, and what people see of it; and [`mod@bench`], the
 //! program `musc-bench`.
 //!
 //! Owns everything that prints, exits or listens for Ctrl-C; the rest of the crate does none of these.
@@ -53,15 +53,24 @@ impl From<Error> for Stop {
 ///
 /// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 130 when interrupted.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(args::normalise(std::env::args_os())) {
-        Ok(cli) => cli,
-        Err(told) => {
-            // Help and version come this way too; nobody is left to hear of a failure to print them.
-            let _ = told.print();
-            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
-        }
-    };
-    match dispatch(cli) {
+    match parse::<Cli>() {
+        Ok(cli) => exit_code(dispatch(cli), "musc-run --help lists all options"),
+        Err(code) => code,
+    }
+}
+
+/// This process's arguments, or the exit code after help, the version or what is wrong with them.
+fn parse<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse_from(args::normalise(std::env::args_os())).map_err(|told| {
+        // Help and version come this way too; nobody is left to hear of a failure to print them.
+        let _ = told.print();
+        ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2))
+    })
+}
+
+/// Says how a program ended, and the code for it. `help` is said after wrong usage.
+fn exit_code(done: Result<(), Stop>, help: &str) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Failed(Error::Interrupted)) => {
             progress::warn("interrupted; no unfinished file was left");
@@ -80,7 +89,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
         Err(Stop::Usage(error)) => {
-            progress::warn(&format!("error: {error}\n\nmusc-run --help lists all options"));
+            progress::warn(&format!("error: {error}\n\n{help}"));
             ExitCode::from(2)
         }
     }

@@ -49,7 +49,7 @@ impl CardModel {
         let architecture = &vit.architecture;
         let grid = extraction.grid(vit)?;
         let width = architecture.width;
-        if width % layer_norm::WIDTH_STEP != 0 || width > layer_norm::MAX_WIDTH {
+        if !width.is_multiple_of(layer_norm::WIDTH_STEP) || width > layer_norm::MAX_WIDTH {
             return Err(Error::invalid(
                 format!("width of the backbone, on {}", card.info().label),
                 width,

@@ -507,8 +507,8 @@ mod tests {
 
     #[test]
     fn degrees_are_cut_where_a_launch_is_full() {
-        assert_eq!(launches(37, &[1, 3, 5], 99 << 10), [0..3]);
-        assert_eq!(launches(37, &[1], 64 << 10), [0..1]);
+        assert_eq!(launches(37, &[1, 3, 5], 99 << 10), vec![0..3; 1]);
+        assert_eq!(launches(37, &[1], 64 << 10), vec![0..1; 1]);
         for degrees in [&[1, 3, 5, 7][..], &[3, 7], &[1, 5, 7]] {
             for shared in [64 << 10, 99 << 10, 227 << 10] {
                 let runs = launches(64, degrees, shared);

@@ -172,9 +172,8 @@ impl ScoringSizes {
         let group = largest(wanted, &|group| total(&self.parts((group, 1, smallest))) <= for_table);
         let gram =
             largest(gram_wanted, &|gram| total(&self.parts((group, gram, smallest))) <= available);
-        let block = if self.on_card {
-            self.images
-        } else if total(&self.parts((group, gram, self.images))) <= available {
+        let all = total(&self.parts((group, gram, self.images))) <= available;
+        let block = if self.on_card || all {
             self.images
         } else {
             largest(self.images - 1, &|block| total(&self.parts((group, gram, block))) <= available)

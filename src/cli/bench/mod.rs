@@ -27,42 +27,21 @@ mod text;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use self::args::{Cli, Command};
-use super::{Stop, interrupt, progress};
-use crate::Error;
+use super::{Stop, exit_code, interrupt, parse};
 
 /// Runs `musc-bench` on this process's arguments.
 ///
 /// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 130 when interrupted.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(super::args::normalise(std::env::args_os())) {
+    let cli = match parse::<Cli>() {
         Ok(cli) => cli,
-        Err(told) => {
-            // Help and version come this way too; nobody is left to hear of a failure to print them.
-            let _ = told.print();
-            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
     let done = interrupt::listen().map_err(Stop::Failed).and_then(|()| match cli.command {
         Command::Kernels(args) => kernels::run(&args),
         Command::E2e(args) => e2e::run(&args),
         Command::Stages(args) => stages::run(&args),
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Failed(Error::Interrupted)) => {
-            progress::warn("interrupted");
-            ExitCode::from(interrupt::EXIT_CODE)
-        }
-        Err(Stop::Failed(error)) => {
-            progress::warn(&format!("error: {error}"));
-            ExitCode::from(1)
-        }
-        Err(Stop::Usage(error)) => {
-            progress::warn(&format!("error: {error}\n\nmusc-bench --help lists the commands"));
-            ExitCode::from(2)
-        }
-    }
+    exit_code(done, "musc-bench --help lists the commands")
 }

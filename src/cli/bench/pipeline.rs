@@ -52,7 +52,7 @@ impl Setting {
         batch: usize,
     ) -> Result<Self> {
         let patch = backbone.patch;
-        if image_size == 0 || image_size % patch != 0 {
+        if image_size == 0 || !image_size.is_multiple_of(patch) {
             let expected = format!("a multiple of the patch size {patch} of {}", backbone.name);
             return Err(Error::invalid("--img-resize", image_size, expected));
         }

@@ -1,7 +1,7 @@
 //! Pickles read as data: PyTorch's state dicts and NumPy's arrays, by a whitelist, with nothing executed.
 //!
-//! A pickle is a program for a stack machine that may call any function by its name. [`Machine`](machine) runs the part of it
-//! that builds plain data. The names it knows are those in [`globals`]; any other is an error that says it.
+//! A pickle is a program for a stack machine that may call any function by its name. `machine` runs the part of it
+//! that builds plain data. The names it knows are those in `globals`; any other is an error that says it.
 //!
 //! # Opcodes
 //! What `torch.save` (protocol 2) and `pickle.dump` (protocols 2 to 5) write for tensors and arrays:
@@ -20,7 +20,7 @@
 //!
 //! # Bounds
 //! No length is believed: text and bytes are parts of the file, not copies. An object costs at most some
-//! hundred bytes, and at least one in the file; there are at most [`MAX_OBJECTS`](machine::MAX_OBJECTS) of them. What is decoded (bytes written as
+//! hundred bytes, and at least one in the file; there are at most `MAX_OBJECTS` of them. What is decoded (bytes written as
 //! text, before protocol 3) is at most the file's size. Nothing here calls itself without a bound on the depth.
 
 mod archive;

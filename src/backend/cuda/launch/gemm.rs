@@ -61,7 +61,7 @@ impl Operands<'_> {
     /// Whole rows of the output, n wide without gaps.
     fn columns(&self, call: &Call<'_>, multiple: usize) -> Result<u32> {
         let n = self.b.rows;
-        call.require(n % multiple == 0, "n", n, &format!("a multiple of {multiple}"))?;
+        call.require(n.is_multiple_of(multiple), "n", n, &format!("a multiple of {multiple}"))?;
         call.count("n", n)
     }
 }

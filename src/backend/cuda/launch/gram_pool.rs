@@ -41,7 +41,7 @@ impl Shape {
             _ if largest <= 5 => ("to5_f32", 2, MAX_THREADS_ANY),
             _ => ("to7_f32", 3, MAX_THREADS_ANY),
         };
-        if strip_rows == 0 || (degrees == [1, 3, 5] && strip_rows % 4 != 0) {
+        if strip_rows == 0 || (degrees == [1, 3, 5] && !strip_rows.is_multiple_of(4)) {
             return None;
         }
         let width = (grid + max_radius).next_multiple_of(4);

@@ -74,7 +74,7 @@ fn params(
     norm: Option<Norm<'_>>,
 ) -> Result<LayerNormParams> {
     call.require(
-        width % WIDTH_STEP == 0 && (WIDTH_STEP..=MAX_WIDTH).contains(&width),
+        width.is_multiple_of(WIDTH_STEP) && (WIDTH_STEP..=MAX_WIDTH).contains(&width),
         "width C",
         width,
         "a multiple of 128 up to 1024",
