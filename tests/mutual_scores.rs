@@ -5,36 +5,10 @@ use musc::backend::{Backend, HostFeatures, Monitor};
 use musc::scoring::{MutualScoring, reference};
 use safetensors::SafeTensors;
 
-/// Tokens with a strong common part and outlier channels, as real ones have.
-fn random_features(images: usize, grid: usize, width: usize, layers: usize) -> HostFeatures {
-    let mut state = 12_345u64 + (images * grid * width) as u64;
-    let mut uniform = move || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    let patches = grid * grid;
-    let tokens = (0..layers)
-        .map(|_| {
-            let common: Vec<f32> = (0..patches * width).map(|_| 2.0 * uniform()).collect();
-            (0..images * patches * width)
-                .map(|at| {
-                    let outlier = if at % width == width / 2 { 8.0 } else { 0.3 };
-                    common[at % (patches * width)] + uniform() + outlier
-                })
-                .collect()
-        })
-        .collect();
-    HostFeatures {
-        images,
-        patches,
-        width,
-        layers: (0..layers).collect(),
-        tokens,
-        class_width: 0,
-        class_tokens: Vec::new(),
-    }
-}
+use self::random_features::random_features;
+
+#[path = "common/random_features.rs"]
+mod random_features;
 
 /// The worst difference to the definition, as a difference of cosines: d = √(2 − 2c), so an error δ of the cosine is
 /// δ/d of the distance, and √(2δ) at most where d is 0.

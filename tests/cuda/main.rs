@@ -3,6 +3,8 @@
 
 mod exact;
 mod goldens;
+#[path = "../common/random_features.rs"]
+mod random_features;
 mod real;
 mod refused;
 mod support;

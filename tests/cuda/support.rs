@@ -47,32 +47,9 @@ pub fn worst(got: &[f32], expected: &[f32], counts: impl Fn(f32) -> bool) -> f32
 
 /// Tokens with a strong common part and outlier channels, as real ones have, in numbers that f16 holds.
 pub fn random_features(images: usize, grid: usize, width: usize, layers: usize) -> HostFeatures {
-    let mut state = 4_321u64 + (images * grid * width) as u64;
-    let mut uniform = move || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    let patches = grid * grid;
-    let tokens = (0..layers)
-        .map(|_| {
-            let common: Vec<f32> = (0..patches * width).map(|_| 2.0 * uniform()).collect();
-            (0..images * patches * width)
-                .map(|at| {
-                    let outlier = if at % width == width / 2 { 8.0 } else { 0.3 };
-                    let value = common[at % (patches * width)] + uniform() + outlier;
-                    Half::F16.value(Half::F16.bits(value))
-                })
-                .collect()
-        })
-        .collect();
-    HostFeatures {
-        images,
-        patches,
-        width,
-        layers: (0..layers).collect(),
-        tokens,
-        class_width: 0,
-        class_tokens: Vec::new(),
+    let mut features = crate::random_features::random_features(images, grid, width, layers);
+    for value in features.tokens.iter_mut().flatten() {
+        *value = Half::F16.value(Half::F16.bits(*value));
     }
+    features
 }

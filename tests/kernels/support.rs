@@ -5,53 +5,37 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytemuck::Pod;
-use half::{bf16, f16};
 use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 
 /// Unit roundoff of f32.
 pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// A 16-bit storage format.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Half {
-    F16,
-    Bf16,
+pub use musc::backend::cuda::Half;
+pub use musc::backend::cuda::launch::value_of_key as of_key;
+
+/// What the bounds need to know of a 16-bit format.
+pub trait Rounding: Copy {
+    /// Unit roundoff.
+    fn u(self) -> f64;
+    /// Rounded numbers, as bits and as what they stand for.
+    fn round(self, x: &[f32]) -> (Vec<u16>, Vec<f64>);
+    /// What bits stand for.
+    fn values(self, bits: &[u16]) -> Vec<f64>;
 }
 
-impl Half {
-    /// Ending of the entry points.
-    pub fn name(self) -> &'static str {
-        match self {
-            Half::F16 => "f16",
-            Half::Bf16 => "bf16",
-        }
-    }
-    /// Unit roundoff.
-    pub fn u(self) -> f64 {
+impl Rounding for Half {
+    fn u(self) -> f64 {
         match self {
             Half::F16 => 1.0 / 2048.0,
             Half::Bf16 => 1.0 / 256.0,
         }
     }
-    pub fn bits(self, x: f32) -> u16 {
-        match self {
-            Half::F16 => f16::from_f32(x).to_bits(),
-            Half::Bf16 => bf16::from_f32(x).to_bits(),
-        }
-    }
-    pub fn value(self, bits: u16) -> f32 {
-        match self {
-            Half::F16 => f16::from_bits(bits).to_f32(),
-            Half::Bf16 => bf16::from_bits(bits).to_f32(),
-        }
-    }
-    /// Rounded numbers, as bits and as what they stand for.
-    pub fn round(self, x: &[f32]) -> (Vec<u16>, Vec<f64>) {
+    fn round(self, x: &[f32]) -> (Vec<u16>, Vec<f64>) {
         let bits: Vec<u16> = x.iter().map(|&v| self.bits(v)).collect();
         let values = self.values(&bits);
         (bits, values)
     }
-    pub fn values(self, bits: &[u16]) -> Vec<f64> {
+    fn values(self, bits: &[u16]) -> Vec<f64> {
         bits.iter().map(|&b| f64::from(self.value(b))).collect()
     }
 }
@@ -85,11 +69,6 @@ impl Random {
 pub fn key_of(v: f32) -> u32 {
     let bits = v.to_bits();
     if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
-}
-
-/// The float of a key.
-pub fn of_key(key: u32) -> f32 {
-    f32::from_bits(if key & 0x8000_0000 != 0 { key & 0x7fff_ffff } else { !key })
 }
 
 /// Fails unless every |actual - expected| is within its bound; names the worst one. Returns the largest ratio.

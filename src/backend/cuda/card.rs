@@ -1,19 +1,17 @@
-//! A card with the kernels on it, its memory with an owner, and its streams.
+//! A card with the kernels on it, and what of its memory is in use.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
 
+use super::buffer::{Buffer, Pinned};
 use super::driver::card::CudaCard;
-use super::driver::{
-    CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle,
-};
+use super::driver::{CardInfo, Driver, Function, ModuleHandle};
 use super::kernels::ptx_for;
+use super::stream::{Event, Stream};
 use crate::{Error, Result};
 
 /// A card that is open: memory, streams and kernels come from it. Share it by [`Arc`].
@@ -104,7 +102,7 @@ impl Card {
         let address = self.driver.alloc(bytes, what)?;
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak.fetch_max(used, Ordering::Relaxed);
-        Ok(Buffer { card: Arc::clone(self), address, len, owned: true, of: PhantomData })
+        Ok(Buffer::owned(self, address, len))
     }
 
     /// Page-locked host memory, zeroed.
@@ -116,7 +114,7 @@ impl Card {
         let at = self.driver.alloc_pinned(bytes)?;
         // SAFETY: the driver gave that many bytes, to this call alone.
         unsafe { at.as_ptr().write_bytes(0, bytes) };
-        Ok(Pinned { card: Arc::clone(self), at: at.cast(), len })
+        Ok(Pinned::new(self, at.cast(), len))
     }
 
     /// A new stream.
@@ -124,7 +122,7 @@ impl Card {
     /// # Errors
     /// The driver's.
     pub fn stream(self: &Arc<Self>) -> Result<Stream> {
-        Ok(Stream { handle: self.driver.create_stream()?, card: Arc::clone(self), owned: true })
+        Ok(Stream::owned(self, self.driver.create_stream()?))
     }
 
     /// A new event.
@@ -132,7 +130,7 @@ impl Card {
     /// # Errors
     /// The driver's.
     pub fn event(self: &Arc<Self>) -> Result<Event> {
-        Ok(Event { handle: self.driver.create_event()?, card: Arc::clone(self) })
+        Ok(Event::new(self, self.driver.create_event()?))
     }
 
     /// A kernel by file and entry, loaded at its first use.
@@ -159,447 +157,14 @@ impl Card {
         functions.insert(entry.to_string(), function);
         Ok(function)
     }
-}
 
-/// Values in a card's memory, freed with their owner. Contents are raw: nothing says that they were written.
-pub struct Buffer<T> {
-    card: Arc<Card>,
-    address: u64,
-    len: usize,
-    owned: bool,
-    of: PhantomData<T>,
-}
-
-impl<T: Pod> Buffer<T> {
-    /// Memory of somebody else's, such as another crate's on the same card: never freed here.
+    /// Gives back what [`alloc`](Self::alloc) took.
     ///
     /// # Safety
-    /// `len` values lie at `address` on that card, and live and are left alone as long as the buffer is used.
-    pub unsafe fn from_raw(card: &Arc<Card>, address: u64, len: usize) -> Self {
-        Buffer { card: Arc::clone(card), address, len, owned: false, of: PhantomData }
-    }
-
-    /// The card it is on.
-    pub fn card(&self) -> &Arc<Card> {
-        &self.card
-    }
-
-    /// The address on the card.
-    pub fn address(&self) -> u64 {
-        self.address
-    }
-
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// All of it, to read.
-    pub fn view(&self) -> View<'_, T> {
-        View { card: &self.card, address: self.address, len: self.len, of: PhantomData }
-    }
-
-    /// All of it, to write.
-    pub fn view_mut(&mut self) -> ViewMut<'_, T> {
-        ViewMut { card: &self.card, address: self.address, len: self.len, of: PhantomData }
-    }
-}
-
-impl<T> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        if self.owned {
-            self.card.used.fetch_sub((self.len * size_of::<T>()) as u64, Ordering::Relaxed);
-            // SAFETY: allocated by `Card::alloc`; the only owner is going away.
-            unsafe { self.card.driver.free(self.address) };
-        }
-    }
-}
-
-/// A part of a buffer, to read.
-#[derive(Debug)]
-pub struct View<'a, T> {
-    pub(super) card: &'a Arc<Card>,
-    pub(super) address: u64,
-    pub(super) len: usize,
-    of: PhantomData<&'a T>,
-}
-
-impl<T> Clone for View<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for View<'_, T> {}
-
-/// A part of a buffer, to write.
-#[derive(Debug)]
-pub struct ViewMut<'a, T> {
-    pub(super) card: &'a Arc<Card>,
-    pub(super) address: u64,
-    pub(super) len: usize,
-    of: PhantomData<&'a mut T>,
-}
-
-impl<'a, T: Pod> View<'a, T> {
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The values of a range.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a range that leaves the view.
-    pub fn part(self, range: Range<usize>) -> Result<View<'a, T>> {
-        let (address, len) = part::<T>(self.address, self.len, &range)?;
-        Ok(View { card: self.card, address, len, of: PhantomData })
-    }
-}
-
-impl<'a, T: Pod> ViewMut<'a, T> {
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The values of a range.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a range that leaves the view.
-    pub fn part(self, range: Range<usize>) -> Result<ViewMut<'a, T>> {
-        let (address, len) = part::<T>(self.address, self.len, &range)?;
-        Ok(ViewMut { card: self.card, address, len, of: PhantomData })
-    }
-
-    /// The first `len` values, and the others.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when there are fewer.
-    pub fn split(self, len: usize) -> Result<(ViewMut<'a, T>, ViewMut<'a, T>)> {
-        let (first, head) = part::<T>(self.address, self.len, &(0..len))?;
-        let (second, tail) = part::<T>(self.address, self.len, &(len..self.len))?;
-        let view = |address, len| ViewMut { card: self.card, address, len, of: PhantomData };
-        Ok((view(first, head), view(second, tail)))
-    }
-
-    /// The same to read.
-    pub fn as_view(&self) -> View<'_, T> {
-        View { card: self.card, address: self.address, len: self.len, of: PhantomData }
-    }
-}
-
-fn part<T>(address: u64, len: usize, range: &Range<usize>) -> Result<(u64, usize)> {
-    if range.start > range.end || range.end > len {
-        return Err(Error::invalid(
-            "part of a buffer",
-            format!("{range:?}"),
-            format!("within 0..{len}"),
-        ));
-    }
-    Ok((address + (range.start * size_of::<T>()) as u64, range.len()))
-}
-
-/// Page-locked host memory: copies from and to it run beside kernels.
-pub struct Pinned<T> {
-    card: Arc<Card>,
-    at: std::ptr::NonNull<T>,
-    len: usize,
-}
-
-// SAFETY: it owns its memory, as a `Vec` does.
-unsafe impl<T: Send> Send for Pinned<T> {}
-// SAFETY: shared access only reads.
-unsafe impl<T: Sync> Sync for Pinned<T> {}
-
-impl<T: Pod> std::ops::Deref for Pinned<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        // SAFETY: `len` values lie there, written (with zeros at first), aligned to a page; `T` takes any bits.
-        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
-    }
-}
-
-impl<T: Pod> std::ops::DerefMut for Pinned<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as in `deref`, and borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
-    }
-}
-
-impl<T> Drop for Pinned<T> {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `Card::alloc_pinned` with this length; whoever copies waits before it lets go.
-        unsafe { self.card.driver.free_pinned(self.at.cast(), self.len * size_of::<T>()) };
-    }
-}
-
-/// A point in a stream's work.
-pub struct Event {
-    handle: EventHandle,
-    card: Arc<Card>,
-}
-
-impl Event {
-    /// Waits on the host until the point is reached.
-    ///
-    /// # Errors
-    /// Whatever went wrong in the work before it.
-    pub fn synchronise(&self) -> Result<()> {
-        // SAFETY: the event is this driver's and lives.
-        unsafe { self.card.driver.synchronise_event(self.handle) }
-    }
-
-    /// Milliseconds from an earlier event to this one, both recorded and passed; `None` on the simulator.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn ms_since(&self, earlier: &Event) -> Result<Option<f32>> {
-        // SAFETY: both events live; of another card, the driver refuses them.
-        unsafe { self.card.driver.elapsed_ms(earlier.handle, self.handle) }
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        // SAFETY: made by `Card::event`; the only owner is going away.
-        unsafe { self.card.driver.destroy_event(self.handle) };
-    }
-}
-
-/// A queue of work on a card, done in order.
-pub struct Stream {
-    handle: StreamHandle,
-    card: Arc<Card>,
-    owned: bool,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if self.owned {
-            // SAFETY: made by `Card::stream`; the only owner is going away.
-            unsafe { self.card.driver.destroy_stream(self.handle) };
-        }
-    }
-}
-
-impl Stream {
-    /// A stream of somebody else's: never destroyed here.
-    ///
-    /// # Safety
-    /// The handle is a stream of that card's driver and context, and lives as long as the result is used.
-    pub unsafe fn from_raw(card: &Arc<Card>, handle: StreamHandle) -> Self {
-        Stream { handle, card: Arc::clone(card), owned: false }
-    }
-
-    /// The card.
-    pub fn card(&self) -> &Arc<Card> {
-        &self.card
-    }
-
-    /// The driver's handle (`CUstream` on a card).
-    pub fn handle(&self) -> StreamHandle {
-        self.handle
-    }
-
-    /// Copies values to the card and waits for it.
-    ///
-    /// # Errors
-    /// Lengths that differ, another card's memory, or the driver's.
-    pub fn upload<T: Pod>(&self, to: ViewMut<'_, T>, from: &[T]) -> Result<()> {
-        self.check("upload", to.card, to.len, from.len())?;
-        let bytes: &[u8] = bytemuck::cast_slice(from);
-        // SAFETY: both ranges hold as many bytes (checked), and live until the stream has passed, waited for next.
-        unsafe {
-            self.card.driver.copy_to_card(self.handle, to.address, bytes.as_ptr(), bytes.len())?;
-        }
-        self.synchronise()
-    }
-
-    /// A new buffer with these values.
-    ///
-    /// # Errors
-    /// No memory, or the driver's.
-    pub fn upload_new<T: Pod>(&self, values: &[T], what: &str) -> Result<Buffer<T>> {
-        let mut buffer = self.card.alloc(values.len(), what)?;
-        self.upload(buffer.view_mut(), values)?;
-        Ok(buffer)
-    }
-
-    /// Copies values from the card, after all work given before, and waits for it.
-    ///
-    /// # Errors
-    /// Lengths that differ, another card's memory, or whatever went wrong in the work before.
-    pub fn download<T: Pod>(&self, from: View<'_, T>, to: &mut [T]) -> Result<()> {
-        self.check("download", from.card, to.len(), from.len)?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(to);
-        // SAFETY: both ranges hold as many bytes (checked), and live until the stream has passed, waited for next.
-        unsafe {
-            self.card.driver.copy_to_host(
-                self.handle,
-                bytes.as_mut_ptr(),
-                from.address,
-                bytes.len(),
-            )?;
-        }
-        self.synchronise()
-    }
-
-    /// As [`download`](Stream::download), into a new vector.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn download_new<T: Pod>(&self, from: View<'_, T>) -> Result<Vec<T>> {
-        let mut values = vec![T::zeroed(); from.len];
-        self.download(from, &mut values)?;
-        Ok(values)
-    }
-
-    /// Gives a copy to the card without waiting.
-    ///
-    /// # Errors
-    /// Lengths that differ, another card's memory, or the driver's.
-    /// # Safety
-    /// `from` lives and is not written until the stream has passed the copy.
-    pub unsafe fn upload_async<T: Pod>(&self, to: ViewMut<'_, T>, from: &[T]) -> Result<()> {
-        self.check("upload", to.card, to.len, from.len())?;
-        let bytes: &[u8] = bytemuck::cast_slice(from);
-        // SAFETY: as many bytes on both sides (checked); the caller keeps the host's alive.
-        unsafe {
-            self.card.driver.copy_to_card(self.handle, to.address, bytes.as_ptr(), bytes.len())
-        }
-    }
-
-    /// Gives a copy to the host without waiting.
-    ///
-    /// # Errors
-    /// Lengths that differ, another card's memory, or the driver's.
-    /// # Safety
-    /// `to` lives and is not used until the stream has passed the copy.
-    pub unsafe fn download_async<T: Pod>(&self, from: View<'_, T>, to: &mut [T]) -> Result<()> {
-        self.check("download", from.card, to.len(), from.len)?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(to);
-        // SAFETY: as many bytes on both sides (checked); the caller keeps the host's alive and alone.
-        unsafe {
-            self.card.driver.copy_to_host(
-                self.handle,
-                bytes.as_mut_ptr(),
-                from.address,
-                bytes.len(),
-            )
-        }
-    }
-
-    /// Sets every bit to zero.
-    ///
-    /// # Errors
-    /// Another card's memory, or the driver's.
-    pub fn zero<T: Pod>(&self, at: ViewMut<'_, T>) -> Result<()> {
-        self.check("zero", at.card, at.len, at.len)?;
-        // SAFETY: the view lies inside a living buffer of this card, which is freed only when streams are idle.
-        unsafe { self.card.driver.zero(self.handle, at.address, (at.len * size_of::<T>()) as u64) }
-    }
-
-    /// Sets the event to the end of what was given so far.
-    ///
-    /// # Errors
-    /// Another card's event, or the driver's.
-    pub fn record(&self, event: &Event) -> Result<()> {
-        self.same_card("record", &event.card)?;
-        // SAFETY: both are this card's (checked) and live.
-        unsafe { self.card.driver.record(event.handle, self.handle) }
-    }
-
-    /// Lets what is given from now on wait for the event.
-    ///
-    /// # Errors
-    /// Another card's event, or the driver's.
-    pub fn wait(&self, event: &Event) -> Result<()> {
-        self.same_card("wait", &event.card)?;
-        // SAFETY: both are this card's (checked) and live.
-        unsafe { self.card.driver.wait(self.handle, event.handle) }
-    }
-
-    /// Waits on the host until everything given is done.
-    ///
-    /// # Errors
-    /// Whatever went wrong in it.
-    pub fn synchronise(&self) -> Result<()> {
-        // SAFETY: the stream is this driver's and lives.
-        unsafe { self.card.driver.synchronise(self.handle) }
-    }
-
-    /// Launches a kernel by file and entry.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`] for a shape beyond the kernel's or the card's limits, or the driver's.
-    /// # Safety
-    /// `params` is the kernel's parameter struct, the shape is what its header asks for, and the addresses are good
-    /// for what it reads and writes.
-    pub(super) unsafe fn launch<P: Pod>(
-        &self,
-        stem: &str,
-        entry: &str,
-        shape: LaunchShape,
-        params: &P,
-    ) -> Result<()> {
-        let function = self.card.function(stem, entry)?;
-        let refused = |reason: String| Err(Error::Kernel { kernel: entry.to_string(), reason });
-        if shape.threads == 0 || shape.threads > function.max_threads {
-            return refused(format!(
-                "found {} threads a block, expected 1 to {}",
-                shape.threads, function.max_threads
-            ));
-        }
-        let limits = [0x7fff_ffff, 0xffff, 0xffff];
-        if shape.grid.iter().zip(limits).any(|(&blocks, limit)| blocks == 0 || blocks > limit) {
-            return refused(format!("found {:?} blocks, expected 1 to {limits:?}", shape.grid));
-        }
-        let (shared, have) = (
-            u64::from(shape.shared_bytes) + u64::from(function.static_shared_bytes),
-            u64::from(self.card.info().shared_bytes_per_block),
-        );
-        if shared > have {
-            return refused(format!(
-                "needs {shared} bytes of shared memory a block, {} has {have}",
-                self.card.info().label
-            ));
-        }
-        let bytes = bytemuck::bytes_of(params);
-        // SAFETY: the caller's promise; limits were checked above.
-        unsafe { self.card.driver.launch(self.handle, entry, function, shape, bytes) }
-    }
-
-    fn check(&self, what: &str, card: &Arc<Card>, to: usize, from: usize) -> Result<()> {
-        self.same_card(what, card)?;
-        if to == from {
-            Ok(())
-        } else {
-            Err(Error::invalid(format!("{what}: values to copy"), from, format!("{to}")))
-        }
-    }
-
-    fn same_card(&self, what: &str, card: &Arc<Card>) -> Result<()> {
-        if Arc::ptr_eq(&self.card, card) {
-            return Ok(());
-        }
-        let (found, expected) = (&card.info().label, &self.card.info().label);
-        Err(Error::invalid(format!("{what}: card"), found, format!("{expected}, the stream's")))
+    /// The address and the bytes are an allocation's, which nobody uses any more.
+    pub(super) unsafe fn free(&self, address: u64, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.driver.free(address) };
     }
 }

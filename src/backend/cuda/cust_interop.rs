@@ -14,8 +14,10 @@ use bytemuck::Pod;
 use cudarc::driver::sys;
 use cust::memory::{DeviceCopy, DevicePointer, DeviceSlice};
 
-use super::card::{Buffer, Card, Stream};
+use super::buffer::Buffer;
+use super::card::Card;
 use super::driver::StreamHandle;
+use super::stream::Stream;
 use crate::{Error, Result};
 
 /// A value that borrows what it stands for.

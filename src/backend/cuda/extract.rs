@@ -3,13 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::card::{Buffer, Card, Event, Stream, View};
+use super::buffer::{Buffer, View};
+use super::card::Card;
 use super::features::Sink;
 use super::launch::gemm::Operands;
 use super::launch::layer_norm::Rows;
 use super::launch::{Half, Matrix, attention, gemm, layer_norm, patch_embed};
 use super::plan::BackboneSizes;
 use super::staging::Staging;
+use super::stream::{Event, Stream};
 use super::weights::{Linear, Weights, round};
 use crate::backend::cpu::patch_embed::patch_rows;
 use crate::backend::input::{Image, Images};

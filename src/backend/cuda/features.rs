@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::card::{Buffer, Card, Pinned, Stream};
+use super::buffer::{Buffer, Pinned, View};
+use super::card::Card;
 use super::launch::Half;
+use super::stream::{Event, Stream};
 use super::weights::widen;
 use crate::backend::FeatureSet;
 use crate::{Error, Result};
@@ -126,8 +128,8 @@ pub(super) struct Blocks<'a> {
 struct Slot {
     tokens: Buffer<u16>,
     holds: Option<(usize, usize)>,
-    ready: super::card::Event,
-    released: super::card::Event,
+    ready: Event,
+    released: Event,
 }
 
 /// Slots on the card: one for the block of A, two in turn for the blocks of B.
@@ -202,7 +204,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// The tokens of images of a block that is in a slot.
-    pub fn tokens(&self, slot: usize, images: &Range<usize>) -> Result<super::card::View<'_, u16>> {
+    pub fn tokens(&self, slot: usize, images: &Range<usize>) -> Result<View<'_, u16>> {
         let values = self.features.image_values();
         match &self.features.place {
             Place::Card(layers) => {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`driver`] | the trait of a driver; a real card; the simulator |
 //! | [`kernels`] | the PTX in this program, and which of it a card gets |
-//! | card | [`Card`], [`Stream`], [`Event`], [`Buffer`], [`Pinned`]: handles with an owner |
+//! | card, buffer, stream | [`Card`], [`Buffer`], [`Pinned`], [`Stream`], [`Event`]: handles with an owner |
 //! | [`launch`] | one safe function a kernel, for any crate's buffers |
 //! | staging, weights, extract | host memory to the card; the weights; images to tokens |
 //! | features, mutual_scores | tokens on the card or in blocks from the host; tokens to patch scores |
@@ -19,6 +19,7 @@
 //! scoring takes them in blocks, each read once a row of blocks. [`CudaOptions::memory_limit`] lowers what counts as
 //! fitting. `docs/memory.md` has the sizes.
 
+mod buffer;
 mod card;
 #[cfg(feature = "cust-interop")]
 pub mod cust_interop;
@@ -30,15 +31,18 @@ pub mod launch;
 mod mutual_scores;
 pub mod plan;
 mod staging;
+mod stream;
 mod weights;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use card::{Buffer, Card, Event, Pinned, Stream, View, ViewMut};
+pub use buffer::{Buffer, Pinned, View, ViewMut};
+pub use card::Card;
 pub use features::Features;
 pub use launch::Half;
 pub use staging::{SLOT_BYTES, Staging};
+pub use stream::{Event, Stream};
 
 use self::driver::card::CudaCard;
 use self::extract::CardModel;

@@ -7,7 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::card::{Buffer, Card, Event, Stream};
+use super::buffer::Buffer;
+use super::card::Card;
 use super::features::{Blocks, Features};
 use super::launch::gemm::{Operands, PairBlock};
 use super::launch::gram_pool::{Keys, Shape};
@@ -18,6 +19,7 @@ use super::launch::{
     patch_distance,
 };
 use super::plan::{ScoringPlan, ScoringSizes};
+use super::stream::{Event, Stream};
 use crate::backend::Monitor;
 use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Error, Result};

@@ -1,10 +1,13 @@
 //! Host data to the card through page-locked memory: the host fills one slot while the other is copied.
 
+use std::sync::Arc;
+
 use bytemuck::Pod;
 
-use super::card::{Card, Event, Pinned, Stream, ViewMut};
+use super::buffer::{Pinned, ViewMut};
+use super::card::Card;
+use super::stream::{Event, Stream};
 use crate::Result;
-use std::sync::Arc;
 
 /// Bytes of a slot: large enough for full speed over PCIe (a copy of this size takes 0.3 ms at 25 GB/s), small beside
 /// everything else.

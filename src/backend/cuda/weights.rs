@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
 
-use super::card::{Buffer, Card, View};
+use super::buffer::{Buffer, View};
+use super::card::Card;
 use super::launch::layer_norm::Norm;
 use super::launch::patch_embed::row_width;
 use super::launch::{Half, Matrix};

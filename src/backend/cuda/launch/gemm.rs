@@ -2,7 +2,8 @@
 
 use super::{Call, GRAM_STRIDE, GemmParams, Half, Matrix};
 use crate::Result;
-use crate::backend::cuda::card::{Stream, View, ViewMut};
+use crate::backend::cuda::buffer::{View, ViewMut};
+use crate::backend::cuda::stream::Stream;
 use crate::model::Activation;
 
 /// Threads of a block.

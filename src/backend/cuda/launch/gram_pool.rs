@@ -3,7 +3,8 @@
 use super::gemm::PairBlock;
 use super::{Call, GRAM_STRIDE, GramPoolParams, degree_fields};
 use crate::Result;
-use crate::backend::cuda::card::{Stream, View, ViewMut};
+use crate::backend::cuda::buffer::{View, ViewMut};
+use crate::backend::cuda::stream::Stream;
 
 /// Columns of the grid of image i that a block works on.
 pub const COLUMNS: usize = 4;

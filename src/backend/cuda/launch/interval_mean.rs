@@ -2,7 +2,8 @@
 
 use super::{Call, IntervalMeanParams};
 use crate::Result;
-use crate::backend::cuda::card::{Stream, View, ViewMut};
+use crate::backend::cuda::buffer::{View, ViewMut};
+use crate::backend::cuda::stream::Stream;
 use std::ops::Range;
 
 /// Threads of a block.

@@ -2,7 +2,8 @@
 
 use super::{Call, Half, LnamdParams, degree_fields};
 use crate::Result;
-use crate::backend::cuda::card::{Stream, View, ViewMut};
+use crate::backend::cuda::buffer::{View, ViewMut};
+use crate::backend::cuda::stream::Stream;
 
 /// Threads of a block of `sums`.
 pub const SUMS_THREADS: u32 = 128;

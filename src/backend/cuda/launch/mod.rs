@@ -23,8 +23,10 @@ pub use params::*;
 
 use bytemuck::Pod;
 
-use super::card::{Card, Stream, View, ViewMut};
+use super::buffer::{View, ViewMut};
+use super::card::Card;
 use super::driver::LaunchShape;
+use super::stream::Stream;
 use crate::{Error, Result};
 use std::sync::Arc;
 

@@ -5,7 +5,8 @@ use super::gemm::{PairBlock, THREADS, tiles};
 use super::gram_pool::Keys;
 use super::{Call, Half, PatchDistanceParams};
 use crate::Result;
-use crate::backend::cuda::card::{Stream, View};
+use crate::backend::cuda::buffer::View;
+use crate::backend::cuda::stream::Stream;
 
 /// What [`statistics`](super::lnamd::statistics) made of the tokens, for one degree.
 #[derive(Debug, Clone, Copy)]

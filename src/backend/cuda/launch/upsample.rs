@@ -2,7 +2,8 @@
 
 use super::{Call, UpsampleParams};
 use crate::Result;
-use crate::backend::cuda::card::{Stream, View, ViewMut};
+use crate::backend::cuda::buffer::{View, ViewMut};
+use crate::backend::cuda::stream::Stream;
 
 /// Threads of a block.
 pub const THREADS: u32 = 256;
