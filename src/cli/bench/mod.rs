@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Failed(Error::Interrupted)) => {
+        Err(Stop::Failed(Error::Interrupted) | Stop::Interrupted(_)) => {
             progress::warn("interrupted");
             ExitCode::from(interrupt::EXIT_CODE)
         }
