@@ -14,7 +14,16 @@ fn document(arguments: &[&str]) -> Value {
 
 #[test]
 fn kernels_document_has_its_fields() {
-    let said = document(&["kernels", "--only", "layer_norm", "--json", "--model", "ViT-L-14-336", "--batch-size", "4"]);
+    let said = document(&[
+        "kernels",
+        "--only",
+        "layer_norm",
+        "--json",
+        "--model",
+        "ViT-L-14-336",
+        "--batch-size",
+        "4",
+    ]);
     let model = &said["models"][0];
     assert_eq!(model["model"], "ViT-L-14-336");
     assert_eq!(model["times"], "modelled");

@@ -401,7 +401,10 @@ mod tests {
         for (size, images, batch) in
             [(0, 9, 4), (500, 9, 4), (518, 1, 4), (518, 9, 0), (14 * 65, 9, 1)]
         {
-            assert!(Setting::new(vit, size, images, Some(batch)).is_err(), "{size} {images} {batch}");
+            assert!(
+                Setting::new(vit, size, images, Some(batch)).is_err(),
+                "{size} {images} {batch}"
+            );
         }
     }
 }
