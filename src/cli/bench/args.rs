@@ -54,9 +54,9 @@ pub struct Common {
     /// Images N that are scored against each other
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub images: usize,
-    /// Images of a batch of the backbone
-    #[arg(long, value_name = "B", default_value_t = 4)]
-    pub batch_size: usize,
+    /// Images of a batch of the backbone [default: as many as the card would choose]
+    #[arg(long, value_name = "B")]
+    pub batch_size: Option<usize>,
     /// Print one JSON document on stdout
     #[arg(long)]
     pub json: bool,

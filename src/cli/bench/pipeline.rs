@@ -41,7 +41,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The authors' options for a backbone at a size.
+    /// The authors' options for a backbone at a size; without a batch, the one that a card chooses.
     ///
     /// # Errors
     /// [`Error::Invalid`]: a size that is no multiple of the patch, fewer than two images, an empty batch.
@@ -49,7 +49,7 @@ impl Setting {
         backbone: &'static Backbone,
         image_size: usize,
         images: usize,
-        batch: usize,
+        batch: Option<usize>,
     ) -> Result<Self> {
         let patch = backbone.patch;
         if image_size == 0 || !image_size.is_multiple_of(patch) {
@@ -64,15 +64,17 @@ impl Setting {
                 format!("at most {}", 64 * patch),
             ));
         }
-        if batch == 0 {
-            return Err(Error::invalid("--batch-size", batch, "at least 1"));
+        if batch == Some(0) {
+            return Err(Error::invalid("--batch-size", 0, "at least 1"));
         }
         if images > 100_000 {
             return Err(Error::invalid("--images", images, "at most 100000"));
         }
         let scoring = MutualScoring::default();
         scoring.check(images, grid)?;
-        Ok(Setting { backbone, image_size, images, batch, scoring })
+        let mut setting = Setting { backbone, image_size, images, batch: 1, scoring };
+        setting.batch = batch.unwrap_or_else(|| setting.backbone_sizes().batch());
+        Ok(setting)
     }
 
     /// Side of the patch grid.
@@ -364,7 +366,7 @@ mod tests {
             pretrained: &[],
         };
         assert_eq!((architecture.width, architecture.depth), (128, 4));
-        let setting = Setting::new(&BACKBONE, 56, 5, 2).unwrap();
+        let setting = Setting::new(&BACKBONE, 56, 5, Some(2)).unwrap();
         assert_same(&features(&setting), &seen);
     }
 
@@ -399,7 +401,10 @@ mod tests {
         for (size, images, batch) in
             [(0, 9, 4), (500, 9, 4), (518, 1, 4), (518, 9, 0), (14 * 65, 9, 1)]
         {
-            assert!(Setting::new(vit, size, images, batch).is_err(), "{size} {images} {batch}");
+            assert!(
+                Setting::new(vit, size, images, Some(batch)).is_err(),
+                "{size} {images} {batch}"
+            );
         }
     }
 }

@@ -25,7 +25,8 @@ struct Stage {
 /// Runs the command.
 pub fn run(args: &StagesArgs) -> std::result::Result<(), Stop> {
     let known = backbone(EMBEDDED_BACKBONE)?;
-    let setting = Setting::new(known, args.img_resize, args.images, 4).map_err(Stop::Usage)?;
+    let setting =
+        Setting::new(known, args.img_resize, args.images, Some(4)).map_err(Stop::Usage)?;
     if args.repeats == 0 {
         return Err(Stop::Usage(Error::invalid("--repeats", args.repeats, "at least 1")));
     }

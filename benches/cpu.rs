@@ -1,0 +1,150 @@
+//! The CPU stages through the public API: each result is checked, then the stage is timed. Names are op/shape/dtype/device.
+//!
+//! `cargo bench` runs all of them in some seconds each.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use musc::backend::cpu::Cpu;
+use musc::backend::{Backend, HostFeatures};
+use musc::image::{Filter, RgbImage, resize};
+use musc::scoring::upsample::upsample;
+use musc::scoring::{MutualScoring, reference};
+
+fn picture(width: usize, height: usize) -> RgbImage {
+    let data = (0..width * height * 3).map(|at| ((at * 31 + at / 97 * 7) % 251) as u8).collect();
+    RgbImage { width, height, data }
+}
+
+/// Tokens with a common part, seeded.
+fn features(images: usize, grid: usize, width: usize, layers: usize) -> HostFeatures {
+    let mut state = 5u64;
+    let mut uniform = move || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let tokens =
+        (0..layers).map(|_| (0..images * grid * grid * width).map(|_| uniform()).collect());
+    HostFeatures {
+        images,
+        patches: grid * grid,
+        width,
+        layers: (0..layers).collect(),
+        tokens: tokens.collect(),
+        class_width: 0,
+        class_tokens: Vec::new(),
+    }
+}
+
+/// The scores of a small set against the plain f64 definition.
+fn check_scores(cpu: &Cpu) {
+    let (images, grid, width) = (4, 4, 32);
+    let host = features(images, grid, width, 1);
+    let scoring = MutualScoring { degrees: vec![1, 3], ..MutualScoring::default() };
+    let device = cpu.upload(host.clone()).expect("sizes fit");
+    let scores = cpu.mutual_scores(&device, &scoring, &()).expect("options fit");
+    let layer = reference::Layer { tokens: &host.tokens[0], images, grid, width };
+    for (degree, found) in
+        scoring.degrees.iter().zip(scores.by_degree_layer.chunks(images * grid * grid))
+    {
+        let unit = reference::lnamd(&layer, *degree);
+        let expected = reference::msm(&unit, &layer, scoring.ranks(images));
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (f64::from(*found) - expected).abs() < 1e-4,
+                "degree {degree}: {found}, {expected}"
+            );
+        }
+    }
+}
+
+fn scoring(criterion: &mut Criterion) {
+    let cpu = Cpu::new(0).expect("a processor");
+    check_scores(&cpu);
+    // Degree 1 is the product, the lowest distances and nothing else; three degrees add the box sums.
+    for degrees in [vec![1], vec![1, 3, 5]] {
+        let (images, grid, width) = (8, 16, 384);
+        let device = cpu.upload(features(images, grid, width, 1)).expect("sizes fit");
+        let name = format!("mutual_scores/{images}x{grid}x{grid}x{width}_r{degrees:?}/f32/cpu");
+        let options = MutualScoring { degrees, ..MutualScoring::default() };
+        criterion.bench_function(&name, |timed| {
+            timed.iter(|| {
+                cpu.mutual_scores(black_box(&device), &options, &()).expect("options fit")
+            });
+        });
+    }
+}
+
+/// Many images of few patches: what grows is the mean of the lowest distances.
+fn lowest_distances(criterion: &mut Criterion) {
+    let cpu = Cpu::new(0).expect("a processor");
+    check_scores(&cpu);
+    let device = cpu.upload(features(128, 2, 32, 1)).expect("sizes fit");
+    let options = MutualScoring { degrees: vec![1], ..MutualScoring::default() };
+    criterion.bench_function("interval_mean/128x128x4/f32/cpu", |timed| {
+        timed.iter(|| cpu.mutual_scores(black_box(&device), &options, &()).expect("options fit"));
+    });
+}
+
+fn images(criterion: &mut Criterion) {
+    let image = picture(900, 900);
+    for (name, filter) in [("bicubic", Filter::Bicubic), ("bilinear", Filter::Bilinear)] {
+        // A constant image stays what it is.
+        let flat = RgbImage { width: 90, height: 70, data: vec![77; 90 * 70 * 3] };
+        assert!(resize(&flat, 51, filter).data.iter().all(|&value| value == 77));
+        criterion.bench_function(&format!("resize_{name}/900x900_to_518/u8/cpu"), |timed| {
+            timed.iter(|| resize(black_box(&image), 518, filter));
+        });
+    }
+    let scores: Vec<f32> = (0..37 * 37).map(|at| (at % 13) as f32).collect();
+    let mut map = vec![0.0; 518 * 518];
+    upsample(&scores, 37, 518, &mut map).expect("sizes fit");
+    // Corners fall on patches.
+    assert_eq!((map[0], map[518 * 518 - 1]), (scores[0], scores[37 * 37 - 1]));
+    criterion.bench_function("upsample/37x37_to_518/f32/cpu", |timed| {
+        timed.iter(|| upsample(black_box(&scores), 37, 518, &mut map).expect("sizes fit"));
+    });
+}
+
+/// One image through the built-in backbone: its products, mostly.
+#[cfg(feature = "cli")]
+fn backbone(criterion: &mut Criterion) {
+    use musc::backend::{Extraction, FeatureSet, Pixels};
+    use musc::model::{EMBEDDED_BACKBONE, Vit, backbone, embedded_weights};
+    let cpu = Cpu::new(0).expect("a processor");
+    let known = backbone(EMBEDDED_BACKBONE).expect("a known name");
+    let vit = Vit::from_static("built-in weights", embedded_weights()).expect("good weights");
+    let extraction = Extraction {
+        layers: known.default_layers.to_vec(),
+        image_size: 224,
+        activation: known.default_activation("", 224),
+        normalisation: known.normalisation(),
+        batch_size: 1,
+    };
+    let model = cpu.load(&vit, &extraction).expect("a size that fits");
+    let pictures = [picture(224, 224)];
+    let made = cpu.extract(&model, Pixels::Rgb(&pictures), &()).expect("pixels fit");
+    let tokens = made.patch_tokens(3).expect("four layers");
+    assert!(tokens.len() == 256 * 384 && tokens.iter().all(|value| value.is_finite()));
+    criterion.bench_function("features/1x224x224_dinov2_vits14/f32/cpu", |timed| {
+        timed.iter(|| {
+            cpu.extract(&model, Pixels::Rgb(black_box(&pictures)), &()).expect("pixels fit")
+        });
+    });
+}
+
+#[cfg(not(feature = "cli"))]
+fn backbone(_: &mut Criterion) {}
+
+fn short() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .without_plots()
+}
+
+criterion_group! { name = cpu; config = short(); targets = scoring, lowest_distances, images, backbone }
+criterion_main!(cpu);
