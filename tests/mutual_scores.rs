@@ -71,12 +71,14 @@ fn groups_and_threads_change_no_bit() {
     let whole = MutualScoring::default();
     let expected = Cpu::new(1).unwrap().mutual_scores(&features, &whole, &()).unwrap();
     for (threads, table_bytes) in [(2, 1 << 30), (3, 0), (2, 3 * 13 * 25 * 4 * 4)] {
-        let scoring = MutualScoring { table_bytes, ..whole.clone() };
+        let scoring = MutualScoring { table_bytes: Some(table_bytes), ..whole.clone() };
         let counted = Counter::default();
         let scores =
             Cpu::new(threads).unwrap().mutual_scores(&features, &scoring, &counted).unwrap();
         assert!(scores == expected, "{threads} threads, table of {table_bytes} bytes");
-        assert_eq!(counted.steps(), scoring.steps(13, 25, 2), "table of {table_bytes} bytes");
+        let group = scoring.group_images(13, 25, 0);
+        let pairs = MutualScoring::pairs_in_groups(13, group);
+        assert_eq!(counted.steps(), 2 * pairs, "table of {table_bytes} bytes");
     }
 }
 

@@ -228,7 +228,7 @@ pub struct MethodArgs {
     #[arg(long, value_name = "B")]
     pub batch_size: Option<usize>,
     /// Most memory for the table of pairwise minima, such as 512M or 2G; past it, images are scored in groups
-    /// [default: 1G]
+    /// [default: 1G, on a card what is free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_table_memory: Option<usize>,
 }
@@ -333,7 +333,8 @@ pub struct ScoreArgs {
     /// Side S of the anomaly maps; without it there are none
     #[arg(long, value_name = "S")]
     pub img_resize: Option<usize>,
-    /// Most memory for the table of pairwise minima, such as 512M or 2G [default: 1G]
+    /// Most memory for the table of pairwise minima, such as 512M or 2G [default: 1G, on a card
+    /// what is free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_table_memory: Option<usize>,
     /// Result: safetensors with `patch_scores` [N,L], `patch_scores_by_r_layer` [R,layers,N,L], `image_scores`

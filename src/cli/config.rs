@@ -357,11 +357,7 @@ pub fn scoring(degrees: Option<Vec<usize>>, table_bytes: Option<usize>) -> Resul
     if degrees.is_empty() {
         return Err(Error::invalid("--r_list", "nothing", "at least one odd number"));
     }
-    Ok(MutualScoring {
-        degrees,
-        table_bytes: table_bytes.unwrap_or(default.table_bytes),
-        ..default
-    })
+    Ok(MutualScoring { degrees, table_bytes, ..default })
 }
 
 /// Images of a batch; 0, which is left to the device, where none is asked for.

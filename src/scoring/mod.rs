@@ -16,15 +16,15 @@ pub struct MutualScoring {
     pub degrees: Vec<usize>,
     /// The interval `[low, high)` of the sorted distances whose mean is a patch's score, as fractions of N − 1.
     pub interval: (f64, f64),
-    /// The most bytes that the table of pairwise minima may take. Where it would take more, the images are
-    /// scored in groups, at the price of computing the pairs between groups twice.
-    pub table_bytes: usize,
+    /// The most bytes that the table of pairwise minima may take; `None` leaves it to the device. Where it would take
+    /// more, the images are scored in groups, at the price of computing the pairs between groups twice.
+    pub table_bytes: Option<usize>,
 }
 
 impl Default for MutualScoring {
     /// The authors' setting: r = 1, 3, 5, the lowest 30 %.
     fn default() -> Self {
-        MutualScoring { degrees: vec![1, 3, 5], interval: (0.0, 0.3), table_bytes: 1 << 30 }
+        MutualScoring { degrees: vec![1, 3, 5], interval: (0.0, 0.3), table_bytes: None }
     }
 }
 
@@ -74,21 +74,16 @@ impl MutualScoring {
         (first, last)
     }
 
-    /// Images scored together so that the table of minima, `[R, group, N, L]` f32, stays within
-    /// `table_bytes`; at least one, at most all.
-    pub fn group_images(&self, images: usize, patches: usize) -> usize {
+    /// Images scored together so that the table of minima, `[R, group, N, L]` f32, stays within `table_bytes`, or
+    /// within what is usual on the device; at least one, at most all.
+    pub fn group_images(&self, images: usize, patches: usize, usual_bytes: usize) -> usize {
         let bytes_an_image = self.degrees.len() * images * patches * size_of::<f32>();
-        (self.table_bytes / bytes_an_image.max(1)).clamp(1, images.max(1))
+        let bytes = self.table_bytes.unwrap_or(usual_bytes);
+        (bytes / bytes_an_image.max(1)).clamp(1, images.max(1))
     }
 
-    /// The steps a backend's monitor will count: pairs of images times feature layers. Pairs within a group of
-    /// [`group_images`](Self::group_images) are computed once, pairs across groups twice.
-    pub fn steps(&self, images: usize, patches: usize, layers: usize) -> u64 {
-        let group = self.group_images(images, patches);
-        Self::pairs_in_groups(images, group) * layers as u64
-    }
-
-    /// Pairs of images that are computed when the images are scored in groups of `group`.
+    /// Pairs of images that are computed when the images are scored in groups of `group`: pairs within a group once,
+    /// pairs across groups twice.
     pub fn pairs_in_groups(images: usize, group: usize) -> u64 {
         let mut pairs = 0;
         for start in (0..images).step_by(group.max(1)) {

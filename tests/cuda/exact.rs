@@ -110,7 +110,7 @@ fn scores_do_not_depend_on_groups_blocks_streams_or_cards() {
         let expected = scored(&backend(0, None, 1), &features, &scoring);
         let what = &scoring.degrees;
         for table_bytes in [0, 4 * scoring.degrees.len() * n * l * 4] {
-            let grouped = MutualScoring { table_bytes, ..scoring.clone() };
+            let grouped = MutualScoring { table_bytes: Some(table_bytes), ..scoring.clone() };
             let scores = scored(&backend(0, None, 1), &features, &grouped);
             assert!(scores == expected, "{what:?}, table of {table_bytes} bytes");
         }

@@ -30,6 +30,9 @@ use crate::model::Vit;
 use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Error, Result};
 
+/// What the table of pairwise minima may take where [`MutualScoring::table_bytes`] does not say.
+const TABLE_BYTES: usize = 1 << 30;
+
 /// The CPU as a device.
 pub struct Cpu {
     pool: ThreadPool,
@@ -134,6 +137,8 @@ impl Backend for Cpu {
 
     fn scoring_steps(&self, features: &HostFeatures, scoring: &MutualScoring) -> Result<u64> {
         scoring.check(features.images, features.patches.isqrt())?;
-        Ok(scoring.steps(features.images, features.patches, features.layers.len()))
+        let group = scoring.group_images(features.images, features.patches, TABLE_BYTES);
+        let pairs = MutualScoring::pairs_in_groups(features.images, group);
+        Ok(pairs * features.layers.len() as u64)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
+use super::TABLE_BYTES;
 use super::aligned::Aligned;
 use super::gemm::{Into, Panels, Shape, fill_panels, product_of_panels};
 use super::gram_pool::{GramPool, Pair, row_stride};
@@ -59,7 +60,7 @@ pub fn mutual_scores(
     let plane = images * patches;
     let mut by_degree_layer = vec![0.0f32; degrees.len() * layers * plane];
     let scratch: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
-    let group_images = scoring.group_images(images, patches);
+    let group_images = scoring.group_images(images, patches, TABLE_BYTES);
     // One table serves every group of every layer: [R, group, N, L].
     let table: Vec<AtomicU32> = (0..degrees.len() * group_images * images * patches)
         .into_par_iter()

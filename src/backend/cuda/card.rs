@@ -76,7 +76,9 @@ impl Card {
     /// The driver's.
     pub fn available_bytes(&self) -> Result<u64> {
         let within = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        Ok(self.driver.free_bytes()?.min(within))
+        let free = self.driver.free_bytes()?;
+        // Allocations come in pages of up to 2 MiB, and others use the card too: what is free is not all to be had.
+        Ok((free - free / 20).min(within))
     }
 
     /// The most bytes that were allocated here at once.

@@ -310,7 +310,8 @@ mod tests {
         };
         let features = cuda.upload(features).unwrap();
         // Groups of 4, 4 and 1, in chunks of 4 by all.
-        let scoring = MutualScoring { table_bytes: 4 * 3 * 9 * 25 * 4, ..MutualScoring::default() };
+        let scoring =
+            MutualScoring { table_bytes: Some(4 * 3 * 9 * 25 * 4), ..MutualScoring::default() };
         cuda.mutual_scores(&features, &scoring, &()).unwrap();
         const TINY: Backbone = Backbone {
             name: "tiny",
