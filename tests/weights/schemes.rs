@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use musc::backend::cpu::Cpu;
-use musc::backend::{Backend, Extraction, Pixels};
+use musc::backend::{Backend, Extraction, FeatureSet, Pixels};
 use musc::image::Normalisation;
 use musc::model::{Activation, Architecture, Dtype, Family, Linear, Scheme, Tensor, Vit};
 
@@ -35,8 +35,19 @@ fn expect_same(found: &Vit, expected: &Vit, scheme: Scheme) {
     expect_golden_features(found);
 }
 
-/// Runs the model on its family's golden, at the native grid and at another one, CLIP with both activations.
+/// Runs the model on its family's golden, on the processor and on a simulated card (f16), each within the spec's
+/// tolerance.
 fn expect_golden_features(vit: &Vit) {
+    expect_golden_features_on(&Cpu::new(2).unwrap(), vit, 1e-4);
+    #[cfg(feature = "sim")]
+    {
+        use musc::backend::cuda::{Cuda, CudaOptions};
+        expect_golden_features_on(&Cuda::sim(CudaOptions::default()).unwrap(), vit, 2e-3);
+    }
+}
+
+/// At the native grid and at another one, CLIP with both activations.
+fn expect_golden_features_on<B: Backend>(backend: &B, vit: &Vit, tolerance: f64) {
     let (name, activations) = match vit.architecture.family {
         Family::Clip => {
             ("clip", vec![(".gelu", Activation::Gelu), (".quick_gelu", Activation::QuickGelu)])
@@ -45,7 +56,6 @@ fn expect_golden_features(vit: &Vit) {
         Family::Dinov2 => ("dinov2", vec![("", Activation::Gelu)]),
     };
     let golden = golden(name);
-    let cpu = Cpu::new(2).unwrap();
     for (kind, grid) in [("native", 4), ("resized", 7)] {
         for (suffix, activation) in &activations {
             let extraction = Extraction {
@@ -55,13 +65,13 @@ fn expect_golden_features(vit: &Vit) {
                 normalisation: Normalisation::IMAGENET,
                 batch_size: 4,
             };
-            let model = cpu.load(vit, &extraction).unwrap();
+            let model = backend.load(vit, &extraction).unwrap();
             let pixels = golden[&format!("{kind}.pixels")].values();
-            let found = cpu.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
+            let found = backend.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
             for (part, values) in [
-                ("layer1", &found.tokens[0]),
-                ("layer3", &found.tokens[1]),
-                ("class_token", &found.class_tokens),
+                ("layer1", found.patch_tokens(0).unwrap()),
+                ("layer3", found.patch_tokens(1).unwrap()),
+                ("class_token", found.class_tokens().unwrap()),
             ] {
                 let expected = golden[&format!("{kind}{suffix}.{part}")].values();
                 assert_eq!(values.len(), expected.len());
@@ -70,7 +80,8 @@ fn expect_golden_features(vit: &Vit) {
                     values.iter().zip(&expected).map(|(&a, &b)| square(a - b)).sum::<f64>();
                 let size: f64 = expected.iter().map(|&b| square(b)).sum();
                 let error = (error / size).sqrt();
-                assert!(error < 1e-4, "{:?} {kind}{suffix} {part}: {error:e}", vit.scheme());
+                let what = format!("{}, {:?}", backend.description(), vit.scheme());
+                assert!(error < tolerance, "{what} {kind}{suffix} {part}: {error:e}");
             }
         }
     }
