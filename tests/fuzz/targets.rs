@@ -335,5 +335,5 @@ fn files_made_to_be_costly_stay_within_the_bound() {
 
 /// The zip writer of the pickle's tests.
 #[path = "../pickle/support.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with another test, which needs more of it")]
 mod archive;

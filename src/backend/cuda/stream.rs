@@ -90,17 +90,8 @@ impl Stream {
     /// # Errors
     /// Lengths that differ, another card's memory, or the driver's.
     pub fn upload<T: Pod>(&self, to: ViewMut<'_, T>, from: &[T]) -> Result<()> {
-        self.check("upload", to.card, to.len, from.len())?;
-        let bytes: &[u8] = bytemuck::cast_slice(from);
-        // SAFETY: both ranges hold as many bytes (checked), and live until the stream has passed, waited for next.
-        unsafe {
-            self.card.driver().copy_to_card(
-                self.handle,
-                to.address,
-                bytes.as_ptr(),
-                bytes.len(),
-            )?;
-        }
+        // SAFETY: `from` is borrowed until the stream has passed the copy, which is waited for next.
+        unsafe { self.upload_async(to, from)? };
         self.synchronise()
     }
 
@@ -119,17 +110,8 @@ impl Stream {
     /// # Errors
     /// Lengths that differ, another card's memory, or whatever went wrong in the work before.
     pub fn download<T: Pod>(&self, from: View<'_, T>, to: &mut [T]) -> Result<()> {
-        self.check("download", from.card, to.len(), from.len)?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(to);
-        // SAFETY: both ranges hold as many bytes (checked), and live until the stream has passed, waited for next.
-        unsafe {
-            self.card.driver().copy_to_host(
-                self.handle,
-                bytes.as_mut_ptr(),
-                from.address,
-                bytes.len(),
-            )?;
-        }
+        // SAFETY: `to` is borrowed until the stream has passed the copy, which is waited for next.
+        unsafe { self.download_async(from, to)? };
         self.synchronise()
     }
 
