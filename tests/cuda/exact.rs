@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use musc::backend::cpu::Cpu;
 use musc::backend::cuda::driver::sim::SimOptions;
+use musc::backend::cuda::plan::{BackboneSizes, ScoringSizes, total};
 use musc::backend::cuda::{Cuda, Half};
 use musc::backend::{Backend, Extraction, FeatureSet, HostFeatures, Monitor, Pixels};
 use musc::image::{Normalisation, RgbImage};
@@ -154,5 +155,54 @@ fn degrees_come_in_the_order_that_was_asked_for() {
             scores.by_degree_layer[at * plane..][..plane],
             ascending.by_degree_layer[from * plane..][..plane]
         );
+    }
+}
+
+/// The plan that decides what fits is what is then taken: to the byte for scoring, tokens on the card or on the host.
+#[test]
+fn scoring_takes_what_its_plan_says() {
+    let features = random_features(6, 9, 128, 2);
+    let tokens = 2 * 6 * 81 * 128 * 2;
+    for (limit, table_bytes) in [(None, None), (None, Some(1)), (Some(2_900_000), None)] {
+        let cuda = backend(0, limit, 1);
+        let scoring = MutualScoring { table_bytes, ..MutualScoring::default() };
+        let uploaded = cuda.upload(features.clone()).unwrap();
+        let on_card = uploaded.on_card();
+        assert_eq!(on_card, limit.is_none());
+        let available = cuda.cards()[0].available_bytes().unwrap();
+        let sizes =
+            ScoringSizes { images: 6, patches: 81, width: 128, degrees: 3, fused: false, on_card };
+        let plan = sizes.plan(&scoring, available).unwrap();
+        cuda.mutual_scores(&uploaded, &scoring, &()).unwrap();
+        let taken = cuda.cards()[0].peak_bytes() - if on_card { tokens } else { 0 };
+        assert_eq!(taken, total(&plan.parts), "{plan:?}");
+    }
+}
+
+/// The same for a batch of the backbone: what is taken beside weights and tokens is the workspace and the class tokens.
+#[test]
+fn extraction_takes_what_its_plan_says() {
+    let images = images(5, 56);
+    for batch in [1, 3] {
+        let cuda = backend(0, None, 1);
+        let vit = Vit::open(Path::new(&data("clip_tiny_weights.safetensors"))).unwrap();
+        let extraction = Extraction {
+            layers: vec![1, 3],
+            image_size: 56,
+            activation: Activation::Gelu,
+            normalisation: Normalisation::CLIP,
+            batch_size: batch,
+        };
+        let model = cuda.load(&vit, &extraction).unwrap();
+        let weights = cuda.cards()[0].peak_bytes();
+        let sizes = BackboneSizes { width: 128, depth: 4, mlp_width: 512, patch: 14, grid: 4 };
+        // Norms outside the blocks are left out of the plan, LayerScale is counted for every backbone.
+        let planned = sizes.weights();
+        assert!(weights.abs_diff(planned) * 50 < planned, "{weights} bytes, planned {planned}");
+        let features = cuda.extract(&model, Pixels::Rgb(&images), &()).unwrap();
+        assert!(features.on_card());
+        let (tokens, class) = (2 * 5 * 16 * 128 * 2, 5 * 128 * 4);
+        let taken = cuda.cards()[0].peak_bytes() - weights - tokens - class;
+        assert_eq!(taken, total(&sizes.workspace(batch, 0)));
     }
 }

@@ -153,11 +153,18 @@ impl Cuda {
         &self.cards
     }
 
-    /// Whether tokens of these sizes stay on the card while `workspace` bytes are used beside them, and scoring after.
-    fn fits_card(&self, token_bytes: u64, workspace: u64, scoring: &ScoringSizes) -> Result<bool> {
-        let [card] = self.cards.as_slice() else { return Ok(false) };
+    /// The card on which tokens of these sizes stay, with `workspace` bytes used beside them and scoring after; none
+    /// where they do not fit, or several cards share them.
+    fn card_that_holds(
+        &self,
+        token_bytes: u64,
+        workspace: u64,
+        scoring: &ScoringSizes,
+    ) -> Result<Option<&Arc<Card>>> {
+        let [card] = self.cards.as_slice() else { return Ok(None) };
         let beside = workspace.max(scoring.least());
-        Ok(token_bytes.saturating_add(beside) <= card.available_bytes()?)
+        let fits = token_bytes.saturating_add(beside) <= card.available_bytes()?;
+        Ok(fits.then_some(card))
     }
 
     fn scoring_sizes(images: usize, patches: usize, width: usize) -> ScoringSizes {
@@ -232,19 +239,17 @@ impl Backend for Cuda {
         let count = images.len();
         let (patches, width, layers) = (model.patches, model.width, model.layers.len());
         let values = count * patches * width;
-        let workspace =
-            model.cards.first().map_or(0, |m| total(&m.sizes().workspace(m.least_batch(count), 0)));
+        // A model is on every card, and there is at least one.
+        let on_first = &model.cards[0];
+        let workspace = total(&on_first.sizes().workspace(on_first.least_batch(count), 0));
         let sizes = Self::scoring_sizes(count, patches, width);
         let token_bytes = (layers * values * size_of::<u16>()) as u64;
         let mut class = Vec::with_capacity(count * width);
-        let place = if self.fits_card(token_bytes, workspace, &sizes)? {
-            let (Some(card), Some(on_card)) = (self.cards.first(), model.cards.first()) else {
-                return Err(Error::Device { device: "cuda".into(), reason: "no card".into() });
-            };
+        let place = if let Some(card) = self.card_that_holds(token_bytes, workspace, &sizes)? {
             let mut buffers = (0..layers)
                 .map(|_| card.alloc(values, "patch tokens"))
                 .collect::<Result<Vec<_>>>()?;
-            class.extend(on_card.extract(&images, Sink::Card(&mut buffers), monitor)?);
+            class.extend(on_first.extract(&images, Sink::Card(&mut buffers), monitor)?);
             Place::Card(buffers)
         } else {
             let mut pinned = self.pinned(layers, values)?;
@@ -293,8 +298,7 @@ impl Backend for Cuda {
                 )),
             }
         };
-        let place = if self.fits_card(token_bytes, 0, &sizes)? {
-            let card = &self.cards[0];
+        let place = if let Some(card) = self.card_that_holds(token_bytes, 0, &sizes)? {
             let stream = card.stream()?;
             let layers = features.layers.iter().zip(&features.tokens);
             Place::Card(

@@ -147,9 +147,9 @@ impl<'a> Job<'a> {
         Ok(Job { features, grid, degrees, launches, ranks: first..last, sizes, plan })
     }
 
-    /// Values of one degree in the table of keys.
-    fn keys_of_degree(&self) -> usize {
-        self.plan.group * self.features.images * self.features.patches
+    /// Keys of a group of images in all degrees.
+    fn keys_of_group(&self, group: &Range<usize>) -> usize {
+        self.degrees.len() * group.len() * self.features.images * self.features.patches
     }
 }
 
@@ -195,7 +195,8 @@ impl<'a> Worker<'a> {
             row_sum: card.alloc(n * l, "row sums")?,
             mean: card.alloc(n, "means")?,
             inv_norm: card.alloc(r * n * l, "norms")?,
-            keys: card.alloc(r * job.keys_of_degree(), "table of largest cosines")?,
+            keys: card
+                .alloc(job.keys_of_group(&(0..job.plan.group)), "table of largest cosines")?,
             gram,
             scores: card.alloc(r * n * l, "patch scores")?,
             blocks: Blocks::new(card, job.features, job.plan.block)?,
@@ -262,11 +263,8 @@ impl<'a> Worker<'a> {
         (turn, turns): (usize, usize),
         monitor: &dyn Monitor,
     ) -> Result<()> {
-        let kept = group.len() * job.features.images * job.features.patches;
-        for degree in 0..job.degrees.len() {
-            let first = degree * kept;
-            self.stream.zero(self.keys.view_mut().part(first..first + kept)?)?;
-        }
+        let used = job.keys_of_group(group);
+        self.stream.zero(self.keys.view_mut().part(0..used)?)?;
         let mut part = 0;
         // The group's images against all that come after the first of them; those before, against the group.
         let rectangles =
@@ -460,7 +458,7 @@ fn on_all<'a>(
 
 /// Every key was written by one card, and is 0 on the others: the largest of each is the table, on the first card.
 fn merge_keys(workers: &mut [Worker<'_>], job: &Job<'_>, group: &Range<usize>) -> Result<()> {
-    let used = job.degrees.len() * group.len() * job.features.images * job.features.patches;
+    let used = job.keys_of_group(group);
     let [first, others @ ..] = workers else { return Ok(()) };
     if others.is_empty() {
         return Ok(());
