@@ -9,13 +9,17 @@ pub mod cli;
 #[cfg(feature = "files")]
 pub mod dataset;
 mod error;
+mod grid;
 pub mod image;
 pub mod metrics;
 pub mod model;
+pub mod progress;
 mod real;
 #[cfg(feature = "files")]
 pub mod report;
 pub mod scoring;
 
 pub use error::{Error, Result};
+pub use grid::{Grid, ImageSize};
+pub use progress::{Progress, Stage};
 pub use real::Real;
