@@ -21,7 +21,7 @@ pub use mask::{MaskRule, decode_gray_mask, load_mask};
 pub use normalise::normalise;
 pub use resize::{resize, resize_gray, resize_to};
 
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// An 8-bit RGB image, rows top to bottom, three interleaved channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl RgbImage {
             ));
         }
         Ok(RgbImage { width, height, data })
+    }
+
+    /// Its height and width.
+    pub fn size(&self) -> ImageSize {
+        ImageSize::new(self.height, self.width)
     }
 }
 

@@ -1,59 +1,64 @@
 //! The position embedding at another grid than it was trained for, as PyTorch's bicubic upsampling gives it.
 //!
 //! Math: cubic convolution with a = -0.75 (Keys 1981) in both directions, borders repeated, no antialiasing.
-//! The source coordinate of output i is (i + 1/2)·step - 1/2. CLIP resizes by size: step = G / H for a grid
-//! of G stored and H wanted. DINO and DINOv2 resize by a scale factor of (H + 0.1) / G: step = G / (H + 0.1),
+//! The source coordinate of output i is (i + 1/2)·step - 1/2, on each axis by its own side. CLIP resizes by size:
+//! step = G / H for G stored and H wanted. DINO and DINOv2 resize by a scale factor of (H + 0.1) / G: step = G / (H + 0.1),
 //! so that every position is a little off; the weights' users all do that, so it is part of the model.
 
 use super::registry::Family;
 use super::vit::Vit;
+use crate::Grid;
 
 /// Keys' parameter, as PyTorch has it. (Pillow's is -0.5.)
 const A: f64 = -0.75;
 /// What the authors of DINO add to the grid before they divide.
 const DINO_OFFSET: f64 = 0.1;
 
-/// The position embedding for a grid of `grid` × `grid` patches: the stored values where the grid is the
+/// The position embedding for a grid of patches: the stored values where the grid is the
 /// stored one, else resized.
 ///
 /// # Shapes
-/// The result is `[1 + grid * grid, D]`: the class token's row, then the patches row by row.
-pub fn position_embedding(vit: &Vit, grid: usize) -> Vec<f32> {
+/// The result is `[1 + H·W, D]`: the class token's row, then the patches row by row.
+pub fn position_embedding(vit: &Vit, grid: Grid) -> Vec<f32> {
     let stored = vit.position_embedding.to_f32();
     let sizes = &vit.architecture;
-    if grid == sizes.native_grid {
+    if grid == Grid::square(sizes.native_grid) {
         return stored;
     }
     let (class_row, patches) = stored.split_at(sizes.width.min(stored.len()));
-    let step = match sizes.family {
-        Family::Clip => sizes.native_grid as f64 / grid as f64,
-        Family::Dino | Family::Dinov2 => sizes.native_grid as f64 / (grid as f64 + DINO_OFFSET),
+    let step = |side: usize| match sizes.family {
+        Family::Clip => sizes.native_grid as f64 / side as f64,
+        Family::Dino | Family::Dinov2 => sizes.native_grid as f64 / (side as f64 + DINO_OFFSET),
     };
-    let mut embedding = Vec::with_capacity((1 + grid * grid) * sizes.width);
+    let mut embedding = Vec::with_capacity((1 + grid.patches()) * sizes.width);
     embedding.extend_from_slice(class_row);
-    resize(patches, sizes.native_grid, sizes.width, grid, step, &mut embedding);
+    let steps = (step(grid.rows), step(grid.columns));
+    resize(patches, sizes.native_grid, sizes.width, grid, steps, &mut embedding);
     embedding
 }
 
-/// Appends `[grid, grid, width]`, resized from `source` `[side, side, width]`: first along each row, then
+/// Appends `[H, W, width]`, resized from `source` `[side, side, width]`: first along each row, then
 /// along the columns.
 fn resize(
     source: &[f32],
     side: usize,
     width: usize,
-    grid: usize,
-    step: f64,
+    grid: Grid,
+    (step_y, step_x): (f64, f64),
     output: &mut Vec<f32>,
 ) {
-    let taps: Vec<_> = (0..grid).map(|index| Taps::at(index, step, side)).collect();
-    let mut rows = Vec::with_capacity(side * grid * width);
+    let taps = |count: usize, step: f64| {
+        (0..count).map(|index| Taps::at(index, step, side)).collect::<Vec<_>>()
+    };
+    let along_rows = taps(grid.columns, step_x);
+    let mut rows = Vec::with_capacity(side * grid.columns * width);
     for row in source.chunks_exact(side * width) {
-        for taps in &taps {
+        for taps in &along_rows {
             taps.mix(row, width, &mut rows);
         }
     }
-    for taps in &taps {
-        taps.mix(&rows, grid * width, output);
+    for taps in taps(grid.rows, step_y) {
+        taps.mix(&rows, grid.columns * width, output);
     }
 }
 
@@ -106,7 +111,13 @@ mod tests {
     }
 
     /// The definition in f64, each value from its sixteen neighbours, with the kernel as Keys writes it.
-    fn reference(stored: &[f32], side: usize, width: usize, grid: usize, step: f64) -> Vec<f64> {
+    fn reference(
+        stored: &[f32],
+        side: usize,
+        width: usize,
+        grid: Grid,
+        offset: f64,
+    ) -> Vec<f64> {
         let kernel = |x: f64| {
             let (a, x) = (-0.75, x.abs());
             match x {
@@ -115,7 +126,8 @@ mod tests {
                 _ => 0.0,
             }
         };
-        let neighbours = |index: usize| {
+        let neighbours = |index: usize, count: usize| {
+            let step = side as f64 / (count as f64 + offset);
             let coordinate = (index as f64 + 0.5) * step - 0.5;
             let first = coordinate.floor() as i64 - 1;
             (first..first + 4).map(move |source| {
@@ -123,12 +135,12 @@ mod tests {
             })
         };
         let mut values = Vec::new();
-        for y in 0..grid {
-            for x in 0..grid {
+        for y in 0..grid.rows {
+            for x in 0..grid.columns {
                 for channel in 0..width {
                     let mut sum = 0.0;
-                    for (source_y, weight_y) in neighbours(y) {
-                        for (source_x, weight_x) in neighbours(x) {
+                    for (source_y, weight_y) in neighbours(y, grid.rows) {
+                        for (source_x, weight_x) in neighbours(x, grid.columns) {
                             let row = 1 + source_y * side + source_x;
                             sum += weight_y * weight_x * f64::from(stored[row * width + channel]);
                         }
@@ -151,16 +163,17 @@ mod tests {
             // weight, product and partial sum is rounded once: 5 roundings a term and pass.
             let bound =
                 2.0 * 5.0 * f64::from(f32::EPSILON / 2.0) * 1.375 * 1.375 * f64::from(largest);
-            for grid in [1, 2, 3, 5, 7, 8, 13, 37] {
+            let squares = [1, 2, 3, 5, 7, 8, 13, 37].map(Grid::square);
+            let others = [(1, 17), (37, 16), (64, 5), (4, 3), (3, 4)];
+            for grid in squares.into_iter().chain(others.map(|(h, w)| Grid::new(h, w))) {
                 let found = position_embedding(&vit, grid);
-                assert_eq!(found.len(), (1 + grid * grid) * width);
+                assert_eq!(found.len(), (1 + grid.patches()) * width);
                 assert_eq!(found[..width], stored[..width], "class token's row");
-                let expected =
-                    reference(&stored, side, width, grid, side as f64 / (grid as f64 + offset));
-                let errors =
-                    found[width..].iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs());
-                let worst = errors.fold(0.0, f64::max);
-                assert!(worst <= bound, "{name} at {grid}: {worst} of {bound}");
+                let expected = reference(&stored, side, width, grid, offset);
+                for (a, b) in found[width..].iter().zip(&expected) {
+                    let error = (f64::from(*a) - b).abs();
+                    assert!(error <= bound, "{name} at {grid}: {error} of {bound}");
+                }
             }
         }
     }
@@ -169,14 +182,14 @@ mod tests {
     fn the_stored_grid_is_returned_as_it_is() {
         for name in ["clip", "dino", "dinov2"] {
             let vit = tiny(name);
-            assert_eq!(position_embedding(&vit, 4), vit.position_embedding.to_f32());
+            assert_eq!(position_embedding(&vit, Grid::square(4)), vit.position_embedding.to_f32());
         }
     }
 
     #[test]
     fn no_grid_leaves_the_class_token() {
         let vit = tiny("dino");
-        assert_eq!(position_embedding(&vit, 0), vit.position_embedding.to_f32()[..128]);
+        assert_eq!(position_embedding(&vit, Grid::new(0, 0)), vit.position_embedding.to_f32()[..128]);
     }
 
     #[test]

@@ -7,50 +7,85 @@ pub mod reference;
 pub mod rscin;
 pub mod upsample;
 
-use crate::{Error, Result};
+use crate::{Error, Grid, Result};
 
 /// How images score each other (spec: LNAMD and MSM).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct MutualScoring {
     /// Aggregation degrees r, each odd; 1 is no pooling.
     pub degrees: Vec<usize>,
-    /// The interval `[low, high)` of the sorted distances whose mean is a patch's score, as fractions of N − 1.
+    /// The interval `[low, high)` of the sorted distances whose mean is a patch's score, as fractions of the number of
+    /// references that the patch's image sees.
     pub interval: (f64, f64),
+    /// A patch sees only patches within so many rows and columns of its own place, in every reference: for parts that
+    /// always lie alike. `None`: patches anywhere.
+    pub radius: Option<usize>,
     /// The most bytes that the table of pairwise minima may take; `None` leaves it to the device. Where it would take
     /// more, the images are scored in groups, at the price of computing the pairs between groups twice.
     pub table_bytes: Option<usize>,
 }
 
 impl Default for MutualScoring {
-    /// The authors' setting: r = 1, 3, 5, the lowest 30 %.
+    /// The authors' setting: r = 1, 3, 5, the lowest 30 %, patches anywhere.
     fn default() -> Self {
-        MutualScoring { degrees: vec![1, 3, 5], interval: (0.0, 0.3), table_bytes: None }
+        MutualScoring {
+            degrees: vec![1, 3, 5],
+            interval: (0.0, 0.3),
+            radius: None,
+            table_bytes: None,
+        }
     }
 }
 
 impl MutualScoring {
-    /// Checks the options against a number of images and a grid of patch tokens.
+    /// With these aggregation degrees.
+    pub fn with_degrees(mut self, degrees: impl Into<Vec<usize>>) -> Self {
+        self.degrees = degrees.into();
+        self
+    }
+
+    /// With the mean over this interval of the sorted distances.
+    pub fn with_interval(mut self, low: f64, high: f64) -> Self {
+        self.interval = (low, high);
+        self
+    }
+
+    /// With patches that see no further than this from their own place; `None`: anywhere.
+    pub fn with_radius(mut self, radius: Option<usize>) -> Self {
+        self.radius = radius;
+        self
+    }
+
+    /// With at most so many bytes for the table of pairwise minima; `None`: what is usual on the device.
+    pub fn with_table_bytes(mut self, bytes: Option<usize>) -> Self {
+        self.table_bytes = bytes;
+        self
+    }
+
+    /// Checks the options against the number of images that each image sees at least, and a grid of patch tokens.
     ///
     /// # Errors
-    /// Fewer than two images; no degree, an even one, or one whose window is wider than the grid on both
-    /// sides; an interval that is empty or leaves 0..=1.
-    pub fn check(&self, images: usize, grid: usize) -> Result<()> {
-        if images < 2 {
+    /// Nobody to see; no degree, an even one, or one whose window is wider than the grid on both sides; an interval that
+    /// is empty or leaves 0..=1.
+    pub fn check(&self, seen: usize, grid: Grid) -> Result<()> {
+        if seen == 0 {
             return Err(Error::invalid(
-                "number of images",
-                images,
-                "at least 2: images are scored against each other",
+                "images that an image is compared with",
+                0,
+                "at least 1: images are scored against each other",
             ));
         }
         if self.degrees.is_empty() {
             return Err(Error::invalid("aggregation degrees", "none", "at least one odd number"));
         }
+        let largest = 2 * grid.longest().max(1) - 1;
         for &degree in &self.degrees {
-            if degree % 2 == 0 || degree > 2 * grid.max(1) - 1 {
+            if degree % 2 == 0 || degree > largest {
                 return Err(Error::invalid(
                     "aggregation degree r",
                     degree,
-                    format!("an odd number from 1 to {} (grid {grid}x{grid})", 2 * grid.max(1) - 1),
+                    format!("an odd number from 1 to {largest} (grid {grid})"),
                 ));
             }
         }
@@ -65,25 +100,30 @@ impl MutualScoring {
         Ok(())
     }
 
-    /// The ranks `[first, last)` of the N − 1 sorted distances whose mean is the score; never empty.
-    pub fn ranks(&self, images: usize) -> (usize, usize) {
-        let others = images.saturating_sub(1);
+    /// The ranks `[first, last)` of the sorted distances to the `seen` images that an image is compared with, whose mean
+    /// is the score; never empty.
+    pub fn ranks(&self, seen: usize) -> (usize, usize) {
         let (low, high) = self.interval;
-        let first = ((others as f64 * low) as usize).min(others.saturating_sub(1));
-        let last = ((others as f64 * high) as usize).clamp(first + 1, others.max(first + 1));
+        let first = ((seen as f64 * low) as usize).min(seen.saturating_sub(1));
+        let last = ((seen as f64 * high) as usize).clamp(first + 1, seen.max(first + 1));
         (first, last)
     }
 
-    /// Images scored together so that the table of minima, `[R, group, N, L]` f32, stays within `table_bytes`, or
-    /// within what is usual on the device; at least one, at most all.
-    pub fn group_images(&self, images: usize, patches: usize, usual_bytes: usize) -> usize {
-        let bytes_an_image = self.degrees.len() * images * patches * size_of::<f32>();
+    /// Images scored together so that the table of minima, `[R, group, references, L]` of 32 bits, stays within
+    /// `table_bytes`, or within what is usual on the device; at least one, at most all.
+    pub fn group_images(
+        &self,
+        (images, references): (usize, usize),
+        patches: usize,
+        usual_bytes: usize,
+    ) -> usize {
+        let bytes_an_image = self.degrees.len() * references * patches * size_of::<f32>();
         let bytes = self.table_bytes.unwrap_or(usual_bytes);
         (bytes / bytes_an_image.max(1)).clamp(1, images.max(1))
     }
 
-    /// Pairs of images that are computed when the images are scored in groups of `group`: pairs within a group once,
-    /// pairs across groups twice.
+    /// Pairs of images that are computed when the images of one set are scored against each other in groups of `group`:
+    /// pairs within a group once, pairs across groups twice.
     pub fn pairs_in_groups(images: usize, group: usize) -> u64 {
         let mut pairs = 0;
         for start in (0..images).step_by(group.max(1)) {
@@ -96,11 +136,12 @@ impl MutualScoring {
 
 /// The outcome of mutual scoring.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct PatchScores {
-    /// Number of images N.
+    /// Number of images N that were scored.
     pub images: usize,
-    /// Patch tokens an image L.
-    pub patches: usize,
+    /// Their grid of patches, L = H·W.
+    pub grid: Grid,
     /// Aggregation degrees, R of them.
     pub degrees: Vec<usize>,
     /// Number of feature layers.
@@ -110,6 +151,11 @@ pub struct PatchScores {
 }
 
 impl PatchScores {
+    /// Patches an image, L.
+    pub fn patches(&self) -> usize {
+        self.grid.patches()
+    }
+
     /// The patch scores `[N, L]`: the mean over the degrees of the mean over the layers.
     pub fn mean(&self) -> Vec<f32> {
         self.mean_f64().into_iter().map(|score| score as f32).collect()
@@ -117,7 +163,7 @@ impl PatchScores {
 
     /// As [`Self::mean`], not rounded to f32: the precision in which the authors' program goes on.
     pub fn mean_f64(&self) -> Vec<f64> {
-        let plane = self.images * self.patches;
+        let plane = self.images * self.patches();
         let parts = (self.degrees.len() * self.layers) as f64;
         (0..plane)
             .map(|at| {

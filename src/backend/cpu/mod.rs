@@ -18,17 +18,16 @@ mod gram_pool;
 mod interval_mean;
 mod lnamd;
 mod mutual_scores;
-pub(super) mod patch_embed;
 mod vit;
 
 pub use vit::Model;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Monitor, Pixels};
+use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::model::Vit;
 use crate::scoring::{MutualScoring, PatchScores};
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// What the table of pairwise minima may take where [`MutualScoring::table_bytes`] does not say.
 const TABLE_BYTES: usize = 1 << 30;
@@ -59,39 +58,6 @@ impl Cpu {
     }
 }
 
-/// Features in the host's memory.
-impl FeatureSet for HostFeatures {
-    fn images(&self) -> usize {
-        self.images
-    }
-
-    fn patches(&self) -> usize {
-        self.patches
-    }
-
-    fn width(&self) -> usize {
-        self.width
-    }
-
-    fn layers(&self) -> &[usize] {
-        &self.layers
-    }
-
-    fn class_width(&self) -> usize {
-        self.class_width
-    }
-
-    fn class_tokens(&self) -> Result<Vec<f32>> {
-        Ok(self.class_tokens.clone())
-    }
-
-    fn patch_tokens(&self, index: usize) -> Result<Vec<f32>> {
-        self.tokens.get(index).cloned().ok_or_else(|| {
-            Error::invalid("feature layer index", index, format!("below {}", self.tokens.len()))
-        })
-    }
-}
-
 impl Backend for Cpu {
     type Model = vit::Model;
     type Features = HostFeatures;
@@ -108,37 +74,40 @@ impl Backend for Cpu {
         &self,
         model: &vit::Model,
         pixels: Pixels<'_>,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<HostFeatures> {
-        self.pool.install(|| model.extract(pixels, monitor))
+        self.pool.install(|| model.extract(pixels, progress))
     }
 
     fn upload(&self, features: HostFeatures) -> Result<HostFeatures> {
         features.check()?;
-        Ok(features)
+        Ok(features.with_known_content())
     }
 
-    fn mutual_scores(
+    fn leave_out(&self, features: &mut HostFeatures, left_out: Vec<bool>) -> Result<()> {
+        let marked = features.clone().with_left_out(left_out);
+        marked.check()?;
+        *features = marked;
+        Ok(())
+    }
+
+    fn patch_scores(
         &self,
-        features: &HostFeatures,
+        queries: &HostFeatures,
+        references: References<'_, HostFeatures>,
         scoring: &MutualScoring,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<PatchScores> {
-        let grid = features.patches.isqrt();
-        scoring.check(features.images, grid)?;
-        let tokens = mutual_scores::Tokens {
-            images: features.images,
-            grid,
-            width: features.width,
-            layers: features.tokens.iter().map(Vec::as_slice).collect(),
+        let References::Others = references else {
+            return Err(Error::invalid("references", "another set", "the other images"));
         };
-        self.pool.install(|| mutual_scores::mutual_scores(&tokens, scoring, monitor))
-    }
-
-    fn scoring_steps(&self, features: &HostFeatures, scoring: &MutualScoring) -> Result<u64> {
-        scoring.check(features.images, features.patches.isqrt())?;
-        let group = scoring.group_images(features.images, features.patches, TABLE_BYTES);
-        let pairs = MutualScoring::pairs_in_groups(features.images, group);
-        Ok(pairs * features.layers.len() as u64)
+        scoring.check(queries.images.saturating_sub(1), queries.grid)?;
+        let tokens = mutual_scores::Tokens {
+            images: queries.images,
+            grid: queries.grid.rows,
+            width: queries.width,
+            layers: queries.tokens.iter().map(Vec::as_slice).collect(),
+        };
+        self.pool.install(|| mutual_scores::mutual_scores(&tokens, scoring, progress))
     }
 }

@@ -11,9 +11,9 @@ use super::gemm::{Into, Panels, Shape, fill_panels, product_of_panels};
 use super::gram_pool::{GramPool, Pair, row_stride};
 use super::interval_mean::interval_mean;
 use super::lnamd::{centre, inverse_norms, token_stride};
-use crate::backend::Monitor;
 use crate::scoring::{MutualScoring, PatchScores};
-use crate::{Error, Result};
+use crate::progress::go_on;
+use crate::{Grid, Progress, Result, Stage};
 
 /// Pairs are visited in tiles of this many images a side, so that a tile's tokens stay in the last-level cache.
 const TILE_IMAGES: usize = 8;
@@ -51,7 +51,7 @@ struct Scratch {
 pub fn mutual_scores(
     tokens: &Tokens<'_>,
     scoring: &MutualScoring,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<PatchScores> {
     let (images, grid) = (tokens.images, tokens.grid);
     let patches = grid * grid;
@@ -60,12 +60,14 @@ pub fn mutual_scores(
     let plane = images * patches;
     let mut by_degree_layer = vec![0.0f32; degrees.len() * layers * plane];
     let scratch: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
-    let group_images = scoring.group_images(images, patches, TABLE_BYTES);
+    let group_images = scoring.group_images((images, images), patches, TABLE_BYTES);
     // One table serves every group of every layer: [R, group, N, L].
     let table: Vec<AtomicU32> = (0..degrees.len() * group_images * images * patches)
         .into_par_iter()
         .map(|_| AtomicU32::new(0))
         .collect();
+    let pairs = MutualScoring::pairs_in_groups(images, group_images) * layers as u64;
+    progress.begin(Stage::Scoring, pairs);
     let mut centred = Centred::new(tokens, degrees.len());
     for (layer_index, layer) in tokens.layers.iter().enumerate() {
         centred.fill(layer, degrees);
@@ -76,9 +78,7 @@ pub fn mutual_scores(
                     [..patches]
             };
             pairs_of_group(&group, images).into_par_iter().try_for_each(|(i, j)| {
-                if monitor.stopped() {
-                    return Err(Error::Interrupted);
-                }
+                go_on(progress)?;
                 let mut mine = take(&scratch).unwrap_or_else(|| Scratch::new(grid, degrees));
                 centred.best_cosines(i, j, &mut mine);
                 for degree in 0..degrees.len() {
@@ -90,7 +90,7 @@ pub fn mutual_scores(
                     }
                 }
                 put(&scratch, mine);
-                monitor.advance(1);
+                progress.advance(1);
                 Ok(())
             })?;
             for degree in 0..degrees.len() {
@@ -101,12 +101,13 @@ pub fn mutual_scores(
                     .for_each(|(offset, scores)| {
                         let image = group.start + offset;
                         let row = |other| slot(degree, image, other);
-                        mean_of_lowest(images, image, row, scoring.ranks(images), scores);
+                        mean_of_lowest(images, image, row, scoring.ranks(images - 1), scores);
                     });
             }
         }
     }
-    Ok(PatchScores { images, patches, degrees: degrees.clone(), layers, by_degree_layer })
+    progress.end();
+    Ok(PatchScores { images, grid: Grid::square(grid), degrees: degrees.clone(), layers, by_degree_layer })
 }
 
 /// The pairs (i, j), i < j, with an image of the group in them, in tiles so that neighbours in the list share

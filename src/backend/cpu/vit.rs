@@ -7,17 +7,18 @@ use rayon::prelude::*;
 use super::attention::{self, HEAD, attention};
 use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
 use super::gemm::{Into, Panels, Right, Shape, gemm};
-use super::patch_embed::patch_rows;
 use crate::backend::input::Image;
-use crate::backend::{Extraction, HostFeatures, Monitor, Pixels};
+use crate::backend::patch_embed::patch_rows;
+use crate::backend::{Extraction, HostFeatures, Pixels};
 use crate::model::{self, Family, Vit, position_embedding};
-use crate::{Error, Result};
+use crate::progress::go_on;
+use crate::{Grid, Progress, Result, Stage};
 
 /// A backbone in f32, ready for one extraction setting.
 pub struct Model {
     extraction: Extraction,
     family: Family,
-    grid: usize,
+    grid: Grid,
     patch: usize,
     width: usize,
     heads: usize,
@@ -145,10 +146,11 @@ impl Model {
     }
 
     /// Tokens of all images, on the current thread pool.
-    pub fn extract(&self, pixels: Pixels<'_>, monitor: &dyn Monitor) -> Result<HostFeatures> {
-        let images = pixels.images(self.extraction.image_size)?.all()?;
+    pub fn extract(&self, pixels: Pixels<'_>, progress: &dyn Progress) -> Result<HostFeatures> {
+        let images = pixels.images(self.extraction.input)?.all()?;
         let count = images.len();
-        let patches = self.grid * self.grid;
+        progress.begin(Stage::Features, count as u64);
+        let patches = self.grid.patches();
         let layers = self.extraction.layers.len();
         let mut tokens = vec![vec![0.0f32; count * patches * self.width]; layers];
         let mut class_tokens = vec![0.0f32; count * self.class_width];
@@ -171,30 +173,24 @@ impl Model {
             .zip(class_tokens.par_chunks_mut(self.class_width))
             .with_max_len(1)
             .try_for_each(|((&image, mut tokens), class_token)| {
-                if monitor.stopped() {
-                    return Err(Error::Interrupted);
-                }
+                go_on(progress)?;
                 let taken = lock().pop();
                 let mut workspace = taken.unwrap_or_else(|| self.workspace(threads));
                 self.one_image(image, &mut tokens, class_token, &mut workspace, threads);
                 lock().push(workspace);
-                monitor.advance(1);
+                progress.advance(1);
                 Ok(())
             })?;
-        Ok(HostFeatures {
-            images: count,
-            patches,
-            width: self.width,
-            layers: self.extraction.layers.clone(),
-            tokens,
-            class_width: self.class_width,
-            class_tokens,
-        })
+        progress.end();
+        let layers = self.extraction.layers.clone();
+        Ok(HostFeatures::new(count, self.grid, self.width, layers, tokens)
+            .with_class_tokens(self.class_width, class_tokens)
+            .with_content(images.iter().map(|image| image.content()).collect()))
     }
 
     fn workspace(&self, threads: usize) -> Workspace {
-        let tokens = 1 + self.grid * self.grid;
-        let rows = self.grid * self.grid * 3 * self.patch * self.patch;
+        let tokens = 1 + self.grid.patches();
+        let rows = self.grid.patches() * 3 * self.patch * self.patch;
         Workspace {
             wide: vec![0.0; (tokens * self.mlp_width).max(rows)],
             x: vec![0.0; tokens * self.width],
@@ -215,7 +211,7 @@ impl Model {
     ) {
         let Workspace { wide, x, normed, qkv, by_head, attention: scratch } = workspace;
         let (grid, width) = (self.grid, self.width);
-        let (patches, row_width) = (grid * grid, 3 * self.patch * self.patch);
+        let (patches, row_width) = (grid.patches(), 3 * self.patch * self.patch);
         let rows = &mut wide[..patches * row_width];
         patch_rows(image, &self.extraction.normalisation, grid, self.patch, rows);
         x.copy_from_slice(&self.embedding);

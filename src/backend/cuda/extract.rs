@@ -13,11 +13,11 @@ use super::plan::BackboneSizes;
 use super::staging::Staging;
 use super::stream::{Event, Stream};
 use super::weights::{Linear, Weights, round};
-use crate::backend::cpu::patch_embed::patch_rows;
+use crate::backend::Extraction;
 use crate::backend::input::{Image, Images};
-use crate::backend::{Extraction, Monitor};
+use crate::backend::patch_embed::patch_rows;
 use crate::model::{Family, Vit};
-use crate::{Error, Result};
+use crate::{Error, Grid, Progress, Result};
 
 /// A backbone on one card, ready for one extraction setting.
 pub(super) struct CardModel {
@@ -49,7 +49,7 @@ impl CardModel {
     /// Puts the weights on the card.
     pub fn new(card: &Arc<Card>, vit: &Vit, extraction: &Extraction, half: Half) -> Result<Self> {
         let architecture = &vit.architecture;
-        let grid = extraction.grid(vit)?;
+        let grid = extraction.grid(vit)?.rows;
         let width = architecture.width;
         if !width.is_multiple_of(layer_norm::WIDTH_STEP) || width > layer_norm::MAX_WIDTH {
             return Err(Error::invalid(
@@ -130,7 +130,7 @@ impl CardModel {
         &self,
         images: &Images<'_>,
         mut sink: Sink<'_>,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<Vec<f32>> {
         let count = images.len();
         let layers_to_host =
@@ -147,7 +147,7 @@ impl CardModel {
             staging: Staging::new(&self.card)?,
         };
         let mut work = self.workspace(count, batch, layers_to_host)?;
-        let result = self.batches(images, batch, &mut run, &mut work, &mut sink, monitor);
+        let result = self.batches(images, batch, &mut run, &mut work, &mut sink, progress);
         // Whatever happened, nothing runs any more when the borrowed memory goes back.
         let waited = run.leaving.synchronise().and(run.compute.synchronise());
         result.and(waited)?;
@@ -162,12 +162,12 @@ impl CardModel {
         run: &mut Run,
         work: &mut Workspace,
         sink: &mut Sink<'_>,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<()> {
         let values = self.sizes.patches() * self.sizes.width;
         let mut under_way: Option<usize> = None;
         for (number, start) in (0..images.len()).step_by(batch).enumerate() {
-            if monitor.stopped() {
+            if progress.stopped() {
                 return Err(Error::Interrupted);
             }
             let turn = number % 2;
@@ -193,11 +193,11 @@ impl CardModel {
             // One batch runs while the next is made ready, no more.
             if let Some(images) = under_way.replace(range.len()) {
                 run.made[1 - turn].synchronise()?;
-                monitor.advance(images as u64);
+                progress.advance(images as u64);
             }
         }
         run.compute.synchronise()?;
-        monitor.advance(under_way.unwrap_or(0) as u64);
+        progress.advance(under_way.unwrap_or(0) as u64);
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl CardModel {
             let mut rows = vec![0.0f32; patches * row];
             let mut bits = vec![0u16; images.len() * patches * padded];
             for (image, bits) in images.iter().zip(bits.chunks_exact_mut(patches * padded)) {
-                patch_rows(*image, &self.extraction.normalisation, grid, patch, &mut rows);
+                patch_rows(*image, &self.extraction.normalisation, Grid::square(grid), patch, &mut rows);
                 for (to, from) in bits.chunks_exact_mut(padded).zip(rows.chunks_exact(row)) {
                     round(self.half, from, &mut to[..row]);
                 }

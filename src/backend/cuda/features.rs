@@ -9,7 +9,7 @@ use super::launch::Half;
 use super::stream::{Event, Stream};
 use super::weights::widen;
 use crate::backend::FeatureSet;
-use crate::{Error, Result};
+use crate::{Error, Grid, Result};
 
 /// What the width of tokens on a card is padded to a multiple of.
 pub(super) const WIDTH_STEP: usize = 128;
@@ -25,6 +25,7 @@ pub(super) enum Place {
 /// Patch tokens in a 16-bit format and class tokens in f32.
 pub struct Features {
     pub(super) images: usize,
+    pub(super) grid: Grid,
     pub(super) patches: usize,
     /// C.
     pub(super) width: usize,
@@ -36,6 +37,8 @@ pub struct Features {
     pub(super) class_width: usize,
     /// `[N, E]`, on the host: re-scoring is done there.
     pub(super) class_tokens: Vec<f32>,
+    pub(super) content: Vec<u64>,
+    pub(super) left_out: Vec<bool>,
 }
 
 impl Features {
@@ -60,8 +63,16 @@ impl FeatureSet for Features {
         self.images
     }
 
-    fn patches(&self) -> usize {
-        self.patches
+    fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    fn content(&self) -> &[u64] {
+        &self.content
+    }
+
+    fn left_out(&self) -> &[bool] {
+        &self.left_out
     }
 
     fn width(&self) -> usize {

@@ -51,10 +51,10 @@ use self::kernels::{OLDEST_COMPUTE_CAPABILITY, decimal};
 use self::launch::layer_norm::MAX_WIDTH;
 use self::plan::{ScoringSizes, total};
 use crate::backend::input::Images;
-use crate::backend::{Backend, Extraction, HostFeatures, Monitor, Pixels};
+use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::model::{Family, Vit};
 use crate::scoring::{MutualScoring, PatchScores};
-use crate::{Error, Result};
+use crate::{Error, Grid, ImageSize, Progress, Result, Stage};
 
 /// Degrees that the decision where tokens live reckons with, before it is known how many there will be.
 const USUAL_DEGREES: usize = 3;
@@ -77,7 +77,8 @@ pub struct Cuda {
 /// A backbone on every card.
 pub struct Model {
     cards: Vec<CardModel>,
-    image_size: usize,
+    input: ImageSize,
+    grid: Grid,
     patches: usize,
     width: usize,
     layers: Vec<usize>,
@@ -219,8 +220,9 @@ impl Backend for Cuda {
         let grid = extraction.grid(vit)?;
         Ok(Model {
             cards,
-            image_size: extraction.image_size,
-            patches: grid * grid,
+            input: extraction.input,
+            grid,
+            patches: grid.patches(),
             width: vit.architecture.width,
             layers: extraction.layers.clone(),
             family: vit.architecture.family,
@@ -233,10 +235,11 @@ impl Backend for Cuda {
         &self,
         model: &Model,
         pixels: Pixels<'_>,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<Features> {
-        let images = pixels.images(model.image_size)?;
+        let images = pixels.images(model.input)?;
         let count = images.len();
+        progress.begin(Stage::Features, count as u64);
         let (patches, width, layers) = (model.patches, model.width, model.layers.len());
         let values = count * patches * width;
         // A model is on every card, and there is at least one.
@@ -249,16 +252,19 @@ impl Backend for Cuda {
             let mut buffers = (0..layers)
                 .map(|_| card.alloc(values, "patch tokens"))
                 .collect::<Result<Vec<_>>>()?;
-            class.extend(on_first.extract(&images, Sink::Card(&mut buffers), monitor)?);
+            class.extend(on_first.extract(&images, Sink::Card(&mut buffers), progress)?);
             Place::Card(buffers)
         } else {
             let mut pinned = self.pinned(layers, values)?;
             let runs = deal(count, self.cards.len());
-            class.extend(extract_to_host(model, &images, &runs, &mut pinned, monitor)?);
+            class.extend(extract_to_host(model, &images, &runs, &mut pinned, progress)?);
             Place::Host(pinned)
         };
+        progress.end();
+        let content = images.all()?.iter().map(|image| image.content()).collect();
         Ok(Features {
             images: count,
+            grid: model.grid,
             patches,
             width,
             stride: width,
@@ -267,12 +273,16 @@ impl Backend for Cuda {
             place,
             class_width: model.class_width,
             class_tokens: model.class_tokens(class),
+            content,
+            left_out: Vec::new(),
         })
     }
 
     fn upload(&self, features: HostFeatures) -> Result<Features> {
         features.check()?;
-        let HostFeatures { images, patches, width, .. } = features;
+        let features = features.with_known_content();
+        let HostFeatures { images, width, grid, .. } = features;
+        let patches = grid.patches();
         let stride = width.next_multiple_of(WIDTH_STEP);
         if stride > MAX_WIDTH {
             return Err(Error::invalid(
@@ -319,6 +329,7 @@ impl Backend for Cuda {
         };
         Ok(Features {
             images,
+            grid,
             patches,
             width,
             stride,
@@ -327,22 +338,28 @@ impl Backend for Cuda {
             place,
             class_width: features.class_width,
             class_tokens: features.class_tokens,
+            content: features.content,
+            left_out: features.left_out,
         })
     }
 
-    fn mutual_scores(
-        &self,
-        features: &Features,
-        scoring: &MutualScoring,
-        monitor: &dyn Monitor,
-    ) -> Result<PatchScores> {
-        scoring.check(features.images, features.patches.isqrt())?;
-        mutual_scores::mutual_scores(&self.cards, features, scoring, monitor)
+    fn leave_out(&self, features: &mut Features, left_out: Vec<bool>) -> Result<()> {
+        features.left_out = left_out;
+        Ok(())
     }
 
-    fn scoring_steps(&self, features: &Features, scoring: &MutualScoring) -> Result<u64> {
-        scoring.check(features.images, features.patches.isqrt())?;
-        mutual_scores::steps(&self.cards, features, scoring)
+    fn patch_scores(
+        &self,
+        queries: &Features,
+        references: References<'_, Features>,
+        scoring: &MutualScoring,
+        progress: &dyn Progress,
+    ) -> Result<PatchScores> {
+        let References::Others = references else {
+            return Err(Error::invalid("references", "another set", "the other images"));
+        };
+        scoring.check(queries.images.saturating_sub(1), queries.grid)?;
+        mutual_scores::mutual_scores(&self.cards, queries, scoring, progress)
     }
 }
 
@@ -358,7 +375,7 @@ fn extract_to_host(
     images: &Images<'_>,
     runs: &[Range<usize>],
     pinned: &mut [Pinned<u16>],
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<Vec<f32>> {
     let values = model.patches * model.width;
     let mut sinks: Vec<Vec<&mut [u16]>> = runs.iter().map(|_| Vec::new()).collect();
@@ -378,7 +395,7 @@ fn extract_to_host(
             .zip(sinks)
             .map(|((card, run), sink)| {
                 let images = images.part(run.clone());
-                scope.spawn(move || card.extract(&images, Sink::Host(sink), monitor))
+                scope.spawn(move || card.extract(&images, Sink::Host(sink), progress))
             })
             .collect();
         running

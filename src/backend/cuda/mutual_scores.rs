@@ -20,9 +20,8 @@ use super::launch::{
 };
 use super::plan::{ScoringPlan, ScoringSizes};
 use super::stream::{Event, Stream};
-use crate::backend::Monitor;
 use crate::scoring::{MutualScoring, PatchScores};
-use crate::{Error, Result};
+use crate::{Error, Progress, Result, Stage};
 
 /// Chunks that may be under way before the host waits: enough to keep a card busy, few enough to stop soon.
 const UNDER_WAY: usize = 4;
@@ -32,11 +31,13 @@ pub(super) fn mutual_scores(
     cards: &[Arc<Card>],
     features: &Features,
     scoring: &MutualScoring,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<PatchScores> {
     let job = Job::new(cards, features, scoring)?;
     let plane = features.images * features.patches;
     let layers = features.layers.len();
+    let pairs = MutualScoring::pairs_in_groups(features.images, job.plan.group);
+    progress.begin(Stage::Scoring, pairs * layers as u64);
     let mut by_degree_layer = vec![0.0f32; scoring.degrees.len() * layers * plane];
     let mut workers =
         cards.iter().map(|card| Worker::new(card, &job)).collect::<Result<Vec<_>>>()?;
@@ -46,7 +47,7 @@ pub(super) fn mutual_scores(
             let group = start..features.images.min(start + job.plan.group);
             let count = cards.len();
             on_all(&mut workers, |at, worker| {
-                worker.pairs_of_group(&job, &group, (at, count), monitor)
+                worker.pairs_of_group(&job, &group, (at, count), progress)
             })?;
             merge_keys(&mut workers, &job, &group)?;
             if let Some(first) = workers.first_mut() {
@@ -64,24 +65,14 @@ pub(super) fn mutual_scores(
                 .copy_from_slice(&scores[from * plane..][..plane]);
         }
     }
+    progress.end();
     Ok(PatchScores {
         images: features.images,
-        patches: features.patches,
+        grid: features.grid,
         degrees: scoring.degrees.clone(),
         layers,
         by_degree_layer,
     })
-}
-
-/// The steps that the monitor will be advanced by.
-pub(super) fn steps(
-    cards: &[Arc<Card>],
-    features: &Features,
-    scoring: &MutualScoring,
-) -> Result<u64> {
-    let job = Job::new(cards, features, scoring)?;
-    Ok(MutualScoring::pairs_in_groups(features.images, job.plan.group)
-        * features.layers.len() as u64)
 }
 
 /// What all cards have in common.
@@ -99,7 +90,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(cards: &[Arc<Card>], features: &'a Features, scoring: &MutualScoring) -> Result<Self> {
-        let grid = features.patches.isqrt();
+        let grid = features.grid.rows;
         let mut degrees = scoring.degrees.clone();
         degrees.sort_unstable();
         degrees.dedup();
@@ -143,7 +134,7 @@ impl<'a> Job<'a> {
             have: available,
         })?;
         let launches = launches(grid, &degrees, shared);
-        let (first, last) = scoring.ranks(features.images);
+        let (first, last) = scoring.ranks(features.images - 1);
         Ok(Job { features, grid, degrees, launches, ranks: first..last, sizes, plan })
     }
 
@@ -261,7 +252,7 @@ impl<'a> Worker<'a> {
         job: &Job<'_>,
         group: &Range<usize>,
         (turn, turns): (usize, usize),
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<()> {
         let used = job.keys_of_group(group);
         self.stream.zero(self.keys.view_mut().part(0..used)?)?;
@@ -303,11 +294,11 @@ impl<'a> Worker<'a> {
                                     continue;
                                 }
                             }
-                            if monitor.stopped() {
+                            if progress.stopped() {
                                 return Err(Error::Interrupted);
                             }
                             self.chunk(job, group, slots, &rows, &columns)?;
-                            self.throttle(pairs(&rows, &columns), monitor)?;
+                            self.throttle(pairs(&rows, &columns), progress)?;
                         }
                     }
                     if slot_b != 0 {
@@ -320,7 +311,7 @@ impl<'a> Worker<'a> {
             }
         }
         while !self.under_way.is_empty() {
-            self.wait_for_oldest(monitor)?;
+            self.wait_for_oldest(progress)?;
         }
         Ok(())
     }
@@ -403,17 +394,17 @@ impl<'a> Worker<'a> {
     }
 
     /// Lets a few chunks run ahead of the host.
-    fn throttle(&mut self, pairs: u64, monitor: &dyn Monitor) -> Result<()> {
+    fn throttle(&mut self, pairs: u64, progress: &dyn Progress) -> Result<()> {
         let event = self.stream.card().event()?;
         self.stream.record(&event)?;
         self.under_way.push((event, pairs));
-        if self.under_way.len() > UNDER_WAY { self.wait_for_oldest(monitor) } else { Ok(()) }
+        if self.under_way.len() > UNDER_WAY { self.wait_for_oldest(progress) } else { Ok(()) }
     }
 
-    fn wait_for_oldest(&mut self, monitor: &dyn Monitor) -> Result<()> {
+    fn wait_for_oldest(&mut self, progress: &dyn Progress) -> Result<()> {
         let (event, pairs) = self.under_way.remove(0);
         event.synchronise()?;
-        monitor.advance(pairs);
+        progress.advance(pairs);
         Ok(())
     }
 

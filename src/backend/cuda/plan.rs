@@ -153,7 +153,7 @@ impl ScoringSizes {
     /// tokens. `None` when even the smallest does not fit.
     pub fn plan(&self, scoring: &MutualScoring, available: u64) -> Option<ScoringPlan> {
         // As much as there is: `available` is the limit below.
-        let wanted = scoring.group_images(self.images, self.patches, usize::MAX);
+        let wanted = scoring.group_images((self.images, self.images), self.patches, usize::MAX);
         let gram_wanted = if self.fused { self.images } else { MAX_GRAM_IMAGES.min(self.images) };
         let smallest = if self.on_card { self.images } else { 1 };
         if total(&self.parts((1, 1, smallest))) > available {

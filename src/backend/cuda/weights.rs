@@ -11,7 +11,7 @@ use super::launch::patch_embed::row_width;
 use super::launch::{Half, Matrix};
 use super::staging::Staging;
 use crate::model::{self, Dtype, Tensor, Vit, position_embedding};
-use crate::{Error, Result};
+use crate::{Error, Grid, Result};
 
 /// A linear layer on the card.
 pub struct Linear {
@@ -97,7 +97,7 @@ impl Weights {
         let staging = Staging::new(card)?;
         let mut loader = Loader { card, half, staging, source: vit.source(), eps };
         let width = architecture.width;
-        let mut positions = position_embedding(vit, grid);
+        let mut positions = position_embedding(vit, Grid::square(grid));
         let (class_row, patch_rows) = positions.split_at_mut(width);
         add(class_row, &vit.class_token.to_f32());
         if let Some(bias) = &vit.patch_bias {

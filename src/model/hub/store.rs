@@ -4,19 +4,18 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use super::{Hub, Remote, failed};
-use crate::backend::Monitor;
 use crate::model::{WeightFile, sha256_of_file};
-use crate::{Error, Result};
+use crate::{Progress, Error, Result};
 
 impl Hub {
-    /// Brings a file into the cache and returns its path there. What is there already is not fetched again. `monitor` counts
+    /// Brings a file into the cache and returns its path there. What is there already is not fetched again. `progress` counts
     /// bytes and may stop it; what came by then is kept, and a later call goes on from there.
     ///
     /// # Errors
     /// [`Error::Download`] when the bytes do not come, or are not those that were announced: another number, another hash, or
     /// no safetensors file; nothing of them is kept then. [`Error::Io`] when the cache cannot be written.
     /// [`Error::Interrupted`].
-    pub fn fetch(&self, remote: &Remote, monitor: &dyn Monitor) -> Result<PathBuf> {
+    pub fn fetch(&self, remote: &Remote, progress: &dyn Progress) -> Result<PathBuf> {
         let folder = self.cache.repository(&remote.repository);
         let blobs = folder.join("blobs");
         let blob = blobs.join(&remote.etag);
@@ -27,7 +26,7 @@ impl Hub {
         std::fs::create_dir_all(&blobs).map_err(Error::io("create", &blobs))?;
         let _lock = self.lock(remote)?;
         if blob.is_file() && self.check(remote, &blob).is_ok() {
-            monitor.advance(remote.bytes);
+            progress.advance(remote.bytes);
         } else {
             let incomplete = blobs.join(format!("{}.incomplete", remote.etag));
             let mut file = OpenOptions::new()
@@ -36,7 +35,7 @@ impl Hub {
                 .create(true)
                 .open(&incomplete)
                 .map_err(Error::io("write", &incomplete))?;
-            self.fill(remote, &incomplete, &mut file, monitor)?;
+            self.fill(remote, &incomplete, &mut file, progress)?;
             drop(file);
             if let Err(reason) = self.check(remote, &incomplete) {
                 // Going on from wrong bytes would never end well. Should they stay, the check refuses them again.

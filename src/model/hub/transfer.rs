@@ -5,8 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{Hub, Remote, failed, header, status};
-use crate::backend::Monitor;
-use crate::{Error, Result};
+use crate::{Progress, Error, Result};
 
 /// Bytes taken at a time.
 const CHUNK: usize = 1 << 18;
@@ -28,7 +27,7 @@ impl Hub {
         remote: &Remote,
         path: &Path,
         file: &mut File,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<()> {
         let url = self.url(&remote.repository, &remote.commit, &remote.file);
         let mut had = file.seek(SeekFrom::End(0)).map_err(Error::io("read", path))?;
@@ -37,14 +36,14 @@ impl Hub {
             cut(file, path)?;
             had = 0;
         }
-        monitor.advance(had);
+        progress.advance(had);
         let mut fruitless = 0;
         let mut furthest = had;
         while had < remote.bytes {
-            if monitor.stopped() {
+            if progress.stopped() {
                 return Err(Error::Interrupted);
             }
-            let ended = self.attempt(&url, remote, path, file, monitor)?;
+            let ended = self.attempt(&url, remote, path, file, progress)?;
             had = file.seek(SeekFrom::End(0)).map_err(Error::io("read", path))?;
             fruitless = if had > furthest { 0 } else { fruitless + 1 };
             furthest = furthest.max(had);
@@ -70,7 +69,7 @@ impl Hub {
         remote: &Remote,
         path: &Path,
         file: &mut File,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<Ended> {
         let mut had = file.seek(SeekFrom::End(0)).map_err(Error::io("read", path))?;
         let mut request = self.agent.get(url);
@@ -116,7 +115,7 @@ impl Hub {
         let mut chunk = vec![0u8; CHUNK];
         let mut left = missing;
         while left > 0 {
-            if monitor.stopped() {
+            if progress.stopped() {
                 return Err(Error::Interrupted);
             }
             let count = match reader.read(&mut chunk) {
@@ -132,7 +131,7 @@ impl Hub {
             let part = chunk.get(..count).unwrap_or_default();
             file.write_all(part).map_err(Error::io("write", path))?;
             left -= count as u64;
-            monitor.advance(count as u64);
+            progress.advance(count as u64);
         }
         Ok(Ended::Complete)
     }
