@@ -1,4 +1,4 @@
-"""What must hold of the reference on any input, where no golden of another maker exists: turned grids, references, radius, padding."""
+"""What must hold of the reference on any input, where no golden of another maker exists: turned grids, sets, radius, padding."""
 
 import numpy as np
 

@@ -4,7 +4,7 @@
     pip install -r tools/goldens/requirements.txt
     python tools/goldens/make.py                     # writes the goldens made here, and their rows of the README's table
     python tools/goldens/make.py --check             # compares; exit code 1 where anything differs or is absent
-    python tools/goldens/make.py --check --all       # also what needs Pillow and minutes: the resizing and the real run
+    python tools/goldens/make.py --check --all       # also what needs Pillow and ten minutes: resizing, the real run
     python tools/goldens/make.py --digests           # states anew the digest of every file, after another maker ran
 """
 
