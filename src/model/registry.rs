@@ -235,11 +235,20 @@ mod tests {
     #[test]
     fn quick_gelu_is_for_openai_weights_at_their_own_size() {
         let large = backbone("ViT-L-14-336").unwrap();
-        assert_eq!(large.default_activation("openai", ImageSize::square(336)), Activation::QuickGelu);
+        assert_eq!(
+            large.default_activation("openai", ImageSize::square(336)),
+            Activation::QuickGelu
+        );
         assert_eq!(large.default_activation("openai", ImageSize::square(518)), Activation::Gelu);
         let base = backbone("ViT-B-16").unwrap();
-        assert_eq!(base.default_activation("openai", ImageSize::square(224)), Activation::QuickGelu);
-        assert_eq!(base.default_activation("laion400m_e32", ImageSize::square(224)), Activation::Gelu);
+        assert_eq!(
+            base.default_activation("openai", ImageSize::square(224)),
+            Activation::QuickGelu
+        );
+        assert_eq!(
+            base.default_activation("laion400m_e32", ImageSize::square(224)),
+            Activation::Gelu
+        );
         let dino = backbone("dinov2_vits14").unwrap();
         assert_eq!(dino.default_activation("openai", ImageSize::square(518)), Activation::Gelu);
     }

@@ -17,9 +17,7 @@ fn an_exact_size_stretches_and_has_its_own_grid() {
 
 #[test]
 fn proportions_are_kept_where_they_are_common() {
-    let keep = |pad| {
-        builder().input(InputSize::KeepAspect { longest: 84, pad }).build().unwrap()
-    };
+    let keep = |pad| builder().input(InputSize::KeepAspect { longest: 84, pad }).build().unwrap();
     let inspection = keep(false).inspect(&frames(8, 120, 60), &()).unwrap();
     assert_eq!(inspection.input(), ImageSize::new(42, 84));
     let mut images: Vec<_> = (0..7).map(|seed| frame(seed, 120, 60)).collect();

@@ -53,12 +53,8 @@ fn every_stage_is_begun_and_ended_and_its_seconds_are_kept() {
     let inspection = builder().build().unwrap().inspect(&frames(6, 56, 56), &watcher).unwrap();
     let stages = watcher.stages.lock().unwrap().clone();
     let pairs = 6 * 5 / 2 * 2;
-    let expected = [
-        (Stage::Reading, 6),
-        (Stage::Features, 6),
-        (Stage::Scoring, pairs),
-        (Stage::Rescoring, 6),
-    ];
+    let expected =
+        [(Stage::Reading, 6), (Stage::Features, 6), (Stage::Scoring, pairs), (Stage::Rescoring, 6)];
     assert_eq!(stages, expected);
     assert_eq!(watcher.done.into_inner(), 6 + 6 + pairs + 6);
     assert_eq!(watcher.ended.into_inner(), 4);

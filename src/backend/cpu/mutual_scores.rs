@@ -11,8 +11,8 @@ use super::gemm::{Into, Panels, Shape, fill_panels, product_of_panels};
 use super::gram_pool::{GramPool, Pair, row_stride};
 use super::interval_mean::interval_mean;
 use super::lnamd::{centre, inverse_norms, token_stride};
-use crate::scoring::{MutualScoring, PatchScores};
 use crate::progress::go_on;
+use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Grid, Progress, Result, Stage};
 
 /// Pairs are visited in tiles of this many images a side, so that a tile's tokens stay in the last-level cache.
@@ -107,7 +107,13 @@ pub fn mutual_scores(
         }
     }
     progress.end();
-    Ok(PatchScores { images, grid: Grid::square(grid), degrees: degrees.clone(), layers, by_degree_layer })
+    Ok(PatchScores {
+        images,
+        grid: Grid::square(grid),
+        degrees: degrees.clone(),
+        layers,
+        by_degree_layer,
+    })
 }
 
 /// The pairs (i, j), i < j, with an image of the group in them, in tiles so that neighbours in the list share
