@@ -72,7 +72,6 @@ impl Record {
             InputSize::Exactly(size) => match backbone.activation(size) {
                 Activation::Gelu => "gelu",
                 Activation::QuickGelu => "quick_gelu",
-                _ => "other",
             },
             _ => "by the size of each category",
         };
@@ -131,7 +130,7 @@ impl Record {
             },
             "rscin": {
                 "k": by_name(&self.k),
-                "similarity": match config.similarity { Similarity::Cosine => "cosine", Similarity::Dot => "dot", _ => "other" },
+                "similarity": match config.similarity { Similarity::Cosine => "cosine", Similarity::Dot => "dot" },
             },
             "output": {
                 "output_dir": config.output.dir.display().to_string(),
