@@ -3,6 +3,8 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+#[cfg(feature = "files")]
+mod atomic;
 pub mod backend;
 #[cfg(feature = "files")]
 pub mod dataset;
@@ -18,6 +20,7 @@ mod real;
 #[cfg(feature = "files")]
 pub mod report;
 pub mod scoring;
+pub mod tensor_file;
 
 pub use error::{Error, Result};
 pub use grid::{Grid, ImageSize};
