@@ -11,8 +11,6 @@ pub mod dataset;
 mod error;
 mod grid;
 pub mod image;
-#[cfg(feature = "files")]
-pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod progress;
