@@ -21,6 +21,12 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// There is something already where a file is to be written, and it is not to be replaced.
+    #[error("{}: already there, and not to be replaced", path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+    },
     /// A file is not an image that can be decoded.
     #[error("{}: not a readable image: {reason}", path.display())]
     Image {

@@ -3,14 +3,14 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+#[cfg(feature = "files")]
+mod atomic;
 pub mod backend;
 #[cfg(feature = "files")]
 pub mod dataset;
 mod error;
 mod grid;
 pub mod image;
-#[cfg(feature = "files")]
-pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod progress;
@@ -18,6 +18,7 @@ mod real;
 #[cfg(feature = "files")]
 pub mod report;
 pub mod scoring;
+pub mod tensor_file;
 
 pub use error::{Error, Result};
 pub use grid::{Grid, ImageSize};

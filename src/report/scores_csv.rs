@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::atomic::write_file;
+use crate::atomic::write_file;
 use crate::Result;
 
 /// One image of `scores.csv`.

@@ -1,4 +1,4 @@
-//! Safetensors between the stage commands: named tensors of any number type in, f32 and f64 out.
+//! Named tensors of any number type in, f32, f64 and marks out.
 //!
 //! Tensors are read one at a time, straight from the file, so that a large file is never in memory twice.
 
@@ -8,26 +8,28 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
 
+use super::header::{Header, HeaderFault, header, printable};
 use crate::{Error, Result};
 
-/// Largest header that is read.
-const MAX_HEADER_BYTES: u64 = 4 << 20;
 /// Bytes read at a time; a multiple of every element's size.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// An open file of tensors.
+#[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     file: File,
     /// Where the data begin.
     data: u64,
     tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// A tensor's values and its shape, outermost dimension first.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Values<T> {
     /// Sizes.
     pub shape: Vec<usize>,
@@ -35,35 +37,38 @@ pub struct Values<T> {
     pub data: Vec<T>,
 }
 
+impl<T> Values<T> {
+    /// Values of this shape, which is not compared with their number.
+    pub fn new(shape: Vec<usize>, data: Vec<T>) -> Self {
+        Values { shape, data }
+    }
+}
+
 impl TensorFile {
     /// Opens a file and checks its header against its length.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::Dataset`] when it is not a safetensors file, is cut short, or its header
+    /// contradicts itself.
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
-        let length = file.metadata().map_err(Error::io("read", path))?.len();
-        let bad = |reason: String| Error::Dataset { path: path.to_path_buf(), reason };
-        let mut size = [0u8; 8];
-        file.read_exact(&mut size)
-            .map_err(|_| bad(format!("{length} bytes, too short for a safetensors file")))?;
-        let header_bytes = u64::from_le_bytes(size);
-        if header_bytes > MAX_HEADER_BYTES {
-            return Err(bad(String::from("not a safetensors file: no header at its start")));
-        }
-        let mut header = vec![0u8; header_bytes as usize];
-        file.read_exact(&mut header).map_err(|_| {
-            bad(format!("cut short: {length} bytes, the header alone takes {}", 8 + header_bytes))
-        })?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|reason| bad(format!("not a safetensors file: {reason}")))?;
-        let data = 8 + header_bytes;
-        let expected = data.saturating_add(metadata.data_len() as u64);
-        if length != expected {
-            return Err(bad(format!(
-                "{length} bytes, its header describes {expected}: cut short or damaged"
-            )));
-        }
-        let tensors =
-            metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(TensorFile { path: path.to_path_buf(), file, data, tensors })
+        let size = file.metadata().map_err(Error::io("read", path))?.len();
+        let Header { data, tensors, metadata } =
+            header(&mut file, size).map_err(|fault| match fault {
+                HeaderFault::Read(source) => Error::io("read", path)(source),
+                HeaderFault::Content(reason) => Error::Dataset { path: path.to_path_buf(), reason },
+            })?;
+        Ok(TensorFile { path: path.to_path_buf(), file, data: data as u64, tensors, metadata })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file's metadata say under a key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// True when the file holds a tensor of this name.
@@ -77,18 +82,40 @@ impl TensorFile {
     }
 
     /// A tensor as f32. `dims` names the dimensions wanted, for the message if there is another number of them.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when there is no such tensor, or one of another number of dimensions, or not of numbers;
+    /// [`Error::Io`] when the file cannot be read.
     pub fn f32(&mut self, name: &str, dims: &[&str]) -> Result<Values<f32>> {
-        self.read(name, dims, |value| value as f32)
+        self.numbers(name, dims, |value| value as f32)
     }
 
     /// A tensor as f64.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
     pub fn f64(&mut self, name: &str, dims: &[&str]) -> Result<Values<f64>> {
-        self.read(name, dims, |value| value)
+        self.numbers(name, dims, |value| value)
     }
 
     /// A tensor as marks: 1 where it is not 0.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
     pub fn marks(&mut self, name: &str, dims: &[&str]) -> Result<Values<u8>> {
-        self.read(name, dims, |value| u8::from(value != 0.0))
+        self.numbers(name, dims, |value| u8::from(value != 0.0))
+    }
+
+    /// A tensor of 64-bit integers, bit for bit: a negative one of a signed tensor comes as the unsigned one of its bits.
+    ///
+    /// # Errors
+    /// As [`Self::f32`], and when it is of another type than I64 or U64.
+    pub fn u64(&mut self, name: &str, dims: &[&str]) -> Result<Values<u64>> {
+        let integer: fn(&[u8]) -> u64 =
+            |bytes| bytes.try_into().map_or(u64::MAX, u64::from_le_bytes);
+        self.read(name, dims, "64-bit integers", |dtype| {
+            matches!(dtype, Dtype::I64 | Dtype::U64).then_some((size_of::<u64>(), integer))
+        })
     }
 
     /// The error for a tensor of this file that is not as it should be.
@@ -100,22 +127,35 @@ impl TensorFile {
     ) -> Error {
         Error::Tensor {
             file: self.path.display().to_string(),
-            tensor: name.to_string(),
+            tensor: printable(name),
             found: found.into(),
             expected: expected.into(),
         }
     }
 
-    fn read<T>(
+    fn numbers<T>(
         &mut self,
         name: &str,
         dims: &[&str],
-        convert: impl Fn(f64) -> T,
+        convert: fn(f64) -> T,
     ) -> Result<Values<T>> {
-        let wanted = format!("numbers of shape [{}]", dims.join(","));
+        self.read(name, dims, "numbers", |dtype| {
+            let (width, decode) = decoder(dtype)?;
+            Some((width, move |bytes: &[u8]| convert(decode(bytes))))
+        })
+    }
+
+    fn read<T, D: Fn(&[u8]) -> T>(
+        &mut self,
+        name: &str,
+        dims: &[&str],
+        what: &str,
+        decoder: impl FnOnce(Dtype) -> Option<(usize, D)>,
+    ) -> Result<Values<T>> {
+        let wanted = format!("{what} of shape [{}]", dims.join(","));
         let Some(info) = self.tensors.get(name).cloned() else {
             let there: Vec<&str> = self.names().collect();
-            let found = format!("no such tensor (there are: {})", there.join(", "));
+            let found = format!("no such tensor (there are: {})", printable(&there.join(", ")));
             return Err(self.wrong(name, found, wanted));
         };
         if info.shape.len() != dims.len() {
@@ -138,7 +178,7 @@ impl TensorFile {
             let part = &mut chunk[..left.min(CHUNK_BYTES)];
             reader.read_exact(part).map_err(Error::io("read", &path))?;
             left -= part.len();
-            data.extend(part.chunks_exact(width).map(|bytes| convert(decode(bytes))));
+            data.extend(part.chunks_exact(width).map(&decode));
         }
         Ok(Values { shape: info.shape, data })
     }

@@ -1,4 +1,4 @@
-//! Files that are either whole or not there.
+//! Files that are either whole or not there: what every part of the crate writes files with.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,8 @@ use tempfile::NamedTempFile;
 use crate::{Error, Result};
 
 /// A file in the making: a temporary file beside the final path, removed when dropped before [`Self::finish`].
-pub(super) struct PendingFile {
+#[derive(Debug)]
+pub(crate) struct PendingFile {
     path: PathBuf,
     writer: BufWriter<NamedTempFile>,
 }
@@ -83,7 +84,7 @@ pub fn write_checked_file<T>(
 }
 
 /// Makes the folder if it is missing and proves that a file can be written there.
-pub(super) fn probe_folder(folder: &Path) -> Result<()> {
+pub(crate) fn probe_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let probe = || -> io::Result<()> {
         let mut file: File = tempfile::tempfile_in(folder)?;
