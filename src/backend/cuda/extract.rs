@@ -17,7 +17,7 @@ use crate::backend::cpu::patch_embed::patch_rows;
 use crate::backend::input::{Image, Images};
 use crate::backend::{Extraction, Monitor};
 use crate::model::{Family, Vit};
-use crate::{Error, Result};
+use crate::{Error, Grid, Result};
 
 /// A backbone on one card, ready for one extraction setting.
 pub(super) struct CardModel {
@@ -265,12 +265,17 @@ impl CardModel {
         let (tokens, compute, weights) = (count * (patches + 1), &run.compute, &self.weights);
         if !normalised {
             let pixels = work.pixels[turn].view();
-            let sizes = (count, grid, patch);
+            let sizes = (count, Grid::square(grid), patch);
             let rows = work.rows.view_mut();
             patch_embed::rows(compute, half, pixels, &self.extraction.normalisation, sizes, rows)?;
         }
         let class_row = weights.positions.view().part(0..width)?;
-        patch_embed::class(compute, class_row, (count, grid, width), work.stream.view_mut())?;
+        patch_embed::class(
+            compute,
+            class_row,
+            (count, Grid::square(grid), width),
+            work.stream.view_mut(),
+        )?;
         gemm::embed(
             compute,
             &operands(half, work.rows.view(), count * patches, &weights.patch),

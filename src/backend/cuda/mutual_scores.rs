@@ -10,19 +10,18 @@ use std::sync::Arc;
 use super::buffer::Buffer;
 use super::card::Card;
 use super::features::{Blocks, Features};
-use super::launch::gemm::{Operands, PairBlock};
-use super::launch::gram_pool::{Keys, Shape};
+use super::launch::gemm::Operands;
+use super::launch::gram_pool::Shape;
 use super::launch::lnamd::Statistics;
-use super::launch::patch_distance::Prepared;
 use super::launch::{
-    GRAM_STRIDE, MAX_DEGREE, MAX_DEGREES, Matrix, gemm, gram_pool, interval_mean, lnamd,
-    patch_distance,
+    GRAM_STRIDE, Keys, MAX_DEGREE, MAX_DEGREES, MAX_PATCHES, Matrix, PairBlock, Side, gemm,
+    gram_pool, interval_mean, lnamd, patch_distance,
 };
 use super::plan::{ScoringPlan, ScoringSizes};
 use super::stream::{Event, Stream};
 use crate::backend::Monitor;
 use crate::scoring::{MutualScoring, PatchScores};
-use crate::{Error, Result};
+use crate::{Error, Grid, Result};
 
 /// Chunks that may be under way before the host waits: enough to keep a card busy, few enough to stop soon.
 const UNDER_WAY: usize = 4;
@@ -87,7 +86,7 @@ pub(super) fn steps(
 /// What all cards have in common.
 struct Job<'a> {
     features: &'a Features,
-    grid: usize,
+    grid: Grid,
     /// Ascending, each once.
     degrees: Vec<usize>,
     /// Runs of `degrees` that one launch takes.
@@ -99,7 +98,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(cards: &[Arc<Card>], features: &'a Features, scoring: &MutualScoring) -> Result<Self> {
-        let grid = features.patches.isqrt();
+        let grid = Grid::of_square(features.patches).unwrap_or(Grid::new(1, features.patches));
         let mut degrees = scoring.degrees.clone();
         degrees.sort_unstable();
         degrees.dedup();
@@ -110,11 +109,11 @@ impl<'a> Job<'a> {
                 format!("at most {MAX_DEGREE}; --device cpu takes any"),
             ));
         }
-        if grid > gram_pool::MAX_GRID {
+        if grid.patches() > MAX_PATCHES {
             return Err(Error::invalid(
-                "side of the patch grid, on a card",
-                grid,
-                format!("at most {}: choose a smaller image size", gram_pool::MAX_GRID),
+                "patches of an image, on a card",
+                grid.patches(),
+                format!("at most {MAX_PATCHES}: choose a smaller image size"),
             ));
         }
         let fused = degrees == [1];
@@ -154,7 +153,7 @@ impl<'a> Job<'a> {
 }
 
 /// Degrees cut into runs that one launch can take.
-fn launches(grid: usize, degrees: &[usize], shared_bytes: u32) -> Vec<Range<usize>> {
+fn launches(grid: Grid, degrees: &[usize], shared_bytes: u32) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let mut start = 0;
     while start < degrees.len() {
@@ -180,6 +179,7 @@ struct Worker<'a> {
     keys: Buffer<u32>,
     gram: Option<Buffer<f32>>,
     scores: Buffer<f32>,
+    ranks: Buffer<u32>,
     blocks: Blocks<'a>,
     under_way: Vec<(Event, u64)>,
 }
@@ -190,8 +190,12 @@ impl<'a> Worker<'a> {
         let gram = (!job.sizes.fused)
             .then(|| card.alloc(job.plan.gram_images * l * GRAM_STRIDE, "Gram block"))
             .transpose()?;
+        let stream = card.stream()?;
+        let ranks = [job.ranks.start as u32, job.ranks.end as u32].repeat(n);
+        let ranks = stream.upload_new(&ranks, "ranks")?;
         Ok(Worker {
-            stream: card.stream()?,
+            stream,
+            ranks,
             row_sum: card.alloc(n * l, "row sums")?,
             mean: card.alloc(n, "means")?,
             inv_norm: card.alloc(r * n * l, "norms")?,
@@ -341,15 +345,17 @@ impl<'a> Worker<'a> {
             images_a: rows.len(),
             first_b: columns.start,
             images_b: columns.len(),
+            symmetric: true,
         };
         let tokens_a = self.blocks.tokens(slot_a, rows)?;
         let tokens_b = self.blocks.tokens(slot_b, columns)?;
         let kept = group.len() * n * l;
         let Some(gram) = &mut self.gram else {
-            let prepared = Prepared {
+            let side = Side {
                 row_sum: self.row_sum.view(),
                 mean: self.mean.view(),
                 inv_norm: self.inv_norm.view(),
+                images: n,
             };
             let mut keys = Keys {
                 keys: self.keys.view_mut().part(0..kept)?,
@@ -364,7 +370,7 @@ impl<'a> Worker<'a> {
                 &self.stream,
                 half,
                 tokens,
-                &prepared,
+                (&side, &side),
                 block,
                 sizes,
                 &mut keys,
@@ -377,9 +383,14 @@ impl<'a> Worker<'a> {
             b: matrix(tokens_b, columns.len()),
             k: width,
         };
-        let (row_sum, mean) = (self.row_sum.view(), self.mean.view());
+        let side = Side {
+            row_sum: self.row_sum.view(),
+            mean: self.mean.view(),
+            inv_norm: self.inv_norm.view(),
+            images: n,
+        };
         let sizes = (l, features.width);
-        gemm::gram(&self.stream, &operands, block, sizes, row_sum, mean, gram.view_mut())?;
+        gemm::gram(&self.stream, &operands, block, sizes, (&side, &side), gram.view_mut())?;
         for run in &job.launches {
             let mut keys = Keys {
                 keys: self.keys.view_mut().part(run.start * kept..run.end * kept)?,
@@ -388,11 +399,12 @@ impl<'a> Worker<'a> {
                 kept: group.len(),
             };
             let inv_norm = self.inv_norm.view().part(run.start * n * l..run.end * n * l)?;
+            let side = Side { inv_norm, ..side };
             let degrees = &job.degrees[run.clone()];
             gram_pool::pool(
                 &self.stream,
                 gram.view(),
-                inv_norm,
+                (&side, &side),
                 block,
                 job.grid,
                 degrees,
@@ -425,8 +437,8 @@ impl<'a> Worker<'a> {
             let keys = self.keys.view().part(degree * kept..(degree + 1) * kept)?;
             let first = (degree * n + group.start) * l;
             let scores = self.scores.view_mut().part(first..first + group.len() * l)?;
-            let run = (group.start, group.len());
-            interval_mean::keys(&self.stream, keys, scores, (n, l), run, job.ranks.clone())?;
+            let ranks = self.ranks.view().part(0..2 * group.len())?;
+            interval_mean::keys(&self.stream, keys, scores, (n, l), group.len(), ranks)?;
         }
         self.stream.synchronise()
     }
@@ -507,11 +519,11 @@ mod tests {
 
     #[test]
     fn degrees_are_cut_where_a_launch_is_full() {
-        assert_eq!(launches(37, &[1, 3, 5], 99 << 10), vec![0..3; 1]);
-        assert_eq!(launches(37, &[1], 64 << 10), vec![0..1; 1]);
+        assert_eq!(launches(Grid::square(37), &[1, 3, 5], 99 << 10), vec![0..3; 1]);
+        assert_eq!(launches(Grid::square(37), &[1], 64 << 10), vec![0..1; 1]);
         for degrees in [&[1, 3, 5, 7][..], &[3, 7], &[1, 5, 7]] {
             for shared in [64 << 10, 99 << 10, 227 << 10] {
-                let runs = launches(64, degrees, shared);
+                let runs = launches(Grid::square(64), degrees, shared);
                 assert_eq!(runs.first().map(|run| run.start), Some(0));
                 assert_eq!(runs.last().map(|run| run.end), Some(degrees.len()));
                 assert!(runs.windows(2).all(|pair| pair[0].end == pair[1].start));

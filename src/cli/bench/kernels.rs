@@ -97,11 +97,12 @@ fn shown(setting: &Setting, only: Option<&str>) -> Result<Vec<Work>> {
     all.extend(pipeline::scoring(setting, PLAN_BYTES)?);
     let grid = setting.grid();
     let (images, width) = (setting.batch, setting.backbone.width.next_multiple_of(128));
-    let whole = crate::backend::cuda::launch::gemm::PairBlock {
+    let whole = crate::backend::cuda::launch::PairBlock {
         first_a: 0,
         images_a: setting.images,
         first_b: 0,
         images_b: setting.images,
+        symmetric: true,
     };
     let patches = grid * grid;
     let r1 = Op::PatchDistance { block: whole, patches, width };
