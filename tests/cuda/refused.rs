@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use musc::Error;
+use musc::Grid;
 use musc::backend::cuda::driver::sim::SimOptions;
 use musc::backend::cuda::launch::{Matrix, attention, gemm, gram_pool, interval_mean, layer_norm};
 use musc::backend::cuda::{Card, Cuda, Half};
@@ -126,9 +127,10 @@ fn launches_that_do_not_fit() {
         &["layer_norm_stream_f32", "width C: found 200", "multiple of 128"],
     );
     let keys = card.alloc::<u32>(3 * 3 * 4, "keys").unwrap();
+    let ranks = card.alloc::<u32>(5, "ranks").unwrap();
     says(
-        interval_mean::keys(&stream, keys.view(), third.view_mut(), (3, 4), (0, 3), 1..3),
-        &["interval_mean", "ranks", "0..2"],
+        interval_mean::keys(&stream, keys.view(), third.view_mut(), (3, 4), 3, ranks.view()),
+        &["interval_mean", "ranks", "5 values", "at least 6"],
     );
     says(
         gemm::bias(
@@ -146,7 +148,7 @@ fn launches_that_do_not_fit() {
         gemm::bias(&stream, &product(32, 4, 32), elsewhere.view(), None, out.view_mut()),
         &["bias", "memory of"],
     );
-    assert!(gram_pool::Shape::best(64, &[1, 3, 5, 7], 64 << 10).is_none());
+    assert!(gram_pool::Shape::best(Grid::square(64), &[1, 3, 5, 7], 64 << 10).is_none());
 }
 
 /// What the simulator finds in a stream's work is told by whoever waits for it.

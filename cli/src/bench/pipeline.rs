@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::op::{Epilogue, Norm, Op};
-use musc::backend::cuda::launch::gemm::PairBlock;
+use musc::backend::cuda::launch::PairBlock;
 use musc::backend::cuda::launch::layer_norm::Rows;
 use musc::backend::cuda::launch::patch_embed::row_width;
 use musc::backend::cuda::plan::{BackboneSizes, ScoringPlan, ScoringSizes};
@@ -242,6 +242,7 @@ pub fn chunks(images: usize, group: &Range<usize>, chunk: (usize, usize)) -> Vec
                     images_a: a.len(),
                     first_b: b.start,
                     images_b: b.len(),
+                    symmetric: true,
                 });
             }
         }

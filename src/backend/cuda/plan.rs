@@ -137,6 +137,7 @@ impl ScoringSizes {
         };
         vec![
             ("norms and means", bytes::<f32>(n * l * (1 + r) + n)),
+            ("ranks", bytes::<u32>(2 * n)),
             ("patch scores", bytes::<f32>(r * n * l)),
             ("table of largest cosines", bytes::<u32>(r * group * n * l)),
             ("Gram block", bytes::<f32>(gram)),
