@@ -25,7 +25,7 @@ mod weight_file;
 #[cfg(feature = "cli")]
 pub use embedded::{EMBEDDED_BACKBONE, embedded_weights};
 pub use hub_cache::HubCache;
-pub use position::position_embedding;
+pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
 pub use registry::{Activation, BACKBONES, Backbone, Family, backbone};
 pub use scheme::Scheme;
