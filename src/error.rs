@@ -51,6 +51,18 @@ pub enum Error {
         /// One line a problem.
         problems: Vec<String>,
     },
+    /// No weights of a backbone are on this machine.
+    #[error("{backbone}: no weights on this machine; looked for\n    {}", places.join("\n    "))]
+    NoWeights {
+        /// The backbone's name.
+        backbone: String,
+        /// The set of weights; empty where the backbone has only one.
+        pretrained: String,
+        /// Every place that was looked at, the first one where a file could be put.
+        places: Vec<String>,
+        /// A PyTorch file of the same weights, which could be made one of these.
+        pytorch: Option<PathBuf>,
+    },
     /// A tensor file (safetensors) lacks a tensor, or one has another shape or type than needed.
     #[error("{file}: tensor `{tensor}`: found {found}, expected {expected}")]
     Tensor {

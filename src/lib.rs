@@ -4,14 +4,14 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod backend;
-#[cfg(feature = "cli")]
-pub mod cli;
 #[cfg(feature = "files")]
 pub mod dataset;
 mod error;
 mod gemm;
 mod grid;
 pub mod image;
+#[cfg(feature = "files")]
+pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod progress;

@@ -160,11 +160,14 @@ impl HostFeatures {
         let product = |parts: &[usize]| {
             let whole = parts.iter().try_fold(1usize, |product, &part| product.checked_mul(part));
             whole.ok_or_else(|| {
-                Error::invalid("sizes of the features", format!("{parts:?}"), "a product below 2^64")
+                Error::invalid(
+                    "sizes of the features",
+                    format!("{parts:?}"),
+                    "a product below 2^64",
+                )
             })
         };
-        let expected =
-            product(&[self.images, self.grid.rows, self.grid.columns, self.width])?;
+        let expected = product(&[self.images, self.grid.rows, self.grid.columns, self.width])?;
         for (layer, tokens) in self.layers.iter().zip(&self.tokens) {
             check_values(&format!("patch tokens of layer {layer}"), tokens, expected)?;
         }
@@ -258,7 +261,11 @@ impl<F: ?Sized> Copy for References<'_, F> {}
 /// [`Error::Invalid`] that names what differs, with both values.
 pub(crate) fn check_alike(queries: &impl FeatureSet, references: &impl FeatureSet) -> Result<()> {
     let differs = |what: &str, found: String, expected: String| {
-        Err(Error::invalid(format!("{what} of the queries"), found, format!("{expected}, as the references have")))
+        Err(Error::invalid(
+            format!("{what} of the queries"),
+            found,
+            format!("{expected}, as the references have"),
+        ))
     };
     if queries.grid() != references.grid() {
         return differs("patch grid", queries.grid().to_string(), references.grid().to_string());
@@ -268,9 +275,8 @@ pub(crate) fn check_alike(queries: &impl FeatureSet, references: &impl FeatureSe
         return differs("token width", found, expected);
     }
     if queries.layers() != references.layers() {
-        let list = |layers: &[usize]| {
-            layers.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
-        };
+        let list =
+            |layers: &[usize]| layers.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
         return differs("feature layers", list(queries.layers()), list(references.layers()));
     }
     Ok(())

@@ -126,13 +126,7 @@ mod tests {
     }
 
     /// The definition in f64, each value from its sixteen neighbours, with the kernel as Keys writes it.
-    fn reference(
-        stored: &[f32],
-        side: usize,
-        width: usize,
-        grid: Grid,
-        offset: f64,
-    ) -> Vec<f64> {
+    fn reference(stored: &[f32], side: usize, width: usize, grid: Grid, offset: f64) -> Vec<f64> {
         let kernel = |x: f64| {
             let (a, x) = (-0.75, x.abs());
             match x {
@@ -219,7 +213,10 @@ mod tests {
     #[test]
     fn no_grid_leaves_the_class_token() {
         let vit = tiny("dino");
-        assert_eq!(position_embedding(&vit, Grid::new(0, 0)), vit.position_embedding.to_f32()[..128]);
+        assert_eq!(
+            position_embedding(&vit, Grid::new(0, 0)),
+            vit.position_embedding.to_f32()[..128]
+        );
     }
 
     #[test]
