@@ -20,7 +20,8 @@ const A: f64 = -0.75;
 pub fn token_embedding(vit: &Vit, grid: Grid) -> Vec<f32> {
     let width = vit.architecture.width;
     let mut embedding = position_embedding(vit, grid);
-    let (class_row, patch_rows) = embedding.split_at_mut(width.min(embedding.len()));
+    let after_class = width.min(embedding.len());
+    let (class_row, patch_rows) = embedding.split_at_mut(after_class);
     let add = |row: &mut [f32], more: &[f32]| {
         row.iter_mut().zip(more).for_each(|(value, more)| *value += more);
     };

@@ -97,12 +97,7 @@ pub fn add_bias(arch: Arch, values: &mut [f32], bias: &[f32]) {
 }
 
 /// Adds `bias` to every row and applies the activation.
-pub fn add_bias_activate(
-    arch: Arch,
-    values: &mut [f32],
-    bias: &[f32],
-    activation: Activation,
-) {
+pub fn add_bias_activate(arch: Arch, values: &mut [f32], bias: &[f32], activation: Activation) {
     struct Gelu<'a>(&'a [f32]);
     impl RowStep for Gelu<'_> {
         #[inline(always)]

@@ -137,8 +137,7 @@ impl<K: PooledRows> WithSimd for BoxSums<'_, K> {
         for y in 0..rows + half {
             if y < rows {
                 for x in 0..columns {
-                    let target =
-                        &mut ring[((y % self.degree) * columns + x) * stride..][..stride];
+                    let target = &mut ring[((y % self.degree) * columns + x) * stride..][..stride];
                     target.fill(0.0);
                     for from in x.saturating_sub(half)..columns.min(x + half + 1) {
                         let row = &self.centred[(y * columns + from) * stride..][..stride];

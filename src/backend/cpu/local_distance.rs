@@ -186,7 +186,8 @@ impl Near {
     fn places(self) -> impl Iterator<Item = usize> {
         let Grid { rows, columns } = self.grid;
         let window = |center: usize, side: usize| {
-            center.saturating_sub(self.radius)..side.min(center.saturating_add(self.radius + 1))
+            center.saturating_sub(self.radius)
+                ..side.min(center.saturating_add(self.radius).saturating_add(1))
         };
         let (of_rows, of_columns) =
             (window(self.place / columns, rows), window(self.place % columns, columns));
@@ -253,7 +254,8 @@ impl WithSimd for Raise<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let rows = self.best.chunks_exact_mut(self.stride).zip(self.product.chunks_exact(self.stride));
+        let rows =
+            self.best.chunks_exact_mut(self.stride).zip(self.product.chunks_exact(self.stride));
         for (best, product) in rows {
             let (best, product) = (S::as_mut_simd_f32s(best).0, S::as_simd_f32s(product).0);
             match self.left_out {

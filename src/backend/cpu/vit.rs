@@ -18,7 +18,6 @@ use crate::progress::go_on;
 use crate::{Grid, Progress, Result, Stage};
 
 /// A backbone in f32, ready for one extraction setting.
-#[non_exhaustive]
 pub struct Model {
     arch: Arch,
     extraction: Extraction,
@@ -162,7 +161,11 @@ impl Model {
     }
 
     /// Tokens of all images, on the current thread pool.
-    pub(super) fn extract(&self, pixels: Pixels<'_>, progress: &dyn Progress) -> Result<HostFeatures> {
+    pub(super) fn extract(
+        &self,
+        pixels: Pixels<'_>,
+        progress: &dyn Progress,
+    ) -> Result<HostFeatures> {
         let images = pixels.images(self.extraction.input)?.all()?;
         let count = images.len();
         progress.begin(Stage::Features, count as u64);
@@ -213,7 +216,9 @@ impl Model {
             normed: vec![0.0; tokens * self.width],
             qkv: vec![0.0; tokens * 3 * self.width],
             by_head: vec![0.0; tokens * self.width],
-            attention: (0..threads.min(self.heads)).map(|_| attention::Scratch::new(self.arch)).collect(),
+            attention: (0..threads.min(self.heads))
+                .map(|_| attention::Scratch::new(self.arch))
+                .collect(),
         }
     }
 
