@@ -9,6 +9,7 @@ pub mod backend;
 #[cfg(feature = "files")]
 pub mod dataset;
 mod error;
+mod gemm;
 mod grid;
 pub mod image;
 pub mod metrics;

@@ -22,7 +22,7 @@ mod vit;
 mod weight_file;
 
 pub use hub_cache::HubCache;
-pub use position::position_embedding;
+pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
 pub use registry::{Activation, BACKBONES, Backbone, Family, backbone, default_activation};
 pub use scheme::Scheme;

@@ -12,8 +12,8 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// What kind of vision transformer a backbone is. It decides preprocessing, normalisation of the tokens,
-/// LayerNorm's epsilon and how the position embedding is resized.
+/// What kind of vision transformer a backbone is. Its methods are all that the rest of the crate asks of it: preprocessing,
+/// LayerNorm's epsilon, what becomes of the tokens, how the position embedding is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// The image tower of CLIP, as open_clip builds it.
@@ -55,6 +55,30 @@ impl Family {
         match self {
             Family::Clip => 1e-5,
             Family::Dino | Family::Dinov2 => 1e-6,
+        }
+    }
+
+    /// Whether the patch tokens of a feature layer go through the final norm; else they are the block's output as it is.
+    pub fn norms_patch_tokens(self) -> bool {
+        match self {
+            Family::Clip => false,
+            Family::Dino | Family::Dinov2 => true,
+        }
+    }
+
+    /// Whether class tokens are divided by their length.
+    pub fn unit_class_tokens(self) -> bool {
+        match self {
+            Family::Clip => true,
+            Family::Dino | Family::Dinov2 => false,
+        }
+    }
+
+    /// What is added to the side of a grid before the position embedding is resized to it by the ratio of the sides.
+    pub fn position_offset(self) -> f64 {
+        match self {
+            Family::Clip => 0.0,
+            Family::Dino | Family::Dinov2 => 0.1,
         }
     }
 }
