@@ -12,6 +12,8 @@ mod error;
 mod gemm;
 mod grid;
 pub mod image;
+#[cfg(feature = "files")]
+pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod progress;

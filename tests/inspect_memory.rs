@@ -80,7 +80,8 @@ fn memory_is_what_the_formulas_say_and_does_not_grow_with_the_batch() {
         let files = (0..count).map(|seed| folder.path().join(format!("{seed:03}.png")));
         Batch::files(files).expect("batch")
     };
-    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dinov2_tiny_weights.safetensors");
+    let weights =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dinov2_tiny_weights.safetensors");
     let inspector = Inspector::builder()
         .weights(Weights::File(weights.into()))
         .layers([1, 3])

@@ -71,7 +71,7 @@ impl WeightFile {
     }
 
     fn parse(name: String, storage: Storage) -> Result<Self> {
-        let (data, metadata) = match read_header(&name, storage.bytes()) {
+        let (data, metadata) = match read_header(storage.bytes()) {
             Ok(header) => header,
             Err(problem) => return Err(not_read(&name, problem)),
         };
@@ -148,7 +148,7 @@ pub(super) fn printable(text: &str) -> String {
 ///
 /// The header is parsed, and offsets compared with shapes, by the safetensors crate. Its own check of the
 /// whole file is not used: it does not say the sizes, and adds offsets unchecked.
-fn read_header(name: &str, bytes: &[u8]) -> Result<(usize, Metadata), String> {
+fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
     let not_safetensors = |reason: String| format!("not a safetensors file: {reason}");
     let size = bytes.len();
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
@@ -157,9 +157,7 @@ fn read_header(name: &str, bytes: &[u8]) -> Result<(usize, Metadata), String> {
     let length = u64::from_le_bytes(*length);
     // Both are what torch.save writes.
     if bytes.starts_with(b"PK\x03\x04") || is_pickle(bytes) {
-        return Err(not_safetensors(format!(
-            "it is a PyTorch file (.pt, .pth, .bin); make one of it with musc-run weights convert {name} OUT.safetensors"
-        )));
+        return Err(not_safetensors(crate::error::PYTORCH_FILE.to_string()));
     }
     if length > MAX_HEADER_BYTES {
         return Err(not_safetensors(format!(

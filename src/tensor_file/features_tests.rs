@@ -41,7 +41,8 @@ fn a_file_without_a_grid_is_square_unless_it_is_named() {
     let (_folder, path) = file();
     let write = |patches: usize| {
         let data = vec![0.5; 2 * patches];
-        let tensor = Tensor::f32("tokens.0", &[2, patches, 1], &data);
+        let shape = [2, patches, 1];
+        let tensor = Tensor::f32("tokens.0", &shape, &data);
         write_tensors(&path, &[tensor], &[]).unwrap();
     };
     write(16);

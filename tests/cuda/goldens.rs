@@ -226,8 +226,7 @@ fn references(file: &str, prefix: &str, grid: Grid, halves: &[(u32, Half)]) {
         let mut on_card = cuda.upload(queries.clone()).unwrap();
         let mut others = cuda.upload(references.clone()).unwrap();
         let cosine = |u: f32| 2.0 * u + u * u;
-        let rounded =
-            if half == Half::F16 { 5e-3 } else { (2.0 * cosine(2f32.powi(-8))).sqrt() };
+        let rounded = if half == Half::F16 { 5e-3 } else { (2.0 * cosine(2f32.powi(-8))).sqrt() };
         let usual = MutualScoring::default();
         let mut cases = vec![
             ("", usual.clone(), 1e-4),

@@ -2,7 +2,7 @@
 //!
 //! The images are the textile samples of the demo, at 224 px. (The solar cells of the golden `elpv_mono60_224` may not be
 //! kept here: their licence is non-commercial. `docs/fidelity.md` has the figures of that run.)
-#![cfg(feature = "cli")]
+#![cfg(feature = "files")]
 
 use std::path::Path;
 

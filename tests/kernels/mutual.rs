@@ -133,7 +133,11 @@ pub struct Run {
 pub const RUNS: [Run; 3] = [
     Run { images: (3, None), blocks: &[[0, 3, 0, 3]], kept: (0, 3) },
     Run { images: (3, None), blocks: &[[0, 1, 1, 2], [1, 1, 2, 1]], kept: (1, 1) },
-    Run { images: (3, Some(4)), blocks: &[[0, 2, 0, 3], [0, 2, 3, 1], [2, 1, 0, 1], [2, 1, 1, 3]], kept: (1, 2) },
+    Run {
+        images: (3, Some(4)),
+        blocks: &[[0, 2, 0, 3], [0, 2, 3, 1], [2, 1, 0, 1], [2, 1, 1, 3]],
+        kept: (1, 2),
+    },
 ];
 
 impl Run {

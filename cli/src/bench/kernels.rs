@@ -12,9 +12,9 @@ use super::pipeline::{self, Setting, Work};
 use super::probe::Counter;
 use super::resources::{Resources, resources};
 use super::text::{cells, percent, table};
+use crate::shell::{Stop, interrupt, out};
 use musc::Result;
 use musc::backend::cuda::Card as OpenCard;
-use crate::shell::{Stop, interrupt, out};
 
 /// Memory that the plan of the scoring is made for: a card with room for the runtime's largest chunks.
 pub const PLAN_BYTES: u64 = 16 << 30;

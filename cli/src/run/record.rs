@@ -130,7 +130,7 @@ impl Record {
             },
             "rscin": {
                 "k": by_name(&self.k),
-                "similarity": match config.similarity { Similarity::Cosine => "cosine", Similarity::Dot => "dot" },
+                "similarity": match config.similarity { Similarity::Cosine => "cosine", Similarity::Dot => "dot", _ => "other" },
             },
             "output": {
                 "output_dir": config.output.dir.display().to_string(),

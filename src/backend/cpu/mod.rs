@@ -88,6 +88,12 @@ impl Cpu {
         self.simd.instructions()
     }
 
+    /// Does parallel work on this backend's threads.
+    #[cfg(feature = "files")]
+    pub(crate) fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(work)
+    }
+
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
