@@ -4,29 +4,31 @@
 //! cargo run --release --no-default-features --example score_features [FEATURES.safetensors]
 //! ```
 //!
-//! The file holds `tokens.<layer>` `[N, L, C]`, as `musc-run extract` writes them. Without a file it makes its own:
+//! The file holds `tokens.LAYER` `[N, L, C]`, as [`musc::tensor_file::write_features`] writes them. Without a file it makes its own:
 //! thirty images of one texture, three of which have one foreign patch.
 
+use std::path::Path;
 use std::time::Instant;
 
+use musc::Grid;
 use musc::backend::cpu::Cpu;
-use musc::backend::{Backend, HostFeatures};
+use musc::backend::{Backend, HostFeatures, References};
 use musc::scoring::MutualScoring;
-use safetensors::{Dtype, SafeTensors};
+use musc::tensor_file::read_features;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let features = match std::env::args().nth(1) {
-        Some(path) => read(&path)?,
-        None => made_up(30, 16, 384, 2),
+        Some(path) => read_features(Path::new(&path), None)?,
+        None => made_up(30, Grid::new(12, 20), 384, 2),
     };
     let cpu = Cpu::new(0)?;
     let features = cpu.upload(features)?;
     let started = Instant::now();
-    let scores = cpu.mutual_scores(&features, &MutualScoring::default(), &())?;
+    let scores = cpu.patch_scores(&features, References::Others, &MutualScoring::default(), &())?;
     let seconds = started.elapsed().as_secs_f64();
     let mut images: Vec<(usize, f32)> = scores
         .mean()
-        .chunks_exact(scores.patches)
+        .chunks_exact(scores.patches())
         .map(|patches| patches.iter().copied().fold(0.0, f32::max))
         .enumerate()
         .collect();
@@ -38,36 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn read(path: &str) -> Result<HostFeatures, Box<dyn std::error::Error>> {
-    let bytes = std::fs::read(path)?;
-    let file = SafeTensors::deserialize(&bytes)?;
-    let mut layers: Vec<usize> =
-        file.names().iter().filter_map(|name| name.strip_prefix("tokens.")?.parse().ok()).collect();
-    layers.sort_unstable();
-    let mut features = HostFeatures {
-        images: 0,
-        patches: 0,
-        width: 0,
-        tokens: Vec::new(),
-        layers,
-        class_width: 0,
-        class_tokens: Vec::new(),
-    };
-    for layer in &features.layers {
-        let tensor = file.tensor(&format!("tokens.{layer}"))?;
-        let (Dtype::F32, [images, patches, width]) = (tensor.dtype(), tensor.shape()) else {
-            return Err(format!("tokens.{layer}: expected f32 [N, L, C]").into());
-        };
-        (features.images, features.patches, features.width) = (*images, *patches, *width);
-        let (values, _) = tensor.data().as_chunks::<4>();
-        features.tokens.push(values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect());
-    }
-    Ok(features)
-}
-
 /// One texture with noise; images 3, 14 and 25 have a patch of another kind.
-fn made_up(images: usize, grid: usize, width: usize, layers: usize) -> HostFeatures {
-    let patches = grid * grid;
+fn made_up(images: usize, grid: Grid, width: usize, layers: usize) -> HostFeatures {
+    let patches = grid.patches();
     let mut state = 1u64;
     let mut noise = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -83,13 +58,6 @@ fn made_up(images: usize, grid: usize, width: usize, layers: usize) -> HostFeatu
         }
         tokens
     };
-    HostFeatures {
-        images,
-        patches,
-        width,
-        tokens: (0..layers).map(|_| layer()).collect(),
-        layers: (0..layers).collect(),
-        class_width: 0,
-        class_tokens: Vec::new(),
-    }
+    let tokens = (0..layers).map(|_| layer()).collect();
+    HostFeatures::new(images, grid, width, (0..layers).collect(), tokens)
 }

@@ -21,6 +21,12 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// There is something already where a file is to be written, and it is not to be replaced.
+    #[error("{}: already there, and not to be replaced", path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+    },
     /// A file is not an image that can be decoded.
     #[error("{}: not a readable image: {reason}", path.display())]
     Image {
@@ -50,6 +56,18 @@ pub enum Error {
         file: String,
         /// One line a problem.
         problems: Vec<String>,
+    },
+    /// No weights of a backbone are on this machine.
+    #[error("{backbone}: no weights on this machine; looked for\n    {}", places.join("\n    "))]
+    NoWeights {
+        /// The backbone's name.
+        backbone: String,
+        /// The set of weights; empty where the backbone has only one.
+        pretrained: String,
+        /// Every place that was looked at, the first one where a file could be put.
+        places: Vec<String>,
+        /// A PyTorch file of the same weights, which could be made one of these.
+        pytorch: Option<PathBuf>,
     },
     /// A tensor file (safetensors) lacks a tensor, or one has another shape or type than needed.
     #[error("{file}: tensor `{tensor}`: found {found}, expected {expected}")]

@@ -3,12 +3,13 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+#[cfg(feature = "files")]
+mod atomic;
 pub mod backend;
-#[cfg(feature = "cli")]
-pub mod cli;
 #[cfg(feature = "files")]
 pub mod dataset;
 mod error;
+mod gemm;
 mod grid;
 pub mod image;
 pub mod metrics;
@@ -18,6 +19,7 @@ mod real;
 #[cfg(feature = "files")]
 pub mod report;
 pub mod scoring;
+pub mod tensor_file;
 
 pub use error::{Error, Result};
 pub use grid::{Grid, ImageSize};

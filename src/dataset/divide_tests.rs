@@ -5,12 +5,9 @@ fn samples(kinds: &[(&str, usize)]) -> Vec<Sample> {
     kinds
         .iter()
         .flat_map(|&(kind, count)| {
-            (0..count).map(move |index| Sample {
-                path: format!("{kind}/{index:03}.png").into(),
-                class: String::from("bottle"),
-                kind: kind.to_owned(),
-                label: None,
-                mask: Mask::Unknown,
+            (0..count).map(move |index| {
+                let path = format!("{kind}/{index:03}.png");
+                Sample::new(path, "bottle", kind, None, Mask::Unknown)
             })
         })
         .collect()

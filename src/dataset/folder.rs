@@ -5,12 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use super::layout::{file_name, is_hidden, list};
 use super::list::{self as lists, Entry};
-use super::{Category, Mask, MaskRule, Sample};
+use super::{Category, Mask, Sample};
 use crate::image::{EXTENSIONS, has_image_extension};
 use crate::{Error, Result};
 
 /// What to make of the files that [`collect`] finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FolderOptions {
     /// Name of the category; without one the folder's name, or `images` for other inputs.
     pub name: Option<String>,
@@ -19,16 +20,31 @@ pub struct FolderOptions {
     pub labels_from_folders: bool,
 }
 
+impl FolderOptions {
+    /// With this name for the category.
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// With labels taken from folder names, or not.
+    pub fn with_labels_from_folders(mut self, taken: bool) -> Self {
+        self.labels_from_folders = taken;
+        self
+    }
+}
+
 /// Collects images into one category, sorted by path, each file once.
 ///
 /// An input is, in this order: `@LIST`, a list file; a folder, searched to its last sub-folder; a `.txt` or `.csv`
 /// file, a list; any other file, an image; a glob pattern (`*`, `?`, `[a-z]`, `**`).
 /// A list names a path a line, or has the columns `path`, `label` (0, normal, good; 1, anomaly, defective; empty:
 /// unknown) and `mask`; paths start at the list's folder. In folders and patterns files are taken by their
-/// extension ([`EXTENSIONS`]); others are named in [`Category::ignored`]; hidden files and `__MACOSX` are not seen.
+/// extension ([`EXTENSIONS`]); a folder's other files (`Thumbs.db`, `labels.csv`, notes) are left out and named in
+/// [`Category::ignored`]; hidden files and `__MACOSX` are not seen.
 ///
 /// # Errors
-/// [`Error::Dataset`] when an input does not exist or matches nothing, a list is malformed or names missing files,
+/// [`Error::Dataset`] when an input does not exist, a pattern matches no image, a list is malformed or names missing files,
 /// no image is left, one image has two labels, or a label is to come from a folder name and there is none;
 /// [`Error::Invalid`] for no input or a malformed pattern; [`Error::Io`] when a folder or list cannot be read.
 pub fn collect(inputs: &[String], options: &FolderOptions) -> Result<Category> {
@@ -114,7 +130,7 @@ impl Collector {
             .components()
             .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
             .collect();
-        let mut matched = false;
+        let (mut matched, mut found) = (false, false);
         for path in paths {
             let path = path.map_err(|error| Error::Io {
                 action: "list",
@@ -128,18 +144,24 @@ impl Collector {
             }
             matched = true;
             if has_image_extension(&path) {
+                found = true;
                 self.add(path, &relative, None, Mask::Unknown, options)?;
             } else {
                 self.ignored.insert(path);
             }
         }
-        if matched {
+        if found {
             return Ok(());
         }
-        Err(Error::Dataset {
-            path: PathBuf::from(pattern),
-            reason: String::from("no such file, and as a pattern it matches no file"),
-        })
+        let reason = if matched {
+            format!(
+                "as a pattern it matches no image, expected files named .{}",
+                EXTENSIONS.join(", .")
+            )
+        } else {
+            String::from("no such file, and as a pattern it matches no file")
+        };
+        Err(Error::Dataset { path: PathBuf::from(pattern), reason })
     }
 
     fn add_list(&mut self, list: &Path, options: &FolderOptions) -> Result<()> {
@@ -192,7 +214,7 @@ impl Collector {
         };
         let Some(known) = self.samples.get_mut(&whole) else {
             let kind = folders.join("/");
-            let sample = Sample { path, class: String::new(), kind, label, mask };
+            let sample = Sample::new(path, "", kind, label, mask);
             self.samples.insert(whole, sample);
             return Ok(());
         };
@@ -229,13 +251,9 @@ impl Collector {
             sample.class.clone_from(&name);
         }
         Ok(Category {
-            name,
-            samples,
-            // Tolerant of masks that hold 1 for defective, and of thin defects.
-            mask_rule: MaskRule::AnyPositive,
-            rscin_k: vec![1, 2, 3],
             ignored: self.ignored.into_iter().collect(),
             duplicates: self.duplicates,
+            ..Category::new(name, samples)
         })
     }
 }

@@ -25,7 +25,7 @@ fn plain(inputs: &[String]) -> Result<Category> {
 }
 
 fn labelled(inputs: &[String]) -> Result<Category> {
-    collect(inputs, &FolderOptions { labels_from_folders: true, ..FolderOptions::default() })
+    collect(inputs, &FolderOptions::default().with_labels_from_folders(true))
 }
 
 fn files(category: &Category) -> Vec<String> {
@@ -61,6 +61,31 @@ fn a_folder_is_searched_to_its_last_sub_folder() {
     assert!(category.samples.iter().all(|sample| sample.mask == Mask::Unknown));
     let name = file_name(root.path());
     assert!(category.name == name && category.samples.iter().all(|sample| sample.class == name));
+}
+
+#[test]
+fn a_folder_s_other_files_are_left_out_and_named() {
+    let root = tree(&[
+        "a.png",
+        "Thumbs.db",
+        ".DS_Store",
+        "labels.csv",
+        "notes.txt",
+        "sub/desktop.ini",
+        "sub/b.jpg",
+        "README",
+    ]);
+    let category = plain(&[input(root.path(), "")]).unwrap();
+    assert_eq!(files(&category), ["a.png", "b.jpg"]);
+    let left_out: Vec<String> = category.ignored.iter().map(|path| file_name(path)).collect();
+    assert_eq!(left_out, ["README", "Thumbs.db", "labels.csv", "notes.txt", "desktop.ini"]);
+    // A pattern says what it wants: one that finds no image is wrong.
+    let text = plain(&[input(root.path(), "*.csv")]).unwrap_err().to_string();
+    assert!(text.contains("*.csv: as a pattern it matches no image"), "{text}");
+    let mixed = plain(&[input(root.path(), "*.png"), input(root.path(), "*.txt")]);
+    assert!(mixed.unwrap_err().to_string().contains("*.txt"));
+    // By its name alone a file is taken at its word: reading it says what it is.
+    assert_eq!(plain(&[input(root.path(), "README")]).unwrap().samples.len(), 1);
 }
 
 #[test]

@@ -75,8 +75,7 @@ fn load_class(layout: &Layout, root: &Path, class: &str) -> Result<Category> {
                     }
                 }
             };
-            let (class, kind) = (class.to_owned(), kind.clone());
-            samples.push(Sample { path, class, kind, label: Some(!normal), mask });
+            samples.push(Sample::new(path, class, kind.clone(), Some(!normal), mask));
         }
         if !unmatched.is_empty() {
             return Err(Error::Dataset {

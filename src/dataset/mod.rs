@@ -10,6 +10,7 @@ mod layout;
 mod list;
 mod load;
 mod mvtec_ad;
+mod subsets;
 mod visa;
 
 use std::path::{Path, PathBuf};
@@ -18,10 +19,13 @@ pub use crate::image::MaskRule;
 use crate::{Error, Result};
 pub use divide::{PythonRandom, divide};
 pub use folder::{FolderOptions, collect};
-pub use load::{Loaded, load_masks, load_pixels, load_pixels_beside};
+pub(crate) use load::load_pixels_beside;
+pub use load::{Loaded, check_pixels, load_masks, load_pixels, resize_images};
+pub use subsets::subsets;
 
 /// One image to score.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sample {
     /// The image file.
     pub path: PathBuf,
@@ -35,8 +39,22 @@ pub struct Sample {
     pub mask: Mask,
 }
 
+impl Sample {
+    /// An image file with what is known of it.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        class: impl Into<String>,
+        kind: impl Into<String>,
+        label: Option<bool>,
+        mask: Mask,
+    ) -> Self {
+        Sample { path: path.into(), class: class.into(), kind: kind.into(), label, mask }
+    }
+}
+
 /// What is known of an image's defective pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mask {
     /// Nothing: pixel metrics leave the image out.
     Unknown,
@@ -48,6 +66,7 @@ pub enum Mask {
 
 /// The images that are scored together.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Category {
     /// Its name: the class, or the folder's name.
     pub name: String,
@@ -57,14 +76,44 @@ pub struct Category {
     pub mask_rule: MaskRule,
     /// The neighbourhood sizes of RsCIN that the authors use for this data set.
     pub rscin_k: Vec<usize>,
-    /// Files that were passed over because their extension is not an image's; hidden files are not counted.
+    /// Files that lie among the images and are left out because their extension is not an image's, such as tables and notes:
+    /// nothing is wrong with them. Hidden files are not counted.
     pub ignored: Vec<PathBuf>,
     /// Files that were given more than once, and are scored once.
     pub duplicates: Vec<PathBuf>,
 }
 
+impl Category {
+    /// Images that are scored together, with masks of any value above 0, RsCIN's usual neighbourhood sizes 1, 2 and 3, and no
+    /// other files.
+    pub fn new(name: impl Into<String>, samples: Vec<Sample>) -> Self {
+        Category {
+            name: name.into(),
+            samples,
+            // Tolerant of masks that hold 1 for defective, and of thin defects.
+            mask_rule: MaskRule::AnyPositive,
+            rscin_k: vec![1, 2, 3],
+            ignored: Vec::new(),
+            duplicates: Vec::new(),
+        }
+    }
+
+    /// With masks cut by this rule.
+    pub fn with_mask_rule(mut self, rule: MaskRule) -> Self {
+        self.mask_rule = rule;
+        self
+    }
+
+    /// With these neighbourhood sizes for RsCIN.
+    pub fn with_rscin_k(mut self, k: impl Into<Vec<usize>>) -> Self {
+        self.rscin_k = k.into();
+        self
+    }
+}
+
 /// The data sets whose layout is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DatasetKind {
     /// MVTec AD, `DATA/CLASS/test/TYPE/*`, masks in `DATA/CLASS/ground_truth/TYPE/*_mask.png`.
     MvtecAd,
@@ -78,7 +127,7 @@ impl DatasetKind {
     /// All of them.
     pub const ALL: [DatasetKind; 3] = [DatasetKind::MvtecAd, DatasetKind::Visa, DatasetKind::Btad];
 
-    /// The data set's name as it is given on the command line.
+    /// The data set's name in lower case.
     pub fn name(self) -> &'static str {
         match self {
             DatasetKind::MvtecAd => "mvtec_ad",
@@ -124,19 +173,17 @@ impl DatasetKind {
     }
 
     fn category(self, name: &str, samples: Vec<Sample>, ignored: Vec<PathBuf>) -> Category {
+        let category = Category::new(name, samples);
         Category {
-            name: name.to_owned(),
-            samples,
-            mask_rule: self.mask_rule(),
-            rscin_k: self.rscin_k(),
             ignored,
-            duplicates: Vec::new(),
+            ..category.with_mask_rule(self.mask_rule()).with_rscin_k(self.rscin_k())
         }
     }
 }
 
 /// Which classes of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClassSelection {
     /// All that the data set is known for, in the authors' order.
     All,
@@ -145,7 +192,7 @@ pub enum ClassSelection {
 }
 
 impl ClassSelection {
-    /// A selection from an option's words: `ALL` (in any case) alone is all of them.
+    /// A selection from words: `ALL` (in any case) alone is all of them.
     pub fn from_words<S: AsRef<str>>(words: &[S]) -> Self {
         match words {
             [one] if one.as_ref().eq_ignore_ascii_case("all") => ClassSelection::All,

@@ -86,7 +86,7 @@ fn sample(root: &Path, source: &Path, class: &str, row: Row) -> Result<Sample> {
     };
     let path = root.join(&row.image);
     let kind = path.parent().map(super::layout::file_name).unwrap_or_default();
-    Ok(Sample { path, class: class.to_owned(), kind, label: Some(row.defective), mask })
+    Ok(Sample::new(path, class, kind, Some(row.defective), mask))
 }
 
 /// All missing files at once, images and masks.

@@ -1,6 +1,7 @@
 //! Image files to 8-bit RGB.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -8,7 +9,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 #[cfg(feature = "libjpeg")]
 use super::jpeg::{self, Jpeg};
 use super::{RgbImage, content};
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// Extensions (lower case) by which images are found in a folder.
 pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
@@ -44,7 +45,7 @@ pub fn has_image_extension(path: &Path) -> bool {
 ///
 /// What Pillow's `Image.open(path).convert("RGB")` gives, with these marks:
 /// * PNG, BMP and TIFF are lossless: the pixels are equal. For JPEG the standard leaves the rounding of the inverse
-///   transform and the way colour is enlarged open. With the feature `libjpeg` (part of `cli`) the pixels are those
+///   transform and the way colour is enlarged open. With the feature `libjpeg` the pixels are those
 ///   of libjpeg-turbo, which Pillow has inside; without it, and for four-channel files, the `image` crate decodes,
 ///   a level or two off, and a few more where colour is stored at half (4:2:0).
 /// * An orientation in the EXIF data is not applied; Pillow does not apply it either.
@@ -69,6 +70,28 @@ fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<Decoded> {
     Ok(Decoded { image: RgbImage::new(width, height, data)?, scaled_from_16_bit })
 }
 
+/// Bytes from which a file's content is told.
+const HEAD_BYTES: u64 = 512;
+
+/// Height and width of an image file, from its head alone: no pixel is decoded.
+///
+/// # Errors
+/// As [`decode`], as far as the head tells: a file whose end is missing or damaged has a size all the same.
+pub fn image_size(path: &Path) -> Result<ImageSize> {
+    let refuse = |reason| Error::Image { path: path.to_path_buf(), reason };
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(Error::io("read", path))?;
+    let format = content::identify(path, &head).map_err(refuse)?;
+    file.rewind().map_err(Error::io("read", path))?;
+    let (decoder, mut limits) =
+        decoder(format, BufReader::new(file)).map_err(|error| refuse(say(error)))?;
+    let (width, height) = decoder.dimensions();
+    limits.reserve(decoder.total_bytes()).map_err(|error| refuse(say(error)))?;
+    check_sides(width, height).map_err(refuse)?;
+    Ok(ImageSize::new(height as usize, width as usize))
+}
+
 /// A decoded file, before its channels are made what the caller wants.
 pub(super) struct Opened {
     /// The pixels as they are stored.
@@ -85,24 +108,30 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
 fn open_bytes(path: &Path, bytes: &[u8]) -> Result<Opened, String> {
     let format = content::identify(path, bytes)?;
     content::check_whole(format, bytes)?;
-    let pixels = read_pixels(format, bytes).map_err(|error| match error {
+    let pixels = read_pixels(format, bytes).map_err(say)?;
+    check_sides(pixels.width(), pixels.height())?;
+    Ok(Opened { pixels, one_bit_png: content::is_one_bit_png(format, bytes) })
+}
+
+/// A decoder's error in our words.
+fn say(error: ImageError) -> String {
+    match error {
         ImageError::Limits(_) => format!(
             "it claims a side over {MAX_SIDE} pixels or more than {} MiB of pixels",
             MAX_DECODED_BYTES >> 20
         ),
         error => format!("it cannot be decoded, damaged or truncated: {error}"),
-    })?;
-    if pixels.width() == 0 || pixels.height() == 0 {
-        return Err(format!("it has no pixels: {}x{}", pixels.width(), pixels.height()));
     }
-    Ok(Opened { pixels, one_bit_png: content::is_one_bit_png(format, bytes) })
+}
+
+fn check_sides(width: u32, height: u32) -> Result<(), String> {
+    if width == 0 || height == 0 {
+        return Err(format!("it has no pixels: {width}x{height}"));
+    }
+    Ok(())
 }
 
 fn read_pixels(format: ImageFormat, bytes: &[u8]) -> Result<DynamicImage, ImageError> {
-    let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
     #[cfg(feature = "libjpeg")]
     if format == ImageFormat::Jpeg {
         use image::error::{DecodingError, LimitError, LimitErrorKind};
@@ -119,12 +148,24 @@ fn read_pixels(format: ImageFormat, bytes: &[u8]) -> Result<DynamicImage, ImageE
             }
         }
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.clone());
-    let decoder = reader.into_decoder()?;
+    let (decoder, mut limits) = decoder(format, Cursor::new(bytes))?;
     // The decoders count their own buffers only; this is the buffer of the result.
     limits.reserve(decoder.total_bytes())?;
     DynamicImage::from_decoder(decoder)
+}
+
+/// A decoder that has read the file's head, and the limits it was given.
+fn decoder<'a>(
+    format: ImageFormat,
+    source: impl BufRead + Seek + 'a,
+) -> Result<(impl ImageDecoder + 'a, Limits), ImageError> {
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    let mut reader = ImageReader::with_format(source, format);
+    reader.limits(limits.clone());
+    Ok((reader.into_decoder()?, limits))
 }
 
 /// RGB bytes, and whether they came from 16 bits.

@@ -116,6 +116,47 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 #[test]
+fn the_head_tells_the_size_that_decoding_gives() {
+    for path in fixtures() {
+        let size = image_size(&path).unwrap();
+        assert_eq!(size, decode(&path).unwrap().image.size(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_head_without_an_image_is_refused_as_the_file_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fixture = |name: &str| fs::read(folder().join(name)).unwrap();
+    let mut bomb = fixture("rgb.bmp");
+    bomb[18..22].copy_from_slice(&70_000i32.to_le_bytes());
+    let mut wide = fixture("rgb.bmp");
+    wide[18..22].copy_from_slice(&60_000i32.to_le_bytes());
+    wide[22..26].copy_from_slice(&60_000i32.to_le_bytes());
+    for (name, bytes) in [
+        ("empty.png", Vec::new()),
+        ("wrong.png", fixture("gray.jpg")),
+        ("note.bmp", b"not an image, just words\n".to_vec()),
+        ("archive", b"PK\x03\x04\x00\x00".to_vec()),
+        ("bomb.bmp", bomb),
+        ("wide.bmp", wide),
+    ] {
+        let path = scratch.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let said = image_size(&path).unwrap_err().to_string();
+        assert_eq!(said, decode(&path).unwrap_err().to_string(), "{name}");
+    }
+    // A head that ends too early has no size; a file without its end has one.
+    let png = fixture("rgb.png");
+    let path = scratch.path().join("cut.png");
+    fs::write(&path, &png[..20]).unwrap();
+    assert!(matches!(image_size(&path), Err(Error::Image { .. })));
+    fs::write(&path, &png[..png.len() - 20]).unwrap();
+    assert_eq!(image_size(&path).unwrap(), ImageSize::new(23, 37));
+    let absent = scratch.path().join("absent.png");
+    assert!(matches!(image_size(&absent), Err(Error::Io { .. })));
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     for path in fixtures() {
         let bytes = fs::read(&path).unwrap();

@@ -5,13 +5,14 @@ use std::path::Path;
 use image::DynamicImage;
 
 use super::decode::{Opened, open};
-use super::resize_gray;
-use crate::{Error, Result};
+use super::{Canvas, resize_gray};
+use crate::{Error, ImageSize, Result};
 
 /// Which pixels of a mask, resized to the working size in 8 bit, count as defective.
 ///
 /// The authors' program differs between data sets, and their published figures with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MaskRule {
     /// Only pixels that are exactly 255 after the resize: the border of a defect is left out (MVTec AD, BTAD).
     FullOnly,
@@ -34,21 +35,21 @@ pub fn decode_gray_mask(path: &Path) -> Result<(Vec<u8>, u32, u32)> {
     Ok((mask.values, mask.width, mask.height))
 }
 
-/// Reads a mask and brings it to `size` x `size`: 1 where defective, 0 elsewhere.
+/// Reads a mask and brings it to a size: 1 where defective, 0 elsewhere, padding included.
 ///
 /// Resized with Pillow's triangle filter, then cut by `rule`. One case apart: a PNG of one bit a pixel under
 /// [`MaskRule::FullOnly`] is resized to the nearest pixel, as Pillow does for its mode "1". A palette is expanded
 /// to grey first (the authors' program would take the palette's indices for values).
 ///
 /// # Shapes
-/// `[size, size]`, a byte a pixel. `image_size` is (width, height) of the image the mask belongs to.
+/// `[height, width]` of `to`, a byte a pixel. `image_size` is (width, height) of the image the mask belongs to.
 ///
 /// # Errors
 /// [`Error::Dataset`] when `image_size` is given and is not the mask's size, or when the mask is in colour under
 /// [`MaskRule::FullOnly`]; otherwise as [`super::decode`].
 pub fn load_mask(
     path: &Path,
-    size: usize,
+    to: impl Into<Canvas>,
     rule: MaskRule,
     image_size: Option<(u32, u32)>,
 ) -> Result<Vec<u8>> {
@@ -67,12 +68,10 @@ pub fn load_mask(
             "the mask is in colour, expected grey with defective pixels at 255",
         ));
     }
-    let (width, height) = (mask.width as usize, mask.height as usize);
-    let mut values = if mask.one_bit_png && rule == MaskRule::FullOnly {
-        resize_nearest(&mask.values, width, height, size)
-    } else {
-        resize_gray(&mask.values, width, height, size)
-    };
+    let from = ImageSize::new(mask.height as usize, mask.width as usize);
+    let nearest = mask.one_bit_png && rule == MaskRule::FullOnly;
+    let scale = if nearest { resize_nearest } else { resize_gray };
+    let mut values = to.into().lay_mask(&mask.values, from, scale);
     for value in &mut values {
         *value = match rule {
             MaskRule::FullOnly => u8::from(*value == 255),
@@ -127,11 +126,11 @@ fn read(path: &Path) -> Result<Mask> {
 }
 
 /// Pillow's nearest-pixel resize: positions advance by repeated addition in f64.
-fn resize_nearest(data: &[u8], width: usize, height: usize, size: usize) -> Vec<u8> {
-    let positions = |from: usize| -> Vec<usize> {
-        let step = from as f64 / size as f64;
+fn resize_nearest(data: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
+    let positions = |from: usize, to: usize| -> Vec<usize> {
+        let step = from as f64 / to as f64;
         let mut position = step * 0.5;
-        (0..size)
+        (0..to)
             .map(|_| {
                 let index = (position as usize).min(from - 1);
                 position += step;
@@ -139,10 +138,10 @@ fn resize_nearest(data: &[u8], width: usize, height: usize, size: usize) -> Vec<
             })
             .collect()
     };
-    let columns = positions(width);
-    positions(height)
+    let columns = positions(from.width, to.width);
+    positions(from.height, to.height)
         .into_iter()
-        .flat_map(|row| columns.iter().map(move |&column| data[row * width + column]))
+        .flat_map(|row| columns.iter().map(move |&column| data[row * from.width + column]))
         .collect()
 }
 

@@ -3,10 +3,12 @@
 //! Owns everything between an image file and the backbone's input; knows nothing of data sets or models
 //! beyond the filter and the constants it is handed.
 
+mod aspect;
 #[cfg(feature = "files")]
 mod content;
 #[cfg(feature = "files")]
 mod decode;
+mod fit;
 #[cfg(feature = "libjpeg")]
 mod jpeg;
 #[cfg(feature = "files")]
@@ -14,12 +16,16 @@ mod mask;
 mod normalise;
 mod resize;
 
+pub use aspect::{common_size, common_size_padded, padding};
 #[cfg(feature = "files")]
-pub use decode::{Decoded, EXTENSIONS, MAX_DECODED_BYTES, MAX_SIDE, decode, has_image_extension};
+pub use decode::{
+    Decoded, EXTENSIONS, MAX_DECODED_BYTES, MAX_SIDE, decode, has_image_extension, image_size,
+};
+pub use fit::{Canvas, Fit, PAD_COLOUR, Rectangle, Resize};
 #[cfg(feature = "files")]
 pub use mask::{MaskRule, decode_gray_mask, load_mask};
 pub use normalise::normalise;
-pub use resize::{resize, resize_gray, resize_to};
+pub use resize::{resize, resize_gray};
 
 use crate::{Error, ImageSize, Result};
 
@@ -76,6 +82,7 @@ impl std::fmt::Debug for dyn PixelSource + '_ {
 
 /// Pillow's resampling filters that the backbones use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Filter {
     /// Triangle filter, support 1 (DINO, DINOv2, masks).
     Bilinear,

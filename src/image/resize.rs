@@ -20,6 +20,7 @@ use std::ops::Range;
 use pulp::Arch;
 
 use super::{Filter, RgbImage};
+use crate::ImageSize;
 
 /// Fraction bits of a weight: 32 bits less 8 for the pixel and 2 for the sum and its sign.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -27,31 +28,32 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// Half of the last place kept: the sum starts here, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// Resizes both sides to `size`, each on its own: the image's proportions are not kept, nothing is cropped.
+/// Resizes both sides to those of `size`, each on its own: nothing is cropped, and the image's proportions are kept only if
+/// `size` has them.
 ///
 /// An image without pixels gives black.
 ///
 /// # Panics
 /// When `image.data` does not hold `height * width * 3` bytes.
-pub fn resize(image: &RgbImage, size: usize, filter: Filter) -> RgbImage {
-    resize_to(image, size, size, filter)
+pub fn resize(image: &RgbImage, size: ImageSize, filter: Filter) -> RgbImage {
+    let data = resample::<3>(&image.data, sides(image.size()), sides(size), filter);
+    RgbImage { width: size.width, height: size.height, data }
 }
 
-/// Resizes to `width` x `height`, see [`resize`].
+/// Resizes one channel (a mask) of the size `from` to the size `to` with the triangle filter.
 ///
-/// # Panics
-/// When `image.data` does not hold `height * width * 3` bytes.
-pub fn resize_to(image: &RgbImage, width: usize, height: usize, filter: Filter) -> RgbImage {
-    let data = resample::<3>(&image.data, (image.width, image.height), (width, height), filter);
-    RgbImage { width, height, data }
-}
-
-/// Resizes one channel (a mask) to `size` x `size` with the triangle filter.
+/// # Shapes
+/// `data` `[from.height, from.width]`, a byte a pixel; the result `[to.height, to.width]`.
 ///
 /// # Panics
 /// When `data` does not hold `height * width` bytes.
-pub fn resize_gray(data: &[u8], width: usize, height: usize, size: usize) -> Vec<u8> {
-    resample::<1>(data, (width, height), (size, size), Filter::Bilinear)
+pub fn resize_gray(data: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
+    resample::<1>(data, sides(from), sides(to), Filter::Bilinear)
+}
+
+/// (width, height).
+fn sides(size: ImageSize) -> (usize, usize) {
+    (size.width, size.height)
 }
 
 /// Both passes over pixels of `C` interleaved channels; sizes are (width, height).

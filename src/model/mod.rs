@@ -4,12 +4,11 @@
 //! A weight file is hostile input: sizes, names, shapes, types and values are all looked at before a backend
 //! sees them. Knows nothing of images, devices or scores.
 
-#[cfg(feature = "cli")]
-mod embedded;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod hub_cache;
 mod load;
+pub mod locate;
 #[cfg(feature = "files")]
 pub mod pickle;
 mod position;
@@ -22,12 +21,10 @@ mod tensor;
 mod vit;
 mod weight_file;
 
-#[cfg(feature = "cli")]
-pub use embedded::{EMBEDDED_BACKBONE, embedded_weights};
 pub use hub_cache::HubCache;
-pub use position::position_embedding;
+pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
-pub use registry::{Activation, BACKBONES, Backbone, Family, backbone};
+pub use registry::{Activation, BACKBONES, Backbone, Family, backbone, default_activation};
 pub use scheme::Scheme;
 #[cfg(feature = "hub")]
 pub use sha256::{sha256_of_bytes, sha256_of_file};

@@ -1,7 +1,7 @@
 //! The backbones that can be asked for by name, and what each one is.
 
 use crate::image::{Filter, Normalisation};
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// The activation of a backbone's MLPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// What kind of vision transformer a backbone is. It decides preprocessing, normalisation of the tokens,
-/// LayerNorm's epsilon and how the position embedding is resized.
+/// What kind of vision transformer a backbone is. Its methods are all that the rest of the crate asks of it: preprocessing,
+/// LayerNorm's epsilon, what becomes of the tokens, how the position embedding is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// The image tower of CLIP, as open_clip builds it.
@@ -55,6 +55,30 @@ impl Family {
         match self {
             Family::Clip => 1e-5,
             Family::Dino | Family::Dinov2 => 1e-6,
+        }
+    }
+
+    /// Whether the patch tokens of a feature layer go through the final norm; else they are the block's output as it is.
+    pub fn norms_patch_tokens(self) -> bool {
+        match self {
+            Family::Clip => false,
+            Family::Dino | Family::Dinov2 => true,
+        }
+    }
+
+    /// Whether class tokens are divided by their length.
+    pub fn unit_class_tokens(self) -> bool {
+        match self {
+            Family::Clip => true,
+            Family::Dino | Family::Dinov2 => false,
+        }
+    }
+
+    /// What is added to the side of a grid before the position embedding is resized to it by the ratio of the sides.
+    pub fn position_offset(self) -> f64 {
+        match self {
+            Family::Clip => 0.0,
+            Family::Dino | Family::Dinov2 => 0.1,
         }
     }
 }
@@ -182,17 +206,23 @@ impl Backbone {
         self.native_size / self.patch
     }
 
-    /// The activation the authors' program ends up with: QuickGELU for `openai` weights at the native size,
-    /// erf-GELU everywhere else. (At any other size their program builds the network anew, without the
-    /// setting; the published figures come from that.)
-    pub fn default_activation(&self, pretrained: &str, image_size: usize) -> Activation {
-        let as_trained = pretrained == OPENAI && image_size == self.native_size;
-        if self.family == Family::Clip && as_trained {
-            Activation::QuickGelu
-        } else {
-            Activation::Gelu
-        }
+    /// The activation the authors' program ends up with, see [`default_activation`].
+    pub fn default_activation(&self, pretrained: &str, input: ImageSize) -> Activation {
+        default_activation(self.family, self.native_size, pretrained, input)
     }
+}
+
+/// The activation the authors' program ends up with: QuickGELU for `openai` weights of CLIP at the native size, erf-GELU
+/// everywhere else. (At any other size their program builds the network anew, without the setting; the published figures
+/// come from that.)
+pub fn default_activation(
+    family: Family,
+    native_size: usize,
+    pretrained: &str,
+    input: ImageSize,
+) -> Activation {
+    let as_trained = pretrained == OPENAI && input.side() == Some(native_size);
+    if family == Family::Clip && as_trained { Activation::QuickGelu } else { Activation::Gelu }
 }
 
 #[cfg(test)]
@@ -229,13 +259,22 @@ mod tests {
     #[test]
     fn quick_gelu_is_for_openai_weights_at_their_own_size() {
         let large = backbone("ViT-L-14-336").unwrap();
-        assert_eq!(large.default_activation("openai", 336), Activation::QuickGelu);
-        assert_eq!(large.default_activation("openai", 518), Activation::Gelu);
+        assert_eq!(
+            large.default_activation("openai", ImageSize::square(336)),
+            Activation::QuickGelu
+        );
+        assert_eq!(large.default_activation("openai", ImageSize::square(518)), Activation::Gelu);
         let base = backbone("ViT-B-16").unwrap();
-        assert_eq!(base.default_activation("openai", 224), Activation::QuickGelu);
-        assert_eq!(base.default_activation("laion400m_e32", 224), Activation::Gelu);
+        assert_eq!(
+            base.default_activation("openai", ImageSize::square(224)),
+            Activation::QuickGelu
+        );
+        assert_eq!(
+            base.default_activation("laion400m_e32", ImageSize::square(224)),
+            Activation::Gelu
+        );
         let dino = backbone("dinov2_vits14").unwrap();
-        assert_eq!(dino.default_activation("openai", 518), Activation::Gelu);
+        assert_eq!(dino.default_activation("openai", ImageSize::square(518)), Activation::Gelu);
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use super::colour::{jet, quantise, value_range};
 use super::image_file::format_of;
 use crate::image::RgbImage;
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// Folder names that mean normal images in the authors' program.
 const NORMAL_TYPES: [&str; 3] = ["good", "Normal", "ok"];
 
-/// The scale of a heat map's colours (`--vis_type`).
+/// The scale of a heat map's colours (the authors' `vis_type`).
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum HeatMapScale {
     /// `single_norm`: each map by its own smallest and largest value.
     Single,
@@ -36,28 +37,28 @@ pub fn wants_heat_map(scale: HeatMapScale, label: Option<bool>, defect_type: &st
 /// A map in colours. A map without extent (all values equal) is all of level 0, dark blue.
 ///
 /// # Shapes
-/// `map` `[size, size]`, rows top to bottom.
+/// `map` `[height, width]`, rows top to bottom.
 ///
 /// # Errors
 /// [`Error::Invalid`] when the length does not fit.
-pub fn heat_map(map: &[f32], size: usize, scale: HeatMapScale) -> Result<RgbImage> {
+pub fn heat_map(map: &[f32], size: ImageSize, scale: HeatMapScale) -> Result<RgbImage> {
     check_map(map, size)?;
     let range = match scale {
         HeatMapScale::Single => value_range(map),
         HeatMapScale::Whole(range) => range,
     };
     let data = map.iter().flat_map(|&value| jet(quantise(value, range))).collect();
-    Ok(RgbImage { width: size, height: size, data })
+    Ok(RgbImage { width: size.width, height: size.height, data })
 }
 
-pub(super) fn check_map(map: &[f32], size: usize) -> Result<()> {
-    if size > 0 && size.checked_mul(size) == Some(map.len()) {
+pub(super) fn check_map(map: &[f32], size: ImageSize) -> Result<()> {
+    if !map.is_empty() && size.height.checked_mul(size.width) == Some(map.len()) {
         return Ok(());
     }
     Err(Error::invalid(
         "anomaly map",
         format!("{} values", map.len()),
-        format!("{size} x {size} values, at least 1"),
+        format!("{size} values, at least 1"),
     ))
 }
 
@@ -91,14 +92,20 @@ mod tests {
     #[test]
     fn colours_follow_the_scale() {
         let map = [0.25, 0.5, 0.5, 0.75];
-        let single = heat_map(&map, 2, HeatMapScale::Single).expect("map");
+        let size = ImageSize::square(2);
+        let single = heat_map(&map, size, HeatMapScale::Single).expect("map");
         assert_eq!(single.data, [jet(0), jet(127), jet(127), jet(255)].concat());
-        let whole = heat_map(&map, 2, HeatMapScale::Whole((0.0, 1.0))).expect("map");
+        let whole = heat_map(&map, size, HeatMapScale::Whole((0.0, 1.0))).expect("map");
         assert_eq!(whole.data, [jet(63), jet(127), jet(127), jet(191)].concat());
-        let flat = heat_map(&[0.4; 4], 2, HeatMapScale::Single).expect("map");
+        let row = heat_map(&map, ImageSize::new(1, 4), HeatMapScale::Single).expect("map");
+        assert_eq!((row.height, row.width, &row.data), (1, 4, &single.data));
+        let flat = heat_map(&[0.4; 4], size, HeatMapScale::Single).expect("map");
         assert_eq!(flat.data, [jet(0); 4].concat());
-        assert!(heat_map(&map, 3, HeatMapScale::Single).is_err());
-        assert!(heat_map(&[], 0, HeatMapScale::Single).is_err());
+        for (height, width) in [(3, 3), (4, 2), (0, 4), (1 << 63, 8)] {
+            let size = ImageSize::new(height, width);
+            assert!(heat_map(&map, size, HeatMapScale::Single).is_err(), "{size}");
+        }
+        assert!(heat_map(&[], ImageSize::new(0, 2), HeatMapScale::Single).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ::image::ImageEncoder;
 use ::image::codecs::jpeg::JpegEncoder;
 use ::image::{ExtendedColorType, ImageError, ImageFormat};
 
-use super::atomic::write_file;
+use crate::atomic::write_file;
 use crate::image::RgbImage;
 use crate::{Error, Result};
 

@@ -1,9 +1,8 @@
-//! The files of a run: heat maps, overlays, a contact sheet, tables and tensors.
+//! The files of a run: heat maps, overlays, a contact sheet, tables and maps as numbers.
 //!
 //! Every file is written aside, in its own folder, and renamed when it is complete, so that a full disk or a stopped
 //! program leaves either the whole file or none. Knows nothing of models or backends; never prints.
 
-mod atomic;
 mod colour;
 mod font;
 mod heat_map;
@@ -20,11 +19,11 @@ mod scores_csv;
 mod sheet;
 mod table;
 
-pub use atomic::{write_checked_file, write_file};
+pub use crate::atomic::{write_checked_file, write_file};
 pub use colour::{Colour, jet, quantise, value_range};
 pub use heat_map::{HeatMapScale, heat_map, heat_map_path, wants_heat_map};
 pub use image_file::write_image;
-pub use maps::{MapWriter, Tensor, write_tensors};
+pub use maps::MapWriter;
 pub use metrics_json::{metrics_json, metrics_object, write_metrics_json};
 pub use output_folder::{OutputFolder, check_free};
 pub use overlay::overlay;

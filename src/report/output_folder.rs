@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Fails if any of the paths exists, naming the first and how to go on. With `overwrite` it never fails.
+/// Fails if any of the paths exists, naming the first. With `overwrite` it never fails.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming the first path, in the order given, at which there is something already.
+/// [`Error::Exists`] with the first path, in the order given, at which there is something already.
 pub fn check_free<P: AsRef<Path>>(
     paths: impl IntoIterator<Item = P>,
     overwrite: bool,
@@ -18,11 +18,7 @@ pub fn check_free<P: AsRef<Path>>(
     // A dangling link counts as taken.
     match paths.into_iter().find(|path| path.as_ref().symlink_metadata().is_ok()) {
         None => Ok(()),
-        Some(taken) => Err(Error::invalid(
-            format!("output file {}", taken.as_ref().display()),
-            "a file of an earlier run",
-            "nothing there (pass --overwrite to replace it, or another --output-dir to keep both)",
-        )),
+        Some(taken) => Err(Error::Exists { path: taken.as_ref().to_path_buf() }),
     }
 }
 
@@ -40,7 +36,7 @@ impl OutputFolder {
     /// [`Error::Io`] naming the folder.
     pub fn create(root: impl Into<PathBuf>, overwrite: bool) -> Result<Self> {
         let root = root.into();
-        super::atomic::probe_folder(&root)?;
+        crate::atomic::probe_folder(&root)?;
         Ok(Self { root, overwrite })
     }
 
@@ -76,10 +72,10 @@ mod tests {
         assert!(output.check_free(["a.csv", "b.csv"]).is_ok());
         std::fs::write(output.join("b.csv"), b"").expect("write");
         std::fs::write(output.join("c.csv"), b"").expect("write");
-        let message = output.check_free(["a.csv", "b.csv", "c.csv"]).expect_err("taken");
-        let message = message.to_string();
-        assert!(message.contains("b.csv") && !message.contains("c.csv"), "{message}");
-        assert!(message.contains("--overwrite") && message.contains("--output-dir"), "{message}");
+        let taken = output.check_free(["a.csv", "b.csv", "c.csv"]).expect_err("taken");
+        let message = taken.to_string();
+        assert!(message.contains("b.csv") && message.contains("already there"), "{message}");
+        assert!(matches!(taken, Error::Exists { path } if path == output.join("b.csv")));
         let replacing = OutputFolder::create(&root, true).expect("create");
         assert!(replacing.check_free(["b.csv"]).is_ok());
         assert_eq!(replacing.root(), root);

@@ -3,7 +3,7 @@
 use super::colour::{jet, quantise};
 use super::heat_map::check_map;
 use crate::image::RgbImage;
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// Share of the map's colour where the map is lowest, and what is added to it up to the highest: normal parts stay
 /// recognisable, defects stand out.
@@ -16,7 +16,7 @@ const CONTOUR: [u8; 3] = [255, 255, 255];
 /// The image with its map in JET colours over it, and a white contour around the regions above `threshold`, if one is given.
 ///
 /// # Shapes
-/// `image` of any size; `map` `[size, size]`, which is stretched over the whole image. `range` is the scale of the colours:
+/// `image` of any size; `map` `[height, width]` of `size`, which is stretched over the whole image. `range` is the scale of the colours:
 /// the map's own, or one shared by a class.
 ///
 /// # Errors
@@ -24,13 +24,13 @@ const CONTOUR: [u8; 3] = [255, 255, 255];
 pub fn overlay(
     image: &RgbImage,
     map: &[f32],
-    size: usize,
+    size: ImageSize,
     range: (f32, f32),
     threshold: Option<f32>,
 ) -> Result<RgbImage> {
     check_image(image)?;
     check_map(map, size)?;
-    let stretched = stretch(map, size, image.width, image.height);
+    let stretched = stretch(map, size, image.size());
     let mut out = blend(image, &stretched, range);
     if let Some(threshold) = threshold {
         draw_contour(&mut out, &stretched, threshold);
@@ -64,9 +64,9 @@ pub(super) fn blend(image: &RgbImage, map: &[f32], range: (f32, f32)) -> RgbImag
     RgbImage { width: image.width, height: image.height, data }
 }
 
-/// Bilinear, pixel centres aligned as in the resize that made the network's input: `[height, width]`.
-pub(super) fn stretch(map: &[f32], size: usize, width: usize, height: usize) -> Vec<f32> {
-    let taps = |count: usize| -> Vec<(usize, usize, f32)> {
+/// Bilinear, pixel centres aligned as in the resize that made the network's input: `[height, width]` of `to`.
+pub(super) fn stretch(map: &[f32], from: ImageSize, to: ImageSize) -> Vec<f32> {
+    let taps = |size: usize, count: usize| -> Vec<(usize, usize, f32)> {
         let last = (size - 1) as f32;
         (0..count)
             .map(|at| {
@@ -77,10 +77,11 @@ pub(super) fn stretch(map: &[f32], size: usize, width: usize, height: usize) -> 
             })
             .collect()
     };
-    let columns = taps(width);
-    let mut out = Vec::with_capacity(width * height);
-    for (above, below, share) in taps(height) {
-        let (above, below) = (&map[above * size..][..size], &map[below * size..][..size]);
+    let columns = taps(from.width, to.width);
+    let mut out = Vec::with_capacity(to.pixels());
+    for (above, below, share) in taps(from.height, to.height) {
+        let line = |row: usize| &map[row * from.width..][..from.width];
+        let (above, below) = (line(above), line(below));
         out.extend(columns.iter().map(|&(left, right, across)| {
             let top = above[left] + (above[right] - above[left]) * across;
             let bottom = below[left] + (below[right] - below[left]) * across;
@@ -120,49 +121,55 @@ mod tests {
     fn cold_parts_keep_the_image_and_hot_parts_turn_red() {
         let image = grey(7, 5);
         let map = [0.0, 1.0, 0.0, 1.0];
-        let out = overlay(&image, &map, 2, (0.0, 1.0), None).expect("overlay");
+        let out = overlay(&image, &map, ImageSize::square(2), (0.0, 1.0), None).expect("overlay");
         assert_eq!((out.width, out.height), (7, 5));
         // Level 0 is (0, 0, 128) at 0.15; level 255 is (128, 0, 0) at 0.65.
         assert_eq!(out.data[..3], [85, 85, 104]);
         assert_eq!(out.data[18..21], [118, 35, 35]);
-        let flat = overlay(&image, &[0.3; 4], 2, (0.3, 0.3), None).expect("overlay");
+        let flat =
+            overlay(&image, &[0.3; 4], ImageSize::new(1, 4), (0.3, 0.3), None).expect("overlay");
         assert!(flat.data.chunks(3).all(|pixel| pixel == [85, 85, 104]));
     }
 
     #[test]
     fn the_contour_follows_the_region() {
-        let mut map = vec![0.0; 81];
+        let size = ImageSize::new(9, 11);
+        let mut map = vec![0.0; 99];
         for y in 2..7 {
             for x in 3..6 {
-                map[y * 9 + x] = 1.0;
+                map[y * 11 + x] = 1.0;
             }
         }
-        let out = overlay(&grey(9, 9), &map, 9, (0.0, 1.0), Some(0.5)).expect("overlay");
+        let out = overlay(&grey(11, 9), &map, size, (0.0, 1.0), Some(0.5)).expect("overlay");
         for y in 0..9 {
-            for x in 0..9 {
+            for x in 0..11 {
                 let inside = (2..7).contains(&y) && (3..6).contains(&x);
                 let core = (3..6).contains(&y) && x == 4;
-                let white = out.data[(y * 9 + x) * 3..][..3] == CONTOUR;
+                let white = out.data[(y * 11 + x) * 3..][..3] == CONTOUR;
                 assert_eq!(white, inside && !core, "row {y} column {x}");
             }
         }
         // A region that fills the image has no edge to draw.
-        let full = overlay(&grey(9, 9), &[1.0; 81], 9, (0.0, 1.0), Some(0.5)).expect("overlay");
+        let full = overlay(&grey(11, 9), &[1.0; 99], size, (0.0, 1.0), Some(0.5)).expect("overlay");
         assert!(full.data.chunks(3).all(|pixel| pixel != CONTOUR));
     }
 
     #[test]
     fn stretching_keeps_centres() {
-        assert_eq!(stretch(&[0.0, 1.0, 2.0, 3.0], 2, 2, 2), [0.0, 1.0, 2.0, 3.0]);
-        assert_eq!(stretch(&[5.0], 1, 3, 2), [5.0; 6]);
-        let wide = stretch(&[0.0, 1.0, 0.0, 1.0], 2, 4, 1);
-        assert_eq!(wide, [0.0, 0.25, 0.75, 1.0]);
+        let (two, wide) = (ImageSize::square(2), ImageSize::new(1, 4));
+        assert_eq!(stretch(&[0.0, 1.0, 2.0, 3.0], two, two), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(stretch(&[5.0], ImageSize::square(1), ImageSize::new(2, 3)), [5.0; 6]);
+        assert_eq!(stretch(&[0.0, 1.0, 0.0, 1.0], two, wide), [0.0, 0.25, 0.75, 1.0]);
+        let tall = stretch(&[0.0, 8.0, 4.0, 4.0], wide, ImageSize::new(2, 2));
+        assert_eq!(tall, [4.0, 4.0, 4.0, 4.0]);
+        let column = stretch(&[0.0, 1.0], ImageSize::new(2, 1), ImageSize::new(4, 2));
+        assert_eq!(column, [0.0, 0.0, 0.25, 0.25, 0.75, 0.75, 1.0, 1.0]);
     }
 
     #[test]
     fn lengths_that_do_not_fit_are_named() {
         let short = RgbImage { width: 2, height: 2, data: vec![0; 11] };
-        assert!(overlay(&short, &[0.0], 1, (0.0, 1.0), None).is_err());
-        assert!(overlay(&grey(2, 2), &[0.0; 3], 2, (0.0, 1.0), None).is_err());
+        assert!(overlay(&short, &[0.0], ImageSize::square(1), (0.0, 1.0), None).is_err());
+        assert!(overlay(&grey(2, 2), &[0.0; 3], ImageSize::square(2), (0.0, 1.0), None).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rust_xlsxwriter::{Workbook, XlsxError};
 
-use super::atomic::write_file;
+use crate::atomic::write_file;
 use crate::metrics::{ClassMetrics, merge_mean};
 use crate::{Error, Result};
 

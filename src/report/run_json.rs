@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::atomic::write_file;
+use crate::atomic::write_file;
 use crate::Result;
 
 /// Writes a JSON value, indented, with a line end behind it.

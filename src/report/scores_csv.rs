@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::atomic::write_file;
+use crate::atomic::write_file;
 use crate::Result;
 
 /// One image of `scores.csv`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ScoreRow {
     /// The image's path as the run was given it.
     pub path: PathBuf,
@@ -18,6 +19,19 @@ pub struct ScoreRow {
     pub score: f64,
     /// The largest value of the image's anomaly map.
     pub raw_score: f32,
+}
+
+impl ScoreRow {
+    /// A row of an image.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        class: impl Into<String>,
+        label: Option<bool>,
+        score: f64,
+        raw_score: f32,
+    ) -> Self {
+        ScoreRow { path: path.into(), class: class.into(), label, score, raw_score }
+    }
 }
 
 /// The rank of each score, 1 = highest; of equal scores the earlier one comes first. NaN ranks last.

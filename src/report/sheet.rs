@@ -4,8 +4,8 @@ use super::colour::{Colour, jet};
 use super::font::{ADVANCE, HEIGHT, draw_text, fill, shorten, text_width};
 use super::heat_map::check_map;
 use super::overlay::{blend, check_image};
-use crate::image::RgbImage;
-use crate::{Error, Result};
+use crate::image::{Canvas, Fit, RgbImage};
+use crate::{Error, ImageSize, Result};
 
 const PAPER: Colour = [255, 255, 255];
 const INK: Colour = [36, 41, 47];
@@ -33,17 +33,17 @@ pub struct SheetCell {
 }
 
 impl SheetCell {
-    /// Reduces an image and its map to squares of `thumb` pixels.
+    /// Reduces an image and its map to the image's own proportions inside a square of `thumb` pixels.
     ///
     /// # Shapes
-    /// `image` of any size (its sides are scaled independently, as for the network); `map` `[size, size]`.
+    /// `image` of any size; `map` `[height, width]` of `size`, which is laid over the whole image.
     ///
     /// # Errors
     /// [`Error::Invalid`] when a length does not fit, or for a thumb of 0.
     pub fn new(
         image: &RgbImage,
         map: &[f32],
-        size: usize,
+        size: ImageSize,
         thumb: usize,
         name: impl Into<String>,
         label: Option<bool>,
@@ -55,12 +55,14 @@ impl SheetCell {
             return Err(Error::invalid("thumbnail size", thumb, "1 to 4096 pixels"));
         }
         let pixels: Vec<f32> = image.data.iter().map(|&byte| f32::from(byte)).collect();
-        let data = reduce::<3>(&pixels, image.width, image.height, thumb);
+        let inside = Canvas::new(ImageSize::square(thumb)).with_fit(Fit::Pad);
+        let to = inside.place(image.size()).size;
+        let data = reduce::<3>(&pixels, image.size(), to);
         let data = data.into_iter().map(|value| value.round() as u8).collect();
         Ok(Self {
             thumb,
-            image: RgbImage { width: thumb, height: thumb, data },
-            map: reduce::<1>(map, size, size, thumb),
+            image: RgbImage { width: to.width, height: to.height, data },
+            map: reduce::<1>(map, size, to),
             name: name.into(),
             label,
             score,
@@ -167,8 +169,12 @@ fn draw_cell(
     let (x, y) = layout.corner(at);
     let (thumb, text) = (layout.thumb, layout.text);
     fill(sheet, (x - 1, y - 1), (layout.cell_width() + 2, thumb + 2), FRAME);
-    paste(sheet, &cell.image, (x, y));
-    paste(sheet, &blend(&cell.image, &cell.map, range), (x + thumb + PAIR_GAP, y));
+    // In the middle of its square, which is framed whole.
+    let (aside, above) = ((thumb - cell.image.width) / 2, (thumb - cell.image.height) / 2);
+    let heat = blend(&cell.image, &cell.map, range);
+    for (picture, left) in [(&cell.image, x), (&heat, x + thumb + PAIR_GAP)] {
+        paste(sheet, picture, (left + aside, y + above));
+    }
     let letters = (layout.cell_width() + text) / (ADVANCE * text);
     let top = y + thumb + 4 * text;
     let rank = format!("{} ", at + 1);
@@ -237,24 +243,25 @@ fn paste(sheet: &mut RgbImage, image: &RgbImage, (x, y): (usize, usize)) {
     }
 }
 
-/// The mean over the part of the source that each of side × side outputs covers, with fractions of pixels at its rim.
-/// `source` `[height, width, C]` -> `[side, side, C]`.
-fn reduce<const C: usize>(source: &[f32], width: usize, height: usize, side: usize) -> Vec<f32> {
-    let mut narrow = vec![0.0f32; side * height * C];
-    let columns = spans(width, side);
-    for (line, row) in narrow.chunks_exact_mut(side * C).zip(source.chunks_exact(width * C)) {
+/// The mean over the part of the source that each output covers, with fractions of pixels at its rim.
+/// `source` `[from.height, from.width, C]` -> `[to.height, to.width, C]`.
+fn reduce<const C: usize>(source: &[f32], from: ImageSize, to: ImageSize) -> Vec<f32> {
+    let row = to.width * C;
+    let mut narrow = vec![0.0f32; row * from.height];
+    let columns = spans(from.width, to.width);
+    for (line, values) in narrow.chunks_exact_mut(row).zip(source.chunks_exact(from.width * C)) {
         for (out, span) in line.chunks_exact_mut(C).zip(&columns) {
             for (at, weight) in span {
-                for (sum, value) in out.iter_mut().zip(&row[at * C..][..C]) {
+                for (sum, value) in out.iter_mut().zip(&values[at * C..][..C]) {
                     *sum += weight * value;
                 }
             }
         }
     }
-    let mut out = vec![0.0f32; side * side * C];
-    for (line, span) in out.chunks_exact_mut(side * C).zip(spans(height, side)) {
+    let mut out = vec![0.0f32; row * to.height];
+    for (line, span) in out.chunks_exact_mut(row).zip(spans(from.height, to.height)) {
         for (at, weight) in span {
-            for (sum, value) in line.iter_mut().zip(&narrow[at * side * C..][..side * C]) {
+            for (sum, value) in line.iter_mut().zip(&narrow[at * row..][..row]) {
                 *sum += weight * value;
             }
         }
@@ -283,9 +290,19 @@ mod tests {
     use super::*;
 
     fn cell(thumb: usize, level: u8, score: f64, label: Option<bool>) -> SheetCell {
-        let image = RgbImage { width: 5, height: 3, data: vec![level; 45] };
-        SheetCell::new(&image, &[score as f32; 4], 2, thumb, "name.png", label, score)
-            .expect("cell")
+        sized_cell((5, 5), thumb, level, score, label)
+    }
+
+    fn sized_cell(
+        (width, height): (usize, usize),
+        thumb: usize,
+        level: u8,
+        score: f64,
+        label: Option<bool>,
+    ) -> SheetCell {
+        let image = RgbImage { width, height, data: vec![level; width * height * 3] };
+        let (map, size) = ([score as f32; 6], ImageSize::new(2, 3));
+        SheetCell::new(&image, &map, size, thumb, "name.png", label, score).expect("cell")
     }
 
     fn pixel(sheet: &RgbImage, x: usize, y: usize) -> &[u8] {
@@ -312,10 +329,33 @@ mod tests {
     }
 
     #[test]
+    fn cells_keep_their_images_proportions() {
+        let cells =
+            [sized_cell((30, 10), 16, 40, 0.9, None), sized_cell((10, 20), 16, 40, 0.1, None)];
+        assert_eq!((cells[0].image.width, cells[0].image.height), (16, 5));
+        assert_eq!((cells[1].image.width, cells[1].image.height), (8, 16));
+        let sheet = contact_sheet(&cells, 2, (0.0, 1.0)).expect("sheet");
+        let layout = Layout::new(16, 2, 2);
+        for (at, columns, rows) in [(0, 0..16, 5..10), (1, 4..12, 0..16)] {
+            let (left, top) = layout.corner(at);
+            for y in 0..16 {
+                for x in 0..16 {
+                    let inside = columns.contains(&x) && rows.contains(&y);
+                    let of_image = pixel(&sheet, left + x, top + y);
+                    assert_eq!(of_image == [40; 3], inside, "cell {at}: {x}, {y}");
+                    let of_heat = pixel(&sheet, left + x + 16 + PAIR_GAP, top + y);
+                    assert_eq!(of_heat != FRAME, inside, "heat of cell {at}: {x}, {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn odd_sizes_do_not_fail() {
         for thumb in [1, 2, 7, 97] {
             for columns in [1, 3, 50] {
-                let cells = vec![cell(thumb, 0, f64::NAN, Some(false)); 5];
+                let mut cells = vec![cell(thumb, 0, f64::NAN, Some(false)); 4];
+                cells.push(sized_cell((1, 300), thumb, 0, 1.0, None));
                 let sheet = contact_sheet(&cells, columns, (0.5, 0.5)).expect("sheet");
                 assert!(sheet.width > 2 * thumb * columns.min(5));
             }
@@ -324,20 +364,25 @@ mod tests {
 
     #[test]
     fn reducing_takes_the_mean() {
-        assert_eq!(reduce::<1>(&[1.0, 2.0, 3.0, 6.0], 2, 2, 1), [3.0]);
+        let (one, two) = (ImageSize::square(1), ImageSize::square(2));
+        assert_eq!(reduce::<1>(&[1.0, 2.0, 3.0, 6.0], two, one), [3.0]);
+        let rows = reduce::<1>(&[1.0, 2.0, 3.0, 6.0], two, ImageSize::new(2, 1));
+        assert_eq!(rows, [1.5, 4.5]);
         // Three pixels to two: each output covers one and a half.
-        let found = reduce::<1>(&[0.0, 3.0, 6.0], 3, 1, 2);
+        let found = reduce::<1>(&[0.0, 3.0, 6.0], ImageSize::new(1, 3), two);
         for (a, b) in found.iter().zip([1.0, 5.0, 1.0, 5.0]) {
             assert!((a - b).abs() < 1e-6, "{found:?}");
         }
-        let colours = reduce::<3>(&[1.0, 2.0, 3.0, 3.0, 4.0, 5.0], 2, 1, 1);
+        let colours = reduce::<3>(&[1.0, 2.0, 3.0, 3.0, 4.0, 5.0], ImageSize::new(1, 2), one);
         assert_eq!(colours, [2.0, 3.0, 4.0]);
     }
 
     #[test]
     fn bad_input_is_named() {
         let image = RgbImage { width: 1, height: 1, data: vec![0; 3] };
-        let make = |map: &[f32], thumb| SheetCell::new(&image, map, 1, thumb, "", None, 0.0);
+        let make = |map: &[f32], thumb| {
+            SheetCell::new(&image, map, ImageSize::square(1), thumb, "", None, 0.0)
+        };
         assert!(make(&[], 8).is_err() && make(&[0.0], 0).is_err());
         assert!(contact_sheet(&[], 3, (0.0, 1.0)).is_err());
         assert!(contact_sheet(&[cell(8, 0, 0.0, None)], 0, (0.0, 1.0)).is_err());

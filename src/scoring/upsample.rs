@@ -3,7 +3,7 @@
 //! The first and last patch sit on the first and last pixel. Positions are exact fractions and the sums run in f64,
 //! so a map in f32 is the correctly rounded one of the exact map within one unit of the f64 sums.
 
-use crate::{Error, Real, Result};
+use crate::{Error, Grid, ImageSize, Real, Result};
 
 /// Where an output position falls on the grid: the cell before it, the one after, and the share of the latter.
 struct Tap {
@@ -12,7 +12,7 @@ struct Tap {
     share: f64,
 }
 
-/// The taps of `size` output positions over `grid` cells. A single output position sits on the first cell, as in PyTorch.
+/// The taps of `size` output positions over `grid` cells of one side. A single output position sits on the first cell, as in PyTorch.
 fn taps(grid: usize, size: usize) -> Vec<Tap> {
     let last = size.saturating_sub(1).max(1);
     (0..size)
@@ -29,15 +29,22 @@ fn taps(grid: usize, size: usize) -> Vec<Tap> {
         .collect()
 }
 
-fn check<T>(patch_scores: &[T], grid: usize, size: usize) -> Result<()> {
-    if grid == 0 || grid.checked_mul(grid) != Some(patch_scores.len()) {
+fn check<T>(patch_scores: &[T], grid: Grid, size: ImageSize) -> Result<()> {
+    if patch_scores.is_empty() || grid.rows.checked_mul(grid.columns) != Some(patch_scores.len()) {
         return Err(Error::invalid(
             "patch scores",
             format!("{} values", patch_scores.len()),
-            format!("{grid} x {grid} values, at least 1"),
+            format!("those of a grid of {grid}, at least 1"),
         ));
     }
-    if size == 0 || size.checked_mul(grid).and_then(|v| v.checked_mul(size)).is_none() {
+    // The products that are formed: rows in between, and positions of either side.
+    let fits = [
+        size.height.checked_mul(size.width),
+        size.width.checked_mul(grid.rows),
+        size.width.checked_mul(grid.columns),
+        size.height.checked_mul(grid.rows),
+    ];
+    if size.pixels() == 0 || fits.contains(&None) {
         return Err(Error::invalid("anomaly map size", size, "at least 1 pixel a side"));
     }
     Ok(())
@@ -46,22 +53,23 @@ fn check<T>(patch_scores: &[T], grid: usize, size: usize) -> Result<()> {
 /// Hands each finished output row to `use_row`, top to bottom. The one place where a pixel is computed.
 fn for_each_row<T: Real>(
     patch_scores: &[T],
-    grid: usize,
-    size: usize,
+    grid: Grid,
+    size: ImageSize,
     mut use_row: impl FnMut(usize, &[T]),
 ) {
-    let taps = taps(grid, size);
-    let mut wide = vec![0.0f64; grid * size];
-    for (line, scores) in wide.chunks_exact_mut(size).zip(patch_scores.chunks_exact(grid)) {
-        for (value, tap) in line.iter_mut().zip(&taps) {
+    let columns = taps(grid.columns, size.width);
+    let mut wide = vec![0.0f64; grid.rows * size.width];
+    let lines = wide.chunks_exact_mut(size.width);
+    for (line, scores) in lines.zip(patch_scores.chunks_exact(grid.columns)) {
+        for (value, tap) in line.iter_mut().zip(&columns) {
             let (a, b): (f64, f64) = (scores[tap.before].into(), scores[tap.after].into());
             *value = a * (1.0 - tap.share) + b * tap.share;
         }
     }
-    let mut row = vec![T::default(); size];
-    for (y, tap) in taps.iter().enumerate() {
-        let above = &wide[tap.before * size..(tap.before + 1) * size];
-        let below = &wide[tap.after * size..(tap.after + 1) * size];
+    let mut row = vec![T::default(); size.width];
+    for (y, tap) in taps(grid.rows, size.height).iter().enumerate() {
+        let above = &wide[tap.before * size.width..][..size.width];
+        let below = &wide[tap.after * size.width..][..size.width];
         for ((value, a), b) in row.iter_mut().zip(above).zip(below) {
             *value = T::from_f64(a * (1.0 - tap.share) + b * tap.share);
         }
@@ -72,27 +80,27 @@ fn for_each_row<T: Real>(
 /// The anomaly map of one image.
 ///
 /// # Shapes
-/// `patch_scores` `[grid, grid]` and `out` `[size, size]`, rows top to bottom. A grid of 1 gives a constant map; a size
-/// of 1 takes the first patch (as PyTorch's `interpolate(mode="bilinear", align_corners=True)`).
+/// `patch_scores` `[H, W]` and `out` `[height, width]`, rows top to bottom. A side of one patch is constant along it; a side of
+/// one pixel takes the first patch (as PyTorch's `interpolate(mode="bilinear", align_corners=True)`).
 ///
 /// # Errors
 /// [`Error::Invalid`] when a length does not fit or is 0.
 pub fn upsample<T: Real>(
     patch_scores: &[T],
-    grid: usize,
-    size: usize,
+    grid: Grid,
+    size: ImageSize,
     out: &mut [T],
 ) -> Result<()> {
     check(patch_scores, grid, size)?;
-    if out.len() != size * size {
+    if out.len() != size.pixels() {
         return Err(Error::invalid(
             "anomaly map",
             format!("room for {} values", out.len()),
-            format!("{size} x {size} values"),
+            format!("{size} values"),
         ));
     }
     for_each_row(patch_scores, grid, size, |y, row| {
-        out[y * size..(y + 1) * size].copy_from_slice(row);
+        out[y * size.width..][..size.width].copy_from_slice(row);
     });
     Ok(())
 }
@@ -102,7 +110,7 @@ pub fn upsample<T: Real>(
 ///
 /// # Errors
 /// As [`upsample`].
-pub fn upsample_max<T: Real>(patch_scores: &[T], grid: usize, size: usize) -> Result<T> {
+pub fn upsample_max<T: Real>(patch_scores: &[T], grid: Grid, size: ImageSize) -> Result<T> {
     check(patch_scores, grid, size)?;
     let mut largest = T::NEG_INFINITY;
     for_each_row(patch_scores, grid, size, |_, row| {
@@ -118,8 +126,9 @@ mod tests {
     use super::*;
     use safetensors::SafeTensors;
 
-    fn map(patch_scores: &[f32], grid: usize, size: usize) -> Vec<f32> {
-        let mut out = vec![f32::NAN; size * size];
+    fn map(patch_scores: &[f32], grid: (usize, usize), size: (usize, usize)) -> Vec<f32> {
+        let (grid, size) = (Grid::new(grid.0, grid.1), ImageSize::new(size.0, size.1));
+        let mut out = vec![f32::NAN; size.pixels()];
         upsample(patch_scores, grid, size, &mut out).expect("upsample");
         let largest = out.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let streamed = upsample_max(patch_scores, grid, size).expect("upsample_max");
@@ -142,7 +151,7 @@ mod tests {
             scores.chunks_exact(49).zip(expected.chunks_exact(98 * 98)).enumerate()
         {
             let largest = scores.iter().copied().fold(0.0, f32::max);
-            for (at, (a, b)) in map(scores, 7, 98).iter().zip(expected).enumerate() {
+            for (at, (a, b)) in map(scores, (7, 7), (98, 98)).iter().zip(expected).enumerate() {
                 // Ours is within half a unit in the last place of the exact value. The golden's maker interpolates in f32:
                 // 6 roundings of values below `largest`, and a source position off by 6 units of f32 at most,
                 // times the largest step between neighbours, which is below `largest`.
@@ -155,37 +164,84 @@ mod tests {
 
     #[test]
     fn edges_are_those_of_pytorch() {
-        assert_eq!(map(&[0.3], 1, 1), [0.3]);
-        assert_eq!(map(&[0.3], 1, 3), [0.3; 9]);
-        assert_eq!(map(&[1.0, 2.0, 3.0, 4.0], 2, 1), [1.0]);
-        assert_eq!(map(&[1.0, 2.0, 3.0, 4.0], 2, 2), [1.0, 2.0, 3.0, 4.0]);
+        let four = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(map(&[0.3], (1, 1), (1, 1)), [0.3]);
+        assert_eq!(map(&[0.3], (1, 1), (3, 2)), [0.3; 6]);
+        assert_eq!(map(&four, (2, 2), (1, 1)), [1.0]);
+        assert_eq!(map(&four, (2, 2), (2, 2)), four);
         let three = [1.0, 1.5, 2.0, 2.0, 2.5, 3.0, 3.0, 3.5, 4.0];
-        assert_eq!(map(&[1.0, 2.0, 3.0, 4.0], 2, 3), three);
+        assert_eq!(map(&four, (2, 2), (3, 3)), three);
         // Fewer pixels than patches: corners still meet corners.
-        assert_eq!(map(&three, 3, 2), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(map(&three, (3, 3), (2, 2)), four);
+        // Each side by its own rule: one pixel high, as many wide as patches, and the other way.
+        assert_eq!(map(&four, (2, 2), (1, 3)), [1.0, 1.5, 2.0]);
+        assert_eq!(map(&four, (2, 2), (3, 1)), [1.0, 2.0, 3.0]);
+        assert_eq!(map(&four, (1, 4), (2, 7)), [[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]; 2].concat());
+        assert_eq!(map(&four, (4, 1), (4, 2)), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
     }
 
     #[test]
     fn the_streamed_maximum_is_that_of_the_map_on_prime_sizes() {
-        for (grid, size) in [(1, 7), (2, 13), (7, 5), (13, 97), (37, 101)] {
+        for (grid, size) in [
+            ((1, 1), (7, 5)),
+            ((2, 2), (13, 13)),
+            ((7, 7), (5, 5)),
+            ((13, 13), (97, 97)),
+            ((37, 37), (101, 101)),
+            ((1, 17), (14, 238)),
+            ((37, 16), (518, 224)),
+            ((64, 5), (101, 3)),
+        ] {
             let scores: Vec<f32> =
-                (0..grid * grid).map(|i| (i * 7919 % 1013) as f32 / 1013.0).collect();
+                (0..grid.0 * grid.1).map(|i| (i * 7919 % 1013) as f32 / 1013.0).collect();
             map(&scores, grid, size);
         }
     }
 
     #[test]
+    fn a_turned_grid_gives_the_turned_map() {
+        let (rows, columns, height, width) = (3, 5, 11, 17);
+        let scores: Vec<f32> = (0..15).map(|i| (i * 7919 % 1013) as f32 / 1013.0).collect();
+        let turned: Vec<f32> = (0..15).map(|at| scores[at % rows * columns + at / rows]).collect();
+        let one = map(&scores, (rows, columns), (height, width));
+        let other = map(&turned, (columns, rows), (width, height));
+        for (at, value) in one.iter().enumerate() {
+            let error = (value - other[at % width * height + at / width]).abs();
+            // The sides are taken in another order: two roundings of f64, then one of f32 each.
+            assert!(error <= f32::EPSILON, "pixel {at}: {error}");
+        }
+    }
+
+    #[test]
     fn nan_reaches_the_maximum() {
-        let largest = upsample_max(&[1.0, f32::NAN, 3.0, 4.0], 2, 3).expect("upsample_max");
+        let largest =
+            upsample_max(&[1.0, f32::NAN, 3.0, 4.0], Grid::square(2), ImageSize::square(3))
+                .expect("upsample_max");
         assert!(largest.is_nan());
     }
 
     #[test]
     fn lengths_that_do_not_fit_are_named() {
         let mut out = [0.0; 4];
-        for (scores, grid, size) in [(3, 2, 2), (0, 0, 2), (4, 2, 0), (4, 2, 3)] {
+        for (scores, grid, size) in [
+            (3, (2, 2), (2, 2)),
+            (0, (0, 0), (2, 2)),
+            (0, (0, 3), (2, 2)),
+            (4, (2, 2), (0, 2)),
+            (4, (2, 2), (2, 0)),
+            (4, (2, 2), (3, 3)),
+            (4, (2, 2), (4, 2)),
+            (6, (2, 2), (2, 2)),
+            (4, (2, 2), (usize::MAX, 2)),
+            (4, (2, 2), (2, usize::MAX)),
+            (4, (1 << 63, 1 << 3), (2, 2)),
+        ] {
+            let (grid, size) = (Grid::new(grid.0, grid.1), ImageSize::new(size.0, size.1));
             let found = upsample(&vec![0.0; scores], grid, size, &mut out);
             assert!(matches!(found, Err(Error::Invalid { .. })), "{scores} {grid} {size}");
+            let fits = size == ImageSize::square(3) || size == ImageSize::new(4, 2);
+            let found = upsample_max(&vec![0.0; scores], grid, size);
+            assert_eq!(found.is_ok(), fits, "{scores} {grid} {size}");
         }
     }
 }

@@ -73,7 +73,8 @@ fn dinov2_s_on_textile_images() {
     let on_card = stream.upload_new(&mean, "patch scores").unwrap();
     let mut maps = card.alloc::<f32>(6 * SIZE * SIZE, "maps").unwrap();
     let mut keys = card.alloc::<u32>(6, "keys").unwrap();
-    let sizes = (6, patches.isqrt(), SIZE);
+    let grid = musc::Grid::of_square(patches).unwrap();
+    let sizes = (6, grid, musc::ImageSize::square(SIZE));
     musc::backend::cuda::launch::upsample::map(
         &stream,
         on_card.view(),

@@ -2,5 +2,4 @@
 #![cfg(feature = "cli")]
 
 mod download;
-mod program;
 mod server;

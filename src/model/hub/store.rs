@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Hub, Remote, failed};
 use crate::model::{WeightFile, sha256_of_file};
-use crate::{Progress, Error, Result};
+use crate::{Error, Progress, Result};
 
 impl Hub {
     /// Brings a file into the cache and returns its path there. What is there already is not fetched again. `progress` counts

@@ -136,7 +136,9 @@ fn event_of(event: EventHandle) -> sys::CUevent {
 
 // SAFETY lines of the blocks below: "trait" stands for the promise of the caller in `Driver` that handles are this
 // driver's and that ranges live until the stream has passed the work; the context is current by `call`.
-impl Driver for CudaCard {
+
+// SAFETY: `cuMemHostAlloc` gives whole pages. After a failure the context is lost: the driver runs nothing more in it.
+unsafe impl Driver for CudaCard {
     fn info(&self) -> &CardInfo {
         &self.info
     }

@@ -1,0 +1,547 @@
+//! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
+
+mod weights;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use musc::{Grid, ImageSize};
+
+pub use self::weights::{
+    WeightsCommand, WeightsConvertArgs, WeightsListArgs, WeightsNameArgs, WeightsVerifyArgs,
+};
+
+/// Lists of numbers that take several values after one name, as `argparse` reads `nargs="+"`.
+const NUMBER_LISTS: [&str; 4] = ["--r-list", "--feature-layers", "--rscin-k", "--k"];
+
+const EXAMPLES: &str = "\
+Examples:
+  musc-run demo                               30 sample images, figures, heat maps
+  musc-run photos                             every image of a folder, scored against each other
+  musc-run 'line3/*.png' --overlays           a pattern; the heat maps are also drawn over the images
+  musc-run photos --keep-aspect 672           pictures that are not square, at their own proportions
+  musc-run many --references 200              thousands of images, in subsets: time and memory grow with N, not with N²
+  musc-run sorted --labels from-folders       good/, normal/, ok/ are label 0, other sub-folders 1
+  musc-run --dataset_name mvtec_ad --data_path data/mvtec_anomaly_detection --class_name bottle \\
+           --backbone_name dinov2_vits14 --feature_layers 2 5 8 11 --vis True --save_excel True
+  musc-run extract photos --img-resize 518 --output features.safetensors
+  musc-run score --features features.safetensors --r-list 1 3 5 --output scores.safetensors
+  musc-run weights download ViT-L-14-336      the weights of another backbone; runs find them by themselves
+
+Every option is read with `-` and with `_`. A folder called like a sub-command is reached by `./demo`.
+
+Exit codes: 0 done; 1 error; 2 wrong usage; 130 interrupted (Ctrl-C; a second one ends the program at once).
+Data goes to stdout, progress and messages to stderr.";
+
+/// Finds the defective ones among images of one kind, and where the defect is, with no training.
+#[derive(Debug, Parser)]
+#[command(
+    name = "musc-run",
+    version = crate::version(),
+    max_term_width = 110,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// One step of the method on its own, or the demonstration.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run on the 30 sample images inside the program and show the figures
+    Demo(DemoArgs),
+    /// Images or pixels to patch tokens and class tokens
+    Extract(ExtractArgs),
+    /// Patch tokens to patch scores, anomaly maps and image scores
+    Score(ScoreArgs),
+    /// Re-score images by their class tokens (RsCIN)
+    Rscin(RscinArgs),
+    /// Scores and ground truth to the seven figures, as JSON
+    Metrics(MetricsArgs),
+    /// Weights: which there are and where, checked, downloaded, converted
+    #[command(subcommand)]
+    Weights(WeightsCommand),
+}
+
+/// Where it runs and what it says.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Machine and messages")]
+pub struct MachineArgs {
+    /// cpu, auto, cuda[:0,1…], sim, or a card's number (that card if there is one, else the CPU) [default: auto]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// 16-bit format on a card: f16, or bf16 for backbones whose tokens are beyond 65504 [default: f16]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub precision: Option<PrecisionArg>,
+    /// Most memory to take on each card, such as 6G or 800M; past it, tokens wait on the host and images are scored
+    /// in groups [default: what is free]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_vram: Option<usize>,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print one JSON document on stdout in place of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The 16-bit format of numbers on a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    F16,
+    Bf16,
+}
+
+/// The activation of a backbone's MLPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ActivationArg {
+    // What the authors' program ends up with for this backbone, these weights and this size.
+    Official,
+    #[value(name = "quick_gelu", alias = "quick-gelu", alias = "quickgelu")]
+    QuickGelu,
+    Gelu,
+}
+
+/// How RsCIN compares two class tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SimilarityArg {
+    Cosine,
+    Dot,
+}
+
+/// The data sets whose layout is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DatasetArg {
+    #[value(name = "mvtec_ad", alias = "mvtec-ad")]
+    MvtecAd,
+    #[value(name = "visa")]
+    Visa,
+    #[value(name = "btad")]
+    Btad,
+}
+
+/// The range that a heat map's colours span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VisTypeArg {
+    #[value(name = "single_norm", alias = "single-norm")]
+    SingleNorm,
+    #[value(name = "whole_norm", alias = "whole-norm")]
+    WholeNorm,
+}
+
+/// Where labels of a plain folder come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LabelsArg {
+    // Sub-folders good, normal and ok are label 0, the others 1.
+    FromFolders,
+}
+
+/// The whole job.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Images to score against each other: a folder, files, a pattern in quotes, a list (.txt), or a table
+    /// (.csv: path,label[,mask])
+    #[arg(value_name = "PATH", help_heading = "Images", display_order = 0)]
+    pub paths: Vec<String>,
+    #[command(flatten)]
+    pub images: DatasetArgs,
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Images")]
+pub struct DatasetArgs {
+    /// A data set in its published layout, in place of PATH
+    #[arg(long, value_enum, value_name = "SET")]
+    pub dataset_name: Option<DatasetArg>,
+    /// The data set's root folder
+    #[arg(long, value_name = "DIR")]
+    pub data_path: Option<PathBuf>,
+    /// Categories of the data set, or ALL [default: ALL]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub class_name: Option<Vec<String>>,
+    /// Subsets that each category is dealt into, scored on their own, as the authors deal them [default: 1]
+    #[arg(long, value_name = "S")]
+    pub divide_num: Option<usize>,
+    /// Images that each image is compared with: all others, or about M of them (the images are dealt into subsets of M + 1,
+    /// at a cost that grows with N in place of N²) [default: all for a data set and up to 300 images, else 200]
+    #[arg(long, value_name = "all|M", value_parser = parse_references, conflicts_with = "divide_num")]
+    pub references: Option<ReferencesArg>,
+    /// Seed of the order in which images are dealt into subsets [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Labels for PATH: sub-folders good, normal and ok are label 0, others 1 (from-folders)
+    #[arg(long, value_enum, value_name = "FROM", hide_possible_values = true)]
+    pub labels: Option<LabelsArg>,
+    /// Go on without the files that cannot be read; run.json lists them
+    #[arg(long)]
+    pub skip_bad: bool,
+}
+
+/// The backbone and its weights.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Backbone")]
+pub struct BackboneArgs {
+    /// Backbone; a data set's default is ViT-L-14-336, a PATH's is the built-in dinov2_vits14
+    #[arg(long, value_name = "NAME")]
+    pub backbone_name: Option<String>,
+    /// The weights' training set: openai, laion400m_e31 or laion400m_e32 [default: openai]
+    #[arg(long, value_name = "TAG")]
+    pub pretrained: Option<String>,
+    /// Weights as safetensors [default: the built-in ones for dinov2_vits14, else
+    /// weights/BACKBONE.TAG.safetensors, weights/BACKBONE.safetensors, or the Hugging Face cache; `musc-run weights
+    /// download BACKBONE` gets them]
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Activation of the MLPs: official (what the authors' program ends up with for these weights and size), gelu
+    /// or quick_gelu [default: official]
+    #[arg(long, value_enum, value_name = "A", hide_possible_values = true)]
+    pub activation: Option<ActivationArg>,
+    /// Feature layers: block indices from 0 [default: a quarter, half, three quarters and all of the depth]
+    #[arg(long, value_name = "L", num_args = 1.., value_delimiter = ',')]
+    pub feature_layers: Option<Vec<usize>>,
+    /// Images that go through the backbone together; it changes no number [default: what fills the device]
+    #[arg(long, value_name = "B")]
+    pub batch_size: Option<usize>,
+}
+
+/// The size at which images go through the backbone.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Backbone")]
+pub struct SizeArgs {
+    /// Side of the square the images are resized to, a multiple of the patch size [default: 518]
+    #[arg(long, value_name = "S", conflicts_with_all = ["img_size", "keep_aspect"])]
+    pub img_resize: Option<usize>,
+    /// Height and width the images are resized to, multiples of the patch size
+    #[arg(long, value_name = "HxW", value_parser = parse_image_size, conflicts_with = "keep_aspect")]
+    pub img_size: Option<ImageSize>,
+    /// Keep the images' proportions: the longer side gets S pixels, the other the nearest multiple of the patch size;
+    /// images of other proportions than most are an error
+    #[arg(long, value_name = "S")]
+    pub keep_aspect: Option<usize>,
+    /// With --keep-aspect: images of other proportions are put on a larger canvas, and its empty part is left out
+    #[arg(long, requires = "keep_aspect")]
+    pub pad: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Method")]
+pub struct MethodArgs {
+    /// A YAML file in the authors' layout; what the command line says wins [default: none is read]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Aggregation degrees, odd [default: 1 3 5]
+    #[arg(long, value_name = "R", num_args = 1.., value_delimiter = ',')]
+    pub r_list: Option<Vec<usize>>,
+    /// Where a patch finds its like in the other images: anywhere, or within RADIUS rows and columns of its own place, for
+    /// parts that always lie alike [default: anywhere]
+    #[arg(long = "match", value_name = "anywhere|RADIUS", value_parser = parse_match)]
+    pub match_where: Option<MatchArg>,
+    /// Neighbours that RsCIN keeps [default: 1 2 3; for VisA 1 8 9]
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
+    pub rscin_k: Option<Vec<usize>>,
+    /// How RsCIN compares class tokens; dot is the authors' way for DINO [default: cosine, with --paper dot]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub rscin_similarity: Option<SimilarityArg>,
+    /// Figures as the authors' program makes them, quirks included: RsCIN by dot product, DINO's feature layers
+    /// counted from the wrong end, 0 for a figure without meaning, maps in f64; options given beside it win
+    #[arg(long)]
+    pub paper: bool,
+    /// Most memory for the table of pairwise minima, such as 512M or 2G; past it, images are scored in groups
+    /// [default: 1G, on a card what is free]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_table_memory: Option<usize>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Folder of the results [default: output]
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// Write heat maps: True or False [default: True for a PATH, False for a data set]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub vis: Option<bool>,
+    /// Colours by each map's own range (of a data set: defective images only), or by all maps' common range
+    /// [default: single_norm for a data set, whole_norm for a PATH]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub vis_type: Option<VisTypeArg>,
+    /// Write results.xlsx: True or False [default: False]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub save_excel: Option<bool>,
+    /// Also write the anomaly maps as f32 safetensors
+    #[arg(long)]
+    pub save_maps: bool,
+    /// Also draw each heat map and its contour over the image
+    #[arg(long)]
+    pub overlays: bool,
+    /// Replace the files of an earlier run in the same folder
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Side of the square the images are resized to, a multiple of 14
+    #[arg(long, value_name = "S", default_value_t = 448, help_heading = "Method")]
+    pub img_resize: usize,
+    /// Folder of the results; they go to DIR/demo [default: output]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub output_dir: Option<PathBuf>,
+    /// Also write the anomaly maps as f32 safetensors
+    #[arg(long, help_heading = "Output")]
+    pub save_maps: bool,
+    /// Replace the files of an earlier demo in the same folder
+    #[arg(long, help_heading = "Output")]
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExtractArgs {
+    /// Images: a folder, files, a pattern in quotes, or a list
+    #[arg(value_name = "IMAGES", required_unless_present = "pixels", conflicts_with = "pixels")]
+    pub images: Vec<String>,
+    /// Normalised pixels in place of images: safetensors with `pixels` [N,3,H,W]
+    #[arg(long, value_name = "FILE")]
+    pub pixels: Option<PathBuf>,
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Go on without the files that cannot be read
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Result: safetensors with `tokens.LAYER` [N,L,C] and `class_tokens` [N,E]
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the result if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ScoreArgs {
+    /// Safetensors with `tokens.LAYER` [N,L,C], of each layer
+    #[arg(long, value_name = "FILE")]
+    pub features: PathBuf,
+    /// Aggregation degrees, odd [default: 1 3 5]
+    #[arg(long, value_name = "R", num_args = 1.., value_delimiter = ',')]
+    pub r_list: Option<Vec<usize>>,
+    /// Safetensors with `tokens.LAYER` [M,L,C] of other images: the images are compared with these alone [default: with each
+    /// other]
+    #[arg(long, value_name = "FILE")]
+    pub references: Option<PathBuf>,
+    /// The grid of patches, rows x columns, of files that do not say it [default: a square]
+    #[arg(long, value_name = "HxW", value_parser = parse_grid)]
+    pub grid: Option<Grid>,
+    /// Where a patch finds its like: anywhere, or within RADIUS rows and columns of its own place [default: anywhere]
+    #[arg(long = "match", value_name = "anywhere|RADIUS", value_parser = parse_match)]
+    pub match_where: Option<MatchArg>,
+    /// Side of square anomaly maps; without a size there are none
+    #[arg(long, value_name = "S", conflicts_with = "img_size")]
+    pub img_resize: Option<usize>,
+    /// Height and width of the anomaly maps
+    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
+    pub img_size: Option<ImageSize>,
+    /// Most memory for the table of pairwise minima, such as 512M or 2G [default: 1G, on a card
+    /// what is free]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_table_memory: Option<usize>,
+    /// Result: safetensors with `patch_scores` [N,L], `patch_scores_by_r_layer` [R,layers,N,L], `image_scores`
+    /// [N] and, with a size, `anomaly_map` [N,H,W]
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the result if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RscinArgs {
+    /// Safetensors with `scores` [N], or CSV with a column raw_score or score
+    #[arg(long, value_name = "FILE")]
+    pub scores: PathBuf,
+    /// Safetensors with `class_tokens` [N,E], CSV with a row of numbers an image, or pickled NumPy arrays such as the
+    /// authors' mvtec_ad_cls.dat
+    #[arg(long, value_name = "FILE")]
+    pub class_tokens: PathBuf,
+    /// The category to take from pickled class tokens that are kept by category
+    #[arg(long, value_name = "NAME")]
+    pub class_name: Option<String>,
+    /// Neighbours to keep, the image itself counted; 1 is added when it is missing
+    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',', default_values_t = [1, 2, 3])]
+    pub k: Vec<usize>,
+    /// Take k as given, without adding 1
+    #[arg(long)]
+    pub exact_k: bool,
+    /// How class tokens are compared
+    #[arg(long, value_enum, value_name = "HOW", default_value = "cosine")]
+    pub similarity: SimilarityArg,
+    /// Result: safetensors with `rescored` [N], or CSV with that column
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the result if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct MetricsArgs {
+    /// Safetensors with `gt_image` [N] and `score_image` [N], `gt_pixel` and `score_pixel` [N,H,W], or one pair
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Brings the authors' spelling to ours, before clap reads it: `_` in an option's name becomes `-`, and the
+/// numbers after a list's name are joined by commas, so that a PATH after them stays a PATH.
+pub fn normalise(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words = words.into_iter().peekable();
+    let mut normal = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            normal.push(word);
+            normal.extend(words);
+            break;
+        }
+        let Some(mut option) = option_name_with_dashes(&word) else {
+            normal.push(word);
+            continue;
+        };
+        if NUMBER_LISTS.contains(&option.as_str()) {
+            let mut numbers = Vec::new();
+            while let Some(number) = words.next_if(|next| is_number_list(next)) {
+                numbers.push(number.to_string_lossy().into_owned());
+            }
+            if !numbers.is_empty() {
+                option = format!("{option}={}", numbers.join(","));
+            }
+        }
+        normal.push(option.into());
+    }
+    normal
+}
+
+/// The word with dashes in the option's name, if it is a long option in readable text.
+fn option_name_with_dashes(word: &OsStr) -> Option<String> {
+    let text = word.to_str()?;
+    if !text.starts_with("--") {
+        return None;
+    }
+    Some(match text.split_once('=') {
+        Some((name, value)) => format!("{}={value}", name.replace('_', "-")),
+        None => text.replace('_', "-"),
+    })
+}
+
+fn is_number_list(word: &OsStr) -> bool {
+    word.to_str().is_some_and(|text| {
+        text.split(',')
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
+/// Whom an image is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferencesArg {
+    All,
+    About(usize),
+}
+
+/// `all`, or a number.
+fn parse_references(text: &str) -> Result<ReferencesArg, String> {
+    match text {
+        "all" => Ok(ReferencesArg::All),
+        _ => text
+            .parse()
+            .map(ReferencesArg::About)
+            .map_err(|_| String::from("expected `all` or a number of images")),
+    }
+}
+
+/// Where a patch finds its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchArg {
+    Anywhere,
+    Within(usize),
+}
+
+impl MatchArg {
+    /// As the library has it.
+    pub fn radius(self) -> Option<usize> {
+        match self {
+            MatchArg::Anywhere => None,
+            MatchArg::Within(radius) => Some(radius),
+        }
+    }
+}
+
+/// `anywhere`, or a number of patches.
+fn parse_match(text: &str) -> Result<MatchArg, String> {
+    match text {
+        "anywhere" => Ok(MatchArg::Anywhere),
+        _ => text
+            .parse()
+            .map(MatchArg::Within)
+            .map_err(|_| String::from("expected `anywhere` or a number of patches")),
+    }
+}
+
+fn parse_image_size(text: &str) -> Result<ImageSize, String> {
+    let expected = || String::from("expected height x width in pixels, such as 448x672");
+    if !text.contains(['x', 'X']) {
+        return Err(expected());
+    }
+    text.parse().map_err(|_| expected())
+}
+
+fn parse_grid(text: &str) -> Result<Grid, String> {
+    text.parse().map_err(|_| String::from("expected rows x columns of patches, such as 32x48"))
+}
+
+/// A number of bytes: digits, then nothing, K, M or G (powers of 1024), `B` or `iB` after it allowed.
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let expected = || String::from("expected a number of bytes such as 1000000, 512M or 2G");
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: usize = text[..digits].parse().map_err(|_| expected())?;
+    let unit = text[digits..].trim().to_ascii_lowercase();
+    let shift = match unit.trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return Err(expected()),
+    };
+    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests;

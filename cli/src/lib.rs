@@ -1,0 +1,63 @@
+//! The programs `musc-run` and `musc-bench`: arguments to settings, settings to the library's
+//! [`inspect`](musc::inspect), and what people see of it.
+//!
+//! Owns everything that prints, exits or listens for Ctrl-C. Nothing in it knows how to score. Of interest to the two programs
+//! alone: it is no interface for others, who take the library.
+
+mod args;
+mod bench;
+mod embedded;
+mod run;
+mod shell;
+mod stages;
+mod weights;
+
+use std::process::ExitCode;
+
+pub use self::bench::main as bench_main;
+
+use self::args::{Cli, Command};
+use self::run::config::Config;
+use self::shell::{Stop, exit_code, interrupt, parse};
+
+/// Runs `musc-run` on this process's arguments.
+///
+/// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 130 when interrupted.
+pub fn run_main() -> ExitCode {
+    match parse::<Cli>() {
+        Ok(cli) => exit_code(dispatch(cli), "musc-run --help lists all options"),
+        Err(code) => code,
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Stop> {
+    interrupt::listen()?;
+    match cli.command {
+        None => Ok(run::run(Config::from_run(cli.run).map_err(Stop::Usage)?)?),
+        Some(Command::Demo(args)) => Ok(run::run(Config::from_demo(args).map_err(Stop::Usage)?)?),
+        Some(Command::Extract(args)) => stages::extract(args),
+        Some(Command::Score(args)) => stages::score(args),
+        Some(Command::Rscin(args)) => stages::rscin(args),
+        Some(Command::Metrics(args)) => stages::metrics(args),
+        Some(Command::Weights(command)) => weights::run(command),
+    }
+}
+
+/// Version, commit and the PTX inside: what `--version` says.
+fn version() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| {
+        let kernels = musc::backend::cuda::kernels::KERNELS;
+        let mut targets: Vec<String> =
+            kernels.iter().map(|(_, target, _)| format!("compute_{target}")).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        format!(
+            "{} ({}; PTX for {}, {})",
+            env!("CARGO_PKG_VERSION"),
+            env!("MUSC_COMMIT"),
+            targets.join(" and "),
+            musc::backend::cuda::kernels::KERNEL_ORIGIN
+        )
+    })
+}

@@ -1,0 +1,486 @@
+//! The validated settings of a run: command line over YAML over defaults, each checked as far as it can be
+//! without opening an image or a weight file.
+
+use std::path::{Path, PathBuf};
+
+use musc::backend::device::{Device, Precision};
+use musc::dataset::{ClassSelection, DatasetKind};
+use musc::inspect::{
+    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Weights,
+};
+use musc::model::Activation;
+use musc::model::locate::DEFAULT_PRETRAINED;
+use musc::scoring::MutualScoring;
+use musc::scoring::rscin::Similarity;
+use musc::{Error, Grid, ImageSize, Result};
+
+use super::yaml::Yaml;
+use crate::args::{
+    ActivationArg, BackboneArgs, DatasetArg, DatasetArgs, DemoArgs, LabelsArg, MachineArgs,
+    MatchArg, PrecisionArg, ReferencesArg, RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
+};
+use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
+
+/// Side of the input of the authors' program.
+pub const DEFAULT_IMAGE_SIZE: usize = 518;
+/// Backbone of the authors' program.
+const DATASET_BACKBONE: &str = "ViT-L-14-336";
+
+/// Words that are taken for sub-commands only in front.
+const SUB_COMMANDS: [&str; 6] = ["demo", "extract", "score", "rscin", "metrics", "weights"];
+
+/// Where the images come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A published data set.
+    Dataset {
+        /// Which.
+        kind: DatasetKind,
+        /// Its root folder.
+        root: PathBuf,
+        /// The categories wanted.
+        classes: ClassSelection,
+    },
+    /// Plain images.
+    Paths {
+        /// Folders, files, patterns, lists.
+        paths: Vec<String>,
+        /// Labels from the names of sub-folders.
+        labels_from_folders: bool,
+    },
+    /// The sample images inside the program.
+    Demo,
+}
+
+/// The backbone and its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackboneConfig {
+    /// Its name; none means: whatever the weights are.
+    pub name: Option<String>,
+    /// The weights' training set.
+    pub pretrained: String,
+    /// Where the weights come from.
+    pub weights: Weights,
+    /// The MLPs' activation.
+    pub activation: ActivationChoice,
+    /// Feature layers; none means the backbone's own.
+    pub layers: Option<Vec<usize>>,
+    /// Images that go through together; 0 leaves it to the device.
+    pub batch_size: usize,
+}
+
+impl BackboneConfig {
+    /// The options over a YAML file's words; `usual` is the backbone where nothing names one.
+    pub fn new(args: BackboneArgs, yaml: &mut Yaml, usual: &str) -> Result<Self> {
+        let name = args.backbone_name.or(yaml.backbone_name.take());
+        let (name, weights) = match (name, args.weights) {
+            (name, Some(file)) => (name, Weights::File(file)),
+            (name, None) => {
+                let name = name.unwrap_or_else(|| usual.to_string());
+                let weights = weights_of(&name);
+                (Some(name), weights)
+            }
+        };
+        Ok(BackboneConfig {
+            name,
+            pretrained: args
+                .pretrained
+                .or(yaml.pretrained.take())
+                .unwrap_or_else(|| DEFAULT_PRETRAINED.into()),
+            weights,
+            activation: args.activation.map_or(ActivationChoice::Official, Into::into),
+            layers: args.feature_layers.or(yaml.feature_layers.take()),
+            batch_size: batch_size(args.batch_size.or(yaml.batch_size))?,
+        })
+    }
+
+    /// An inspector in the making with this backbone on this machine.
+    pub fn builder(&self, machine: &MachineConfig) -> InspectorBuilder {
+        let mut builder = Inspector::builder()
+            .pretrained(&self.pretrained)
+            .weights(self.weights.clone())
+            .activation(self.activation)
+            .batch_size(self.batch_size)
+            .device(machine.device.clone())
+            .precision(machine.precision)
+            .memory_limit(machine.memory_limit)
+            .threads(machine.threads.unwrap_or(0));
+        if let Some(name) = &self.name {
+            builder = builder.backbone(name);
+        }
+        if let Some(layers) = &self.layers {
+            builder = builder.layers(layers.clone());
+        }
+        builder
+    }
+}
+
+impl From<ActivationArg> for ActivationChoice {
+    fn from(arg: ActivationArg) -> Self {
+        match arg {
+            ActivationArg::Official => ActivationChoice::Official,
+            ActivationArg::Gelu => ActivationChoice::Exactly(Activation::Gelu),
+            ActivationArg::QuickGelu => ActivationChoice::Exactly(Activation::QuickGelu),
+        }
+    }
+}
+
+/// The input size that some options come to; `usual` is the side where none is given.
+pub fn input_size(args: SizeArgs, yaml: Option<usize>, usual: usize) -> Result<InputSize> {
+    if let Some(longest) = args.keep_aspect {
+        let longest = at_least_one("--keep-aspect", longest)?;
+        return Ok(InputSize::KeepAspect { longest, pad: args.pad });
+    }
+    if let Some(size) = args.img_size {
+        return Ok(InputSize::Exactly(size));
+    }
+    let side = args.img_resize.or(yaml).unwrap_or(usual);
+    Ok(InputSize::Exactly(ImageSize::square(at_least_one("--img_resize", side)?)))
+}
+
+/// What is written, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputConfig {
+    /// The root of all results.
+    pub dir: PathBuf,
+    /// Heat maps.
+    pub vis: bool,
+    /// Colours by each map's own range (`single_norm`), or by that of all maps (`whole_norm`).
+    pub by_each_map: bool,
+    /// results.xlsx.
+    pub save_excel: bool,
+    /// Anomaly maps as numbers.
+    pub save_maps: bool,
+    /// Heat maps over the images.
+    pub overlays: bool,
+    /// Replace an earlier run.
+    pub overwrite: bool,
+}
+
+/// Device, threads, and what is said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MachineConfig {
+    /// The device as asked for.
+    pub device: Device,
+    /// Its words.
+    pub device_text: String,
+    /// Number format on a card.
+    pub precision: Precision,
+    /// The most bytes to take on a card.
+    pub memory_limit: Option<u64>,
+    /// CPU threads; none means one a core.
+    pub threads: Option<usize>,
+    /// No progress.
+    pub quiet: bool,
+    /// One JSON document in place of a table.
+    pub json: bool,
+}
+
+/// Everything a run needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The images.
+    pub source: Source,
+    /// Go on without unreadable files.
+    pub skip_bad: bool,
+    /// Whom each image is compared with.
+    pub subsets: Subsets,
+    /// Seed of subsets.
+    pub seed: u64,
+    /// Backbone.
+    pub backbone: BackboneConfig,
+    /// The size at which images go through it.
+    pub input: InputSize,
+    /// Mutual scoring.
+    pub scoring: MutualScoring,
+    /// RsCIN's neighbourhoods; none means those of the data set.
+    pub rscin_k: Option<Vec<usize>>,
+    /// RsCIN's comparison.
+    pub similarity: Similarity,
+    /// Figures with every quirk of the authors' program; what it stands for is in `docs/fidelity.md`.
+    pub paper: bool,
+    /// Results.
+    pub output: OutputConfig,
+    /// Machine.
+    pub machine: MachineConfig,
+    /// Sentences to say before the run and to keep in run.json.
+    pub notes: Vec<String>,
+}
+
+impl Config {
+    /// Settings of the main form, with its YAML file read if one is named.
+    pub fn from_run(args: RunArgs) -> Result<Self> {
+        let yaml = match &args.method.config {
+            Some(path) => Yaml::read(path)?,
+            None => Yaml::default(),
+        };
+        Self::merge(args, yaml)
+    }
+
+    /// Settings of the demonstration.
+    pub fn from_demo(args: DemoArgs) -> Result<Self> {
+        let backbone = BackboneConfig {
+            name: Some(BUILT_IN_BACKBONE.into()),
+            pretrained: DEFAULT_PRETRAINED.into(),
+            weights: weights_of(BUILT_IN_BACKBONE),
+            activation: ActivationChoice::Official,
+            layers: None,
+            batch_size: 0,
+        };
+        let side = at_least_one("--img-resize", args.img_resize)?;
+        Ok(Config {
+            source: Source::Demo,
+            skip_bad: false,
+            subsets: Subsets::Auto,
+            seed: 0,
+            backbone,
+            input: InputSize::Exactly(ImageSize::square(side)),
+            scoring: MutualScoring::default(),
+            rscin_k: None,
+            similarity: Similarity::Cosine,
+            paper: false,
+            output: OutputConfig {
+                dir: args.output_dir.unwrap_or_else(|| "output".into()),
+                vis: true,
+                by_each_map: false,
+                save_excel: false,
+                save_maps: args.save_maps,
+                overlays: true,
+                overwrite: args.overwrite,
+            },
+            machine: MachineConfig::new(args.machine, None)?,
+            notes: Vec::new(),
+        })
+    }
+
+    /// The inspector that these settings ask for.
+    pub fn inspector(&self) -> Result<Inspector> {
+        let rescoring =
+            Rescoring::default().with_k(self.rscin_k.clone()).with_similarity(self.similarity);
+        let mut builder = self.backbone.builder(&self.machine);
+        if self.paper {
+            builder = builder.paper();
+        }
+        builder
+            .input(self.input)
+            .scoring(self.scoring.clone())
+            .rescoring(Some(rescoring))
+            .subsets(self.subsets)
+            .seed(self.seed)
+            .build()
+    }
+
+    fn merge(args: RunArgs, mut yaml: Yaml) -> Result<Self> {
+        let RunArgs { paths, images, backbone, size, method, output, machine } = args;
+        let mut notes: Vec<String> = yaml
+            .unknown
+            .iter()
+            .map(|key| format!("config: `{key}` means nothing here and is ignored"))
+            .collect();
+
+        let source = source(paths, &images, &mut yaml)?;
+        let of_dataset = matches!(source, Source::Dataset { .. });
+        if !of_dataset && method.config.is_some() {
+            notes.push(String::from("config: its data set is not used, because a PATH is given"));
+        }
+        let usual = if of_dataset { DATASET_BACKBONE } else { BUILT_IN_BACKBONE };
+        let divide = images.divide_num.or(yaml.divide_num);
+        let radius = method.match_where.and_then(MatchArg::radius);
+        let whole = if of_dataset { VisTypeArg::SingleNorm } else { VisTypeArg::WholeNorm };
+        let dot = if method.paper { SimilarityArg::Dot } else { SimilarityArg::Cosine };
+        Ok(Config {
+            skip_bad: images.skip_bad,
+            subsets: subsets(images.references, divide, of_dataset || method.paper)?,
+            seed: images.seed.unwrap_or(0),
+            input: input_size(size, yaml.img_resize, DEFAULT_IMAGE_SIZE)?,
+            scoring: scoring(method.r_list.or(yaml.r_list.take()), method.max_table_memory)?
+                .with_radius(radius),
+            backbone: BackboneConfig::new(backbone, &mut yaml, usual)?,
+            rscin_k: method.rscin_k,
+            similarity: method.rscin_similarity.unwrap_or(dot).into(),
+            paper: method.paper,
+            output: OutputConfig {
+                dir: output.output_dir.or(yaml.output_dir).unwrap_or_else(|| "output".into()),
+                vis: output.vis.or(yaml.vis).unwrap_or(!of_dataset),
+                by_each_map: output.vis_type.or(yaml.vis_type).unwrap_or(whole)
+                    == VisTypeArg::SingleNorm,
+                save_excel: output.save_excel.or(yaml.save_excel).unwrap_or(false),
+                save_maps: output.save_maps,
+                overlays: output.overlays,
+                overwrite: output.overwrite,
+            },
+            machine: MachineConfig::new(machine, yaml.device)?,
+            source,
+            notes,
+        })
+    }
+}
+
+/// Where the images come from.
+fn source(paths: Vec<String>, images: &DatasetArgs, yaml: &mut Yaml) -> Result<Source> {
+    let from_folders = images.labels == Some(LabelsArg::FromFolders);
+    if paths.is_empty() {
+        return data_set(images, yaml, from_folders);
+    }
+    for (name, given) in [
+        ("--dataset_name", images.dataset_name.is_some()),
+        ("--data_path", images.data_path.is_some()),
+        ("--class_name", images.class_name.is_some()),
+    ] {
+        if given {
+            let found = format!("it beside PATH `{}`", paths[0]);
+            return Err(Error::invalid(name, found, "either a PATH or a data set"));
+        }
+    }
+    if let [word] = &paths[..]
+        && SUB_COMMANDS.contains(&word.as_str())
+        && !Path::new(word).exists()
+    {
+        return Err(Error::invalid(
+            "PATH",
+            format!("`{word}` behind options"),
+            format!("a sub-command in front of its options: musc-run {word} …"),
+        ));
+    }
+    Ok(Source::Paths { paths, labels_from_folders: from_folders })
+}
+
+fn data_set(images: &DatasetArgs, yaml: &mut Yaml, from_folders: bool) -> Result<Source> {
+    let kind = images.dataset_name.or(yaml.dataset_name);
+    let root = images.data_path.clone().or(yaml.data_path.take());
+    let (kind, root) = match (kind, root) {
+        (Some(kind), Some(root)) => (kind, root),
+        (None, None) => {
+            return Err(Error::invalid(
+                "PATH",
+                "nothing",
+                "a folder of images, or --dataset_name with --data_path, or `musc-run demo`; see --help",
+            ));
+        }
+        (None, Some(root)) => {
+            return Err(Error::invalid(
+                "--dataset_name",
+                format!("nothing, beside --data_path {}", root.display()),
+                "mvtec_ad, visa or btad (a plain folder goes without an option: musc-run FOLDER)",
+            ));
+        }
+        (Some(_), None) => {
+            return Err(Error::invalid("--data_path", "nothing", "the data set's root folder"));
+        }
+    };
+    if from_folders {
+        let expected = "a PATH; data sets bring their labels";
+        return Err(Error::invalid("--labels", "a data set", expected));
+    }
+    let words = images.class_name.clone().or(yaml.class_name.take());
+    let words = words.unwrap_or_else(|| vec!["ALL".into()]);
+    Ok(Source::Dataset { kind: kind.into(), root, classes: ClassSelection::from_words(&words) })
+}
+
+/// Whom each image is compared with; `all` where nobody says and all is usual.
+fn subsets(references: Option<ReferencesArg>, divide: Option<usize>, all: bool) -> Result<Subsets> {
+    match (references, divide) {
+        (Some(ReferencesArg::All), _) => Ok(Subsets::All),
+        (Some(ReferencesArg::About(references)), _) if references < 2 => {
+            Err(Error::invalid("--references", references, "all, or at least 2"))
+        }
+        (Some(ReferencesArg::About(references)), _) => Ok(Subsets::References(references)),
+        (None, Some(parts)) => Ok(Subsets::Divide(at_least_one("--divide_num", parts)?)),
+        (None, None) => Ok(if all { Subsets::All } else { Subsets::Auto }),
+    }
+}
+
+impl MachineConfig {
+    /// Sets the number of CPU threads of this process; must come before any parallel work.
+    pub fn set_threads(&self) -> Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|reason| {
+            let expected = format!("a number that the system allows ({reason})");
+            Error::invalid("--threads", threads, expected)
+        })
+    }
+
+    /// The machine options over a YAML file's device.
+    pub fn new(args: MachineArgs, yaml_device: Option<String>) -> Result<Self> {
+        let device_text = args.device.or(yaml_device).unwrap_or_else(|| "auto".into());
+        if let Some(threads) = args.threads {
+            at_least_one("--threads", threads)?;
+        }
+        Ok(MachineConfig {
+            device: device_text.parse()?,
+            device_text,
+            precision: match args.precision {
+                Some(PrecisionArg::Bf16) => Precision::Bf16,
+                Some(PrecisionArg::F16) | None => Precision::F16,
+            },
+            memory_limit: args.max_vram.map(|bytes| bytes as u64),
+            threads: args.threads,
+            quiet: args.quiet,
+            json: args.json,
+        })
+    }
+}
+
+impl From<DatasetArg> for DatasetKind {
+    fn from(arg: DatasetArg) -> Self {
+        match arg {
+            DatasetArg::MvtecAd => DatasetKind::MvtecAd,
+            DatasetArg::Visa => DatasetKind::Visa,
+            DatasetArg::Btad => DatasetKind::Btad,
+        }
+    }
+}
+
+impl From<SimilarityArg> for Similarity {
+    fn from(arg: SimilarityArg) -> Self {
+        match arg {
+            SimilarityArg::Cosine => Similarity::Cosine,
+            SimilarityArg::Dot => Similarity::Dot,
+        }
+    }
+}
+
+/// The scoring options, checked as far as they can be without an image.
+pub fn scoring(degrees: Option<Vec<usize>>, table_bytes: Option<usize>) -> Result<MutualScoring> {
+    let mut scoring = MutualScoring::default().with_table_bytes(table_bytes);
+    if let Some(degrees) = degrees {
+        scoring = scoring.with_degrees(degrees);
+    }
+    // The largest grid there could be: what depends on the images is checked when they are known.
+    scoring.check(1, Grid::square(1 << 16))?;
+    Ok(scoring)
+}
+
+/// Images of a batch; 0, which is left to the device, where none is asked for.
+pub fn batch_size(asked: Option<usize>) -> Result<usize> {
+    asked.map_or(Ok(0), |images| at_least_one("--batch_size", images))
+}
+
+/// RsCIN's neighbourhood sizes, none of them 0.
+pub fn neighbours(option: &str, k: Vec<usize>) -> Result<Vec<usize>> {
+    if k.is_empty() || k.contains(&0) {
+        return Err(Error::invalid(option, "0", "whole numbers from 1; 1 is the image itself"));
+    }
+    Ok(k)
+}
+
+/// Refuses a zero.
+pub fn at_least_one(option: &str, value: usize) -> Result<usize> {
+    if value == 0 { Err(Error::invalid(option, value, "at least 1")) } else { Ok(value) }
+}
+
+/// Refuses a result file that is there already, unless it may be replaced.
+pub fn may_write(path: &Path, overwrite: bool) -> Result<()> {
+    if !overwrite && path.exists() {
+        return Err(Error::invalid(
+            "--output",
+            format!("{}, which exists", path.display()),
+            "a new file, or --overwrite to replace it",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,318 @@
+//! A run: settings to batches, each inspected, and the files and words at the end.
+//!
+//! Pixels, features and scores are the library's ([`musc::inspect`], with their memory); nothing is kept from one batch to the
+//! next but scores.
+
+pub mod config;
+mod demo;
+mod layout;
+mod record;
+pub mod sources;
+pub mod yaml;
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use musc::inspect::{Batch, Inspection, Inspector, Weights};
+use musc::metrics::ClassMetrics;
+use musc::model::{sha256_of_bytes, sha256_of_file};
+use musc::progress::go_on;
+use musc::report::{
+    OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_json, write_metrics_json,
+    write_results_xlsx, write_scores_csv,
+};
+use musc::{Error, Result};
+use serde_json::{Value, json};
+
+use self::config::{Config, Source};
+use self::layout::CategoryFiles;
+use self::record::Record;
+use crate::shell::voice::{Teller, Voice, duration, warn};
+use crate::shell::{memory, out};
+
+/// Images shown when there are no figures to show.
+const SHOWN_SCORES: usize = 10;
+
+/// Runs with these settings.
+pub fn run(config: Config) -> Result<()> {
+    let started = Instant::now();
+    let voice = Voice::new(config.machine.quiet);
+    let teller = voice.teller();
+    let mut run = Run::new(config, voice, started)?;
+    let batches = std::mem::take(&mut run.batches);
+    if run.several {
+        let checking = Instant::now();
+        run.inspector.check(&batches, &teller)?;
+        run.record.add_seconds([("checking", checking.elapsed().as_secs_f64())]);
+    }
+    let mut outcome = Outcome { rows: Vec::new(), metrics: Vec::new(), files: Vec::new() };
+    for batch in &batches {
+        voice.say(&format!("{}: {} images", batch.name(), batch.len()));
+        let inspection = run.inspector.inspect(batch, &teller)?;
+        run.keep(batch, inspection, &mut outcome, &teller)?;
+    }
+    go_on(&teller)?;
+    run.finish(&outcome)
+}
+
+/// A run of which everything is known but the pixels.
+struct Run {
+    config: Config,
+    inspector: Inspector,
+    batches: Vec<Batch>,
+    output: OutputFolder,
+    record: Record,
+    /// The weights' hash, made beside the work: only `run.json` needs it.
+    hash: JoinHandle<Result<String>>,
+    /// More than one category: each tells its figures as it ends.
+    several: bool,
+    voice: Voice,
+    started: Instant,
+}
+
+impl Run {
+    /// Checks images' names, the device, the weights and the output folder, in this order, before any work.
+    fn new(config: Config, voice: Voice, started: Instant) -> Result<Self> {
+        let demo_output = match config.source {
+            Source::Demo => {
+                // The demo's images go to the folder, so it comes first.
+                let root = layout::root(&config, "");
+                let output = OutputFolder::create(&root, config.output.overwrite)?;
+                output.check_free([layout::RUN, layout::SCORES, layout::METRICS])?;
+                Some(output)
+            }
+            _ => None,
+        };
+        let demo_root = demo_output.as_ref().map_or(Path::new(""), |output| output.root());
+        let (batches, notes) = sources::batches(&config, demo_root)?;
+        let loading = Instant::now();
+        let inspector = config.inspector()?;
+        let hash = hash_beside(&config.backbone.weights, &inspector);
+        let output = match demo_output {
+            Some(output) => output,
+            None => {
+                let root = layout::root(&config, inspector.backbone().name());
+                OutputFolder::create(&root, config.output.overwrite)?
+            }
+        };
+        let mut planned: Vec<PathBuf> =
+            [layout::RUN, layout::SCORES, layout::METRICS, layout::RESULTS]
+                .map(PathBuf::from)
+                .into();
+        for batch in &batches {
+            let files = CategoryFiles::new(output.root(), &config, batch, batch.samples())?;
+            // Paths are relative to the folder, and these have it in front.
+            let inside = files.planned(&config, batch.samples());
+            planned.extend(
+                inside
+                    .iter()
+                    .filter_map(|path| path.strip_prefix(output.root()).ok().map(PathBuf::from)),
+            );
+        }
+        output.check_free(&planned)?;
+        let mut record = Record::default();
+        record.add_seconds([("loading", loading.elapsed().as_secs_f64())]);
+        if let Some(note) = inspector.device_note() {
+            voice.say(note);
+        }
+        for note in config.notes.iter().cloned().chain(notes) {
+            warn(&format!("note: {note}"));
+            record.notes.push(note);
+        }
+        record.notes.extend(inspector.device_note().map(String::from));
+        for batch in &batches {
+            record.ignored.extend(batch.ignored().iter().map(|path| path.display().to_string()));
+        }
+        let several = batches.len() > 1;
+        Ok(Run { several, config, inspector, batches, output, record, hash, voice, started })
+    }
+
+    /// Makes the figures and the pictures of a batch and keeps its scores.
+    fn keep(
+        &mut self,
+        batch: &Batch,
+        mut inspection: Inspection,
+        outcome: &mut Outcome,
+        teller: &Teller,
+    ) -> Result<()> {
+        let name = batch.name();
+        for (path, reason) in inspection.skipped() {
+            warn(&format!("skipped {}: {reason}", path.display()));
+            self.record.skipped.push((path.display().to_string(), reason.clone()));
+        }
+        let metrics = self.inspector.figures(batch, &mut inspection, teller)?;
+        for note in inspection.notes() {
+            let note = format!("{name}: {note}");
+            warn(&format!("note: {note}"));
+            self.record.notes.push(note);
+        }
+        let samples = inspection.samples();
+        let files = CategoryFiles::new(self.output.root(), &self.config, batch, samples)?;
+        let pictures = files.pictures(&self.config);
+        if !pictures.is_empty() {
+            self.inspector.write_pictures(batch, &mut inspection, &pictures, teller)?;
+            outcome.files.extend(pictures.sheet.map(|sheet| ("sheet".into(), sheet)));
+            outcome.files.extend(pictures.maps.map(|maps| ("anomaly maps".into(), maps)));
+        }
+        self.record.images.push((name.to_string(), inspection.len()));
+        self.record.k.push((name.to_string(), inspection.rscin_k().to_vec()));
+        self.record.inputs.push((name.to_string(), inspection.input().to_string()));
+        self.record.subsets.push((name.to_string(), inspection.subsets()));
+        let seconds = inspection.seconds().iter();
+        self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));
+        outcome.rows.extend(inspection.samples().iter().enumerate().map(|(at, sample)| {
+            let (score, raw) = (inspection.scores()[at], inspection.raw_scores()[at]);
+            ScoreRow::new(&sample.path, name, sample.label, score, raw)
+        }));
+        if let Some(metrics) = metrics {
+            if self.several {
+                self.voice.say(&metrics_table(std::slice::from_ref(&metrics)));
+            }
+            outcome.metrics.push(metrics);
+        }
+        Ok(())
+    }
+
+    /// Writes the tables and says what came out.
+    fn finish(mut self, outcome: &Outcome) -> Result<()> {
+        let mut files: Vec<(String, PathBuf)> = Vec::new();
+        let scores = self.output.join(layout::SCORES);
+        write_scores_csv(&scores, &outcome.rows)?;
+        files.push(("scores".into(), scores));
+        let metrics = self.output.join(layout::METRICS);
+        if outcome.metrics.is_empty() {
+            Self::remove_stale(&metrics)?;
+        } else {
+            write_metrics_json(&metrics, &outcome.metrics)?;
+            files.push(("figures".into(), metrics));
+        }
+        let results = self.output.join(layout::RESULTS);
+        if self.config.output.save_excel {
+            write_results_xlsx(&results, &outcome.metrics)?;
+            files.push(("results".into(), results));
+        } else {
+            Self::remove_stale(&results)?;
+        }
+        files.extend(outcome.files.iter().cloned());
+        if self.config.output.vis {
+            let maps = match self.config.source {
+                Source::Dataset { .. } => self.output.root().to_path_buf(),
+                _ => self.output.join("maps"),
+            };
+            files.push(("heat maps".into(), maps));
+        }
+        if self.config.output.overlays {
+            files.push(("overlays".into(), self.output.join("overlays")));
+        }
+        self.record.total = self.started.elapsed().as_secs_f64();
+        let run = self.output.join(layout::RUN);
+        self.record.sha256 = self.hash.join().map_err(|_| {
+            Error::invalid("hash of the weights", "a thread that failed", "one that ends")
+        })??;
+        let record = self.record.document(&self.config, &self.inspector);
+        write_json(&run, &record)?;
+        files.push(("run".into(), run));
+        if self.config.machine.json {
+            return out::print_json(&document(outcome, &files, record));
+        }
+        out::print(&summary(outcome, &files))?;
+        let peak = memory::peak_bytes()
+            .map(|bytes| format!(", peak memory {} MiB", bytes >> 20))
+            .unwrap_or_default();
+        self.voice.say(&format!(
+            "{} images in {}{peak}",
+            outcome.rows.len(),
+            duration(self.record.total)
+        ));
+        Ok(())
+    }
+
+    /// Removes a file of the run that this one replaces and does not write itself: it would tell of other scores.
+    fn remove_stale(path: &Path) -> Result<()> {
+        match std::fs::remove_file(path) {
+            Err(reason) if reason.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Hashes the weights on a thread of its own.
+fn hash_beside(weights: &Weights, inspector: &Inspector) -> JoinHandle<Result<String>> {
+    let file = inspector.backbone().file().map(Path::to_path_buf);
+    let bytes = match weights {
+        Weights::Static { bytes, .. } => Some(*bytes),
+        _ => None,
+    };
+    std::thread::spawn(move || match (file, bytes) {
+        (Some(file), _) => sha256_of_file(&file),
+        (None, bytes) => Ok(sha256_of_bytes(bytes.unwrap_or_default())),
+    })
+}
+
+/// What is kept of a batch once its images are let go.
+struct Outcome {
+    rows: Vec<ScoreRow>,
+    metrics: Vec<ClassMetrics>,
+    files: Vec<(String, PathBuf)>,
+}
+
+/// The words at the end: the figures, or the highest scores, and where the files are.
+fn summary(outcome: &Outcome, files: &[(String, PathBuf)]) -> String {
+    let mut text = if outcome.metrics.is_empty() {
+        highest(&outcome.rows)
+    } else {
+        metrics_table(&outcome.metrics)
+    };
+    text.push('\n');
+    for (name, path) in files {
+        text.push_str(&format!("{name:12} {}\n", path.display()));
+    }
+    text
+}
+
+/// The images with the highest scores, when there are no labels to compare with.
+fn highest(rows: &[ScoreRow]) -> String {
+    let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
+    let mut ranked: Vec<(usize, &ScoreRow)> = ranks(&scores).into_iter().zip(rows).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let mut text = String::from("rank   score     raw  image\n");
+    for (rank, row) in ranked.iter().take(SHOWN_SCORES) {
+        text.push_str(&format!(
+            "{rank:4}  {:.4}  {:.4}  {}\n",
+            row.score,
+            row.raw_score,
+            row.path.display()
+        ));
+    }
+    if rows.len() > SHOWN_SCORES {
+        text.push_str(&format!("and {} more in {}\n", rows.len() - SHOWN_SCORES, layout::SCORES));
+    }
+    text
+}
+
+/// What `--json` prints.
+fn document(outcome: &Outcome, files: &[(String, PathBuf)], record: Value) -> Value {
+    let scores: Vec<Value> = outcome
+        .rows
+        .iter()
+        .map(|row| {
+            json!({
+                "path": row.path.display().to_string(),
+                "class": row.class,
+                "label": row.label.map(u8::from),
+                "score": row.score,
+                "raw_score": row.raw_score,
+            })
+        })
+        .collect();
+    let files: Vec<Value> = files
+        .iter()
+        .map(|(name, path)| json!({ "what": name, "path": path.display().to_string() }))
+        .collect();
+    let metrics =
+        if outcome.metrics.is_empty() { Value::Null } else { metrics_json(&outcome.metrics) };
+    json!({ "metrics": metrics, "scores": scores, "files": files, "run": record })
+}

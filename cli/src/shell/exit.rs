@@ -1,0 +1,127 @@
+//! How a program ends: what it says last, and its exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use musc::Error;
+use musc::model::{backbone, locate};
+
+use super::interrupt;
+use super::options::in_options;
+use super::voice::warn;
+use crate::args;
+
+/// Why a program ends early.
+pub enum Stop {
+    /// The options cannot be what the user meant.
+    Usage(Error),
+    /// The work failed, or was interrupted.
+    Failed(Error),
+    /// The work was interrupted, and this is how it goes on.
+    Interrupted(&'static str),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+/// This process's arguments, or the exit code after help, the version or what is wrong with them.
+pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse_from(args::normalise(std::env::args_os())).map_err(|told| {
+        // Help and version come this way too; nobody is left to hear of a failure to print them.
+        let _ = told.print();
+        ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2))
+    })
+}
+
+/// Says how a program ended, and the code for it. `help` is said after wrong usage.
+pub fn exit_code(done: Result<(), Stop>, help: &str) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Failed(Error::Interrupted)) => {
+            warn("interrupted; no unfinished file was left");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(Stop::Interrupted(how)) => {
+            warn(&format!("interrupted; {how}"));
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(Stop::Failed(error)) => {
+            let error = in_options(error);
+            warn(&format!("error: {error}{}", advice(&error)));
+            ExitCode::from(1)
+        }
+        Err(Stop::Usage(error)) => {
+            warn(&format!("error: {}\n\n{help}", in_options(error)));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What this program can do about an error of the library.
+fn advice(error: &Error) -> String {
+    match error {
+        Error::BadImages { .. } => "\n\n--skip-bad goes on without them".into(),
+        Error::Exists { .. } => {
+            "\n\n--overwrite replaces it, another --output-dir keeps both".into()
+        }
+        Error::NoWeights { backbone, pretrained, places, pytorch } => {
+            no_weights(backbone, pretrained, places, pytorch.as_deref())
+        }
+        Error::Weights { file, .. } if error.is_pytorch_file() => {
+            format!("\n\nmusc-run weights convert {file} OUT.safetensors makes one of it")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How weights that are not here are got.
+fn no_weights(
+    name: &str,
+    pretrained: &str,
+    places: &[String],
+    pytorch: Option<&std::path::Path>,
+) -> String {
+    let mut text = String::from("\n\nget them with\n    ");
+    text.push_str(&download_command(name, pretrained));
+    if let (Some(file), Some(place)) = (pytorch, places.first()) {
+        text.push_str(&format!(
+            "\nor make one of the PyTorch file that is in the cache with\n    musc-run weights convert {} {place}",
+            file.display()
+        ));
+    }
+    text.push_str("\nor name a file with --weights");
+    text
+}
+
+/// The command that gets a backbone's weights.
+pub fn download_command(name: &str, pretrained: &str) -> String {
+    let only = backbone(name).is_ok_and(|known| known.pretrained.is_empty());
+    let default = only || pretrained.is_empty() || pretrained == locate::DEFAULT_PRETRAINED;
+    let set = if default { String::new() } else { format!(" --pretrained {pretrained}") };
+    format!("musc-run weights download {name}{set}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_weights_are_told_with_the_command_that_gets_them() {
+        let error = |name: &str, pretrained: &str, pytorch: Option<&str>| Error::NoWeights {
+            backbone: name.into(),
+            pretrained: pretrained.into(),
+            places: vec![format!("weights/{name}.safetensors")],
+            pytorch: pytorch.map(Into::into),
+        };
+        let said = advice(&error("ViT-B-16", "laion400m_e32", None));
+        let command = "musc-run weights download ViT-B-16 --pretrained laion400m_e32\n";
+        assert!(said.contains(command) && !said.contains("convert"), "{said}");
+        let said = advice(&error("dinov2_vitl14", "", Some("cache/pytorch_model.bin")));
+        assert!(said.contains("weights download dinov2_vitl14\n"), "{said}");
+        let convert = "weights convert cache/pytorch_model.bin weights/dinov2_vitl14.safetensors\n";
+        assert!(said.contains(convert), "{said}");
+    }
+}

@@ -1,0 +1,45 @@
+//! The library names what is wrong in its own words; a user of the program knows it by the option.
+
+use musc::Error;
+
+/// What the library calls a setting, and the option that sets it.
+const OPTIONS: [(&str, &str); 13] = [
+    ("device", "--device"),
+    ("pretrained", "--pretrained"),
+    ("feature layers", "--feature_layers"),
+    ("feature layer", "--feature_layers"),
+    ("height of the input", "--img_resize or --img-size: height of the input"),
+    ("width of the input", "--img_resize or --img-size: width of the input"),
+    ("longer side of the images", "--keep-aspect"),
+    ("aggregation degrees", "--r_list"),
+    ("aggregation degree r", "--r_list"),
+    ("RsCIN k", "--rscin_k"),
+    ("divide_num", "--divide_num"),
+    ("references", "--references"),
+    ("image size", "--img-size"),
+];
+
+/// The same error with the option in the setting's place.
+pub fn in_options(error: Error) -> Error {
+    match error {
+        Error::Invalid { what, found, expected } => {
+            let option = OPTIONS.iter().find(|(setting, _)| *setting == what);
+            let what = option.map_or(what, |(_, option)| option.to_string());
+            Error::Invalid { what, found, expected }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_go_by_their_options() {
+        let device = "gpu".parse::<musc::backend::device::Device>().unwrap_err();
+        assert!(in_options(device).to_string().starts_with("--device: found `gpu`"));
+        let other = Error::invalid("frames", 0, "some");
+        assert!(in_options(other).to_string().starts_with("frames: "));
+    }
+}

@@ -1,0 +1,12 @@
+//! The programs `musc-run` and `musc-bench` as their users meet them: arguments in, files and exit code out.
+
+mod bad_input;
+mod bench;
+mod hub;
+mod runs;
+#[path = "../../../tests/hub/server.rs"]
+mod server;
+mod sets;
+mod stages;
+mod support;
+mod weights;

@@ -1,5 +1,0 @@
-//! The program `musc-bench`: arguments in, exit code out.
-
-fn main() -> std::process::ExitCode {
-    musc::cli::bench::main()
-}
