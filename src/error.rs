@@ -133,7 +133,8 @@ pub enum Error {
 }
 
 /// What is said of a PyTorch file where safetensors were expected.
-pub(crate) const PYTORCH_FILE: &str = "it is a PyTorch file (.pt, .pth, .bin), which has to be converted";
+pub(crate) const PYTORCH_FILE: &str =
+    "it is a PyTorch file (.pt, .pth, .bin), which has to be converted";
 
 impl Error {
     /// Whether weights were refused because they are a PyTorch file: a program can say how it converts one.

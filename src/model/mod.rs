@@ -21,6 +21,7 @@ mod tensor;
 mod vit;
 mod weight_file;
 
+pub use crate::tensor_file::MAX_HEADER_BYTES;
 pub use hub_cache::HubCache;
 pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
@@ -30,4 +31,4 @@ pub use scheme::Scheme;
 pub use sha256::{sha256_of_bytes, sha256_of_file};
 pub use tensor::{Dtype, Tensor};
 pub use vit::{Architecture, Block, LayerNorm, Linear, Vit};
-pub use weight_file::{MAX_HEADER_BYTES, WeightFile};
+pub use weight_file::WeightFile;

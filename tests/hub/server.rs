@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use sha2::{Digest, Sha256};
-
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// How the server behaves.
@@ -53,7 +51,7 @@ impl Conduct {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    musc::model::sha256_of_bytes(bytes)
 }
 
 /// The server, which ends when dropped.

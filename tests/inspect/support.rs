@@ -48,7 +48,7 @@ pub struct Watcher {
     pub done: AtomicU64,
     pub ended: AtomicU64,
     pub stop_at: Option<Stage>,
-    stopping: AtomicBool,
+    pub stopping: AtomicBool,
 }
 
 impl Progress for Watcher {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use musc::backend::HostFeatures;
+use musc::backend::{HostFeatures, write_features};
 use musc::dataset::FolderOptions;
 use musc::inspect::{Batch, InputSize};
-use musc::tensor_file::{TensorFile, write_features};
+use musc::tensor_file::TensorFile;
 use musc::{Error, ImageSize, Result};
 
 use super::report;

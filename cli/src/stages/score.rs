@@ -1,9 +1,9 @@
 //! `musc-run score`: patch tokens to patch scores, maps and image scores.
 
 use musc::backend::device::DeviceOptions;
-use musc::backend::{Backend, References};
+use musc::backend::{Backend, References, read_features};
 use musc::scoring::upsample::{upsample, upsample_max};
-use musc::tensor_file::{Tensor, read_features, write_tensors};
+use musc::tensor_file::{Tensor, write_tensors};
 use musc::{ImageSize, Result};
 use rayon::prelude::*;
 
