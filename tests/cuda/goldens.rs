@@ -156,16 +156,15 @@ fn stages(path: &str, halves: &[(u32, Half)]) {
             let layer_of = reference::Layer {
                 tokens: &tokens,
                 images: features.images,
-                grid: grid.rows,
+                grid,
                 width: features.width,
+                left_out: &[],
             };
             for (at, &degree) in scoring.degrees.iter().enumerate() {
-                let unit = reference::lnamd(&layer_of, degree);
-                let expected: Vec<f32> =
-                    reference::msm(&unit, &layer_of, scoring.ranks(features.images - 1))
-                        .into_iter()
-                        .map(|score| score as f32)
-                        .collect();
+                let expected: Vec<f32> = reference::patch_scores(&layer_of, None, degree, &scoring)
+                    .into_iter()
+                    .map(|score| score as f32)
+                    .collect();
                 let got = &scores.by_degree_layer[(at * features.layers.len() + layer) * plane..]
                     [..plane];
                 let error = worst(got, &expected, |score| score > 0.05);
