@@ -11,7 +11,8 @@
 // Launch: pool: grid (H, images_a), block width / 4: a block owns one row of the grid and walks along it; a thread owns 4
 //   channels. max: grid (L, ceil(images_a / 128), ceil(images_b / 64)), block 128: a block owns one place p and 128 x 64
 //   pairs of images. For each place q of the window it multiplies the tokens of the images of A at p with those of the
-//   images of B at q, as gemm: the rows of an operand are L * width apart. Neighbouring blocks are neighbouring places,
+//   images of B at q, as gemm: the rows of an operand are L * width apart; a warp owns 64 x 32 pairs, and works where there
+//   are some. Neighbouring blocks are neighbouring places,
 //   whose tokens and keys are still in L2.
 //
 // Shared memory: max: static, 3 stages * (128 + 64) rows * 64 bytes = 36864; 7.5: 2 stages = 24576. pool: none.
