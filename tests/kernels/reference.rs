@@ -280,7 +280,7 @@ pub fn check_keys(what: &str, keys: &[u32], expected: &[Expected]) {
             }
         }
     }
-    let worst = found.iter().zip(&wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f64::max);
+    let worst = largest_difference(what, &found, &wanted);
     println!("{what}: {} cosines off by at most {worst:.2e}", found.len());
     assert_within(what, &found, &wanted, |i| limit[i]);
 }
