@@ -40,8 +40,8 @@ fn what_is_written_reads_back() {
 fn a_file_without_a_grid_is_square_unless_it_is_named() {
     let (_folder, path) = file();
     let write = |patches: usize| {
-        let data = vec![0.5; 2 * patches];
-        let tensor = Tensor::f32("tokens.0", &[2, patches, 1], &data);
+        let (data, shape) = (vec![0.5; 2 * patches], [2, patches, 1]);
+        let tensor = Tensor::f32("tokens.0", &shape, &data);
         write_tensors(&path, &[tensor], &[]).unwrap();
     };
     write(16);
