@@ -45,7 +45,9 @@ MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
     GemmTile<Half, OWNED> product;
     product.run(s_stages, p.tokens_a, p.tokens_b, m, n, p.width, p.width, p.width, row0, column0);
 
-    const float none = __uint_as_float(0xff800000u); // -inf: what a patch of another image counts as
+    const float none = __uint_as_float(0xff800000u); // -inf: nothing yet
+    // The scale of columns of another image, as of patches that are left out: fmaxf drops what it makes.
+    const float not_a_number = __uint_as_float(0x7fffffffu);
     for (uint32_t j = first_j; j <= last_j; j++) {
         // Patch of image j in each column; wraps to a large number left of the image.
         uint32_t column[COLUMNS];
@@ -53,7 +55,8 @@ MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) {
             column[c] = column0 + product.column(c / OWNED) + c % OWNED - (j - p.first_image_b) * patches;
-            column_inv[c] = column[c] < patches ? __ldg(p.inv_norm_b + uint64_t(j) * patches + column[c]) : 0.0f;
+            column_inv[c] = column[c] < patches ? __ldg(p.inv_norm_b + uint64_t(j) * patches + column[c])
+                                                : not_a_number;
         }
         const float mean_j = __ldg(p.mean_b + j);
         const uint32_t end_i = p.symmetric ? min(last_i + 1, j) : last_i + 1;
@@ -75,11 +78,13 @@ MUSC_DEVICE void patch_distance(const PatchDistanceParams &p) {
                     const uint64_t at = uint64_t(i) * patches + row;
                     const float row_correction = inside ? mean_j * __ldg(p.row_sum_a + at) : 0.0f;
                     const float row_inv = inside ? __ldg(p.inv_norm_a + at) : 0.0f;
+                    // Keeps a compiler from giving the shuffles of some lanes a place of their own.
+                    __syncwarp();
                     float best = none;
 #pragma unroll
                     for (int c = 0; c < COLUMNS; c++) {
                         const float v = product.value(mt, half, c / OWNED, c % OWNED) - row_correction - correction[c];
-                        if (column[c] < patches) best = fmaxf(best, v * column_inv[c]);
+                        best = fmaxf(best, v * column_inv[c]);
                         if (inside) highest[c] = fmaxf(highest[c], v * row_inv);
                     }
                     best = fmaxf(best, __shfl_xor_sync(FULL_WARP, best, 1));
