@@ -187,3 +187,22 @@ fn the_sum_of_a_pass_cannot_overflow() {
         }
     }
 }
+
+/// Whole numbers: the same bits with every kind of vectors. Their sums are Pillow's, see above.
+#[test]
+fn every_kind_of_vectors_gives_the_same_bits() {
+    for (from, to) in [((37, 53), (19, 90)), ((1, 17), (64, 5)), ((33, 7), (33, 21))] {
+        let colour = picture(from.0, from.1, 3);
+        let gray = picture(from.0, from.1, 1);
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            let with = |arch| {
+                let gray = resample::<1>(arch, &gray, from, to, filter);
+                (resample::<3>(arch, &colour, from, to, filter), gray)
+            };
+            let scalar = with(Arch::Scalar);
+            for arch in simd::testable() {
+                assert!(with(arch) == scalar, "{from:?} to {to:?}, {arch:?}");
+            }
+        }
+    }
+}
