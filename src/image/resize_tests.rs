@@ -114,7 +114,7 @@ fn stays_within_a_grey_level_a_pass_of_f64_weights() {
         let data = picture(width, height, 1);
         for to in [(1, 1), (2, 2), (7, 31), (31, 7), (53, 1), (1, 53), (128, 28)] {
             for filter in [Filter::Bilinear, Filter::Bicubic] {
-                let ours = resample::<1>(&data, (width, height), to, filter);
+                let ours = resample::<1>(simd::arch(), &data, (width, height), to, filter);
                 let theirs = reference(&data, width, to, filter);
                 assert_eq!(ours.len(), theirs.len());
                 // A rounded weight is off by 2^-23 at most: the sum by 255 * taps * 2^-23, far less than half
