@@ -21,6 +21,7 @@ mod real;
 #[cfg(feature = "files")]
 pub mod report;
 pub mod scoring;
+mod simd;
 pub mod tensor_file;
 
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ mod compare;
 
 use compare::{floats, relative_l2};
 use musc::ImageSize;
-use musc::backend::cpu::Cpu;
+use musc::backend::cpu::{Cpu, Instructions};
 use musc::backend::{Backend, Extraction, Pixels};
 use musc::image::Normalisation;
 use musc::model::{Activation, Vit};
@@ -13,6 +13,16 @@ use safetensors::SafeTensors;
 
 fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Several numbers of threads, and each kind of vector instructions that this machine has; those it lacks are named, and how
+/// many they are.
+fn backends() -> impl Iterator<Item = Cpu> {
+    let (here, lacking): (Vec<_>, Vec<_>) =
+        Instructions::ALL.into_iter().partition(|each| each.available());
+    println!("not on this machine, not tested: {} {lacking:?}", lacking.len());
+    let threads = [1, 2, 5].into_iter().map(|threads| Cpu::new(threads).unwrap());
+    threads.chain(here.into_iter().map(|each| Cpu::with_instructions(2, each).unwrap()))
 }
 
 /// One family: the grids of a golden file, by the prefix of their tensors.
@@ -25,11 +35,10 @@ fn goldens(family: &str, file: &str, kinds: &[&str], activation: Option<Activati
         let pixels = floats(&file, &format!("{kind}.pixels"));
         let shape = file.tensor(&format!("{kind}.pixels")).unwrap().shape().to_vec();
         let input = ImageSize::new(shape[2], shape[3]);
-        for threads in [1, 2, 5] {
+        for cpu in backends() {
             let activation_of = activation.unwrap_or(Activation::Gelu);
             let normalisation = Normalisation::IMAGENET;
             let extraction = Extraction::new(vec![3, 1], input, activation_of, normalisation);
-            let cpu = Cpu::new(threads).unwrap();
             let model = cpu.load(&vit, &extraction).unwrap();
             let got = cpu.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
             assert_eq!((got.images, got.width), (shape[0], 128));
@@ -46,8 +55,8 @@ fn goldens(family: &str, file: &str, kinds: &[&str], activation: Option<Activati
             ] {
                 let what = format!("{family} {prefix} {name}");
                 let error = relative_l2(&what, got, &floats(&file, &format!("{prefix}.{name}")));
-                println!("{what}: {error:.1e}");
-                assert!(error < 1e-4, "{what}: {error:e}");
+                println!("{what}, {}: {error:.1e}", cpu.instructions());
+                assert!(error < 1e-4, "{what}, {}: {error:e}", cpu.instructions());
             }
         }
     }

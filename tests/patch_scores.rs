@@ -8,9 +8,12 @@ use musc::scoring::{MutualScoring, PatchScores, reference};
 use musc::{Error, Grid, Progress, Stage};
 use safetensors::SafeTensors;
 
+use self::compare::assert_within;
 use self::random_features::random_features;
 use self::stages::Stages;
 
+#[path = "common/compare.rs"]
+mod compare;
 #[path = "common/random_features.rs"]
 mod random_features;
 #[path = "common/stages.rs"]
@@ -120,19 +123,11 @@ impl Sides {
     fn assert_scored(&self, cpu: &Cpu, scoring: &MutualScoring) {
         let scores = self.scores(cpu, scoring);
         let expected = self.expected(scoring);
-        assert_eq!(scores.by_degree_layer.len(), expected.len());
         assert_eq!((scores.images, scores.grid), (self.queries.images, self.queries.grid));
-        let patches = self.queries.grid.patches();
-        for (at, (&got, &expected)) in scores.by_degree_layer.iter().zip(&expected).enumerate() {
-            let error = (f64::from(got) - expected).abs() * expected.max(1e-3);
-            assert!(
-                error <= 1e-6,
-                "grid {}, {scoring:?}, image {}, patch {}: {got} in place of {expected}",
-                self.queries.grid,
-                at / patches % self.queries.images,
-                at % patches,
-            );
-        }
+        let what = format!("grid {}, {scoring:?}", self.queries.grid);
+        assert_within(&what, &scores.by_degree_layer, &expected, |at| {
+            1e-6 / expected[at].max(1e-3)
+        });
     }
 }
 
@@ -236,11 +231,11 @@ fn radius_over_the_whole_grid_is_none() {
             let anywhere = sides.scores(&cpu(), &scoring);
             for radius in [grid.longest() - 1, usize::MAX] {
                 let near = sides.scores(&cpu(), &scoring.clone().with_radius(Some(radius)));
-                for (a, b) in anywhere.by_degree_layer.iter().zip(&near.by_degree_layer) {
-                    // As in `assert_scored`, for both.
-                    let error = f64::from((a - b).abs() * a.max(1e-3));
-                    assert!(error <= 2e-6, "grid {grid}, radius {radius}: {a} and {b}");
-                }
+                let anywhere = &anywhere.by_degree_layer;
+                // As in `assert_scored`, for both.
+                let bound = |at: usize| 2e-6 / f64::from(anywhere[at]).max(1e-3);
+                let what = format!("grid {grid}, radius {radius}");
+                assert_within(&what, &near.by_degree_layer, anywhere, bound);
             }
         }
     }
@@ -401,17 +396,9 @@ impl Progress for Stopped {
 /// Holds patch scores to a golden: 2e-4 where the score is above 0.05. A score near 0 is a distance of nearly equal vectors,
 /// whose square is what is rounded: √(2·1e-6), as in `assert_scored`.
 fn assert_golden(what: &str, got: &[f32], expected: &[f32]) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let mut largest = 0.0f32;
-    for (at, (&got, &expected)) in got.iter().zip(expected).enumerate() {
-        let bound = if expected > 0.05 { 2e-4 } else { 1.5e-3 };
-        let error = (got - expected).abs();
-        assert!(error <= bound, "{what}, value {at}: {got} in place of {expected}");
-        if expected > 0.05 {
-            largest = largest.max(error);
-        }
-    }
-    println!("{what}: {largest:.1e}");
+    let bound = |at: usize| if expected[at] > 0.05 { 2e-4 } else { 1.5e-3 };
+    let part = assert_within(what, got, expected, bound);
+    println!("{what}: {part:.3} of the bound");
 }
 
 fn golden_stages(path: &str) {

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 600
 # Each folder or file of src may use those before it, and itself.
 ORDER = [
-    {"error", "gemm", "grid", "progress", "real"},
+    {"atomic", "error", "gemm", "grid", "progress", "real", "simd"},
     {"tensor_file"},
     {"image"},
     {"dataset"},

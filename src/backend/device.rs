@@ -199,7 +199,7 @@ pub enum AnyBackend {
 #[derive(Debug)]
 pub enum AnyModel {
     /// On the processor.
-    Cpu(cpu::Model),
+    Cpu(Box<cpu::Model>),
     /// On cards.
     #[cfg(feature = "cuda")]
     Cuda(cuda::Model),
@@ -283,7 +283,9 @@ impl Backend for AnyBackend {
 
     fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<AnyModel> {
         match self {
-            AnyBackend::Cpu(cpu) => cpu.load(vit, extraction).map(AnyModel::Cpu),
+            AnyBackend::Cpu(cpu) => {
+                cpu.load(vit, extraction).map(|model| AnyModel::Cpu(Box::new(model)))
+            }
             #[cfg(feature = "cuda")]
             AnyBackend::Cuda(cuda) => cuda.load(vit, extraction).map(AnyModel::Cuda),
         }

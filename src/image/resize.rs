@@ -20,7 +20,7 @@ use std::ops::Range;
 use pulp::Arch;
 
 use super::{Filter, RgbImage};
-use crate::ImageSize;
+use crate::{ImageSize, simd};
 
 /// Fraction bits of a weight: 32 bits less 8 for the pixel and 2 for the sum and its sign.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -36,7 +36,7 @@ const HALF: i32 = 1 << (PRECISION_BITS - 1);
 /// # Panics
 /// When `image.data` does not hold `height * width * 3` bytes.
 pub fn resize(image: &RgbImage, size: ImageSize, filter: Filter) -> RgbImage {
-    let data = resample::<3>(&image.data, sides(image.size()), sides(size), filter);
+    let data = resample::<3>(simd::arch(), &image.data, sides(image.size()), sides(size), filter);
     RgbImage { width: size.width, height: size.height, data }
 }
 
@@ -48,7 +48,7 @@ pub fn resize(image: &RgbImage, size: ImageSize, filter: Filter) -> RgbImage {
 /// # Panics
 /// When `data` does not hold `height * width` bytes.
 pub fn resize_gray(data: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
-    resample::<1>(data, sides(from), sides(to), Filter::Bilinear)
+    resample::<1>(simd::arch(), data, sides(from), sides(to), Filter::Bilinear)
 }
 
 /// (width, height).
@@ -58,6 +58,7 @@ fn sides(size: ImageSize) -> (usize, usize) {
 
 /// Both passes over pixels of `C` interleaved channels; sizes are (width, height).
 fn resample<const C: usize>(
+    arch: Arch,
     data: &[u8],
     from: (usize, usize),
     to: (usize, usize),
@@ -76,7 +77,7 @@ fn resample<const C: usize>(
         let columns = Weights::new(from.0, to.0, filter);
         let source = &data[needed.start * from.0 * C..needed.end * from.0 * C];
         let mut out = vec![0; needed.len() * to.0 * C];
-        Arch::new().dispatch(
+        arch.dispatch(
             #[inline(always)]
             || horizontal::<C>(source, from.0 * C, &columns, &mut out),
         );
@@ -88,7 +89,7 @@ fn resample<const C: usize>(
         (wide, Some(rows)) => {
             let source = wide.as_deref().unwrap_or(data);
             let mut out = vec![0; to.0 * to.1 * C];
-            Arch::new().dispatch(
+            arch.dispatch(
                 #[inline(always)]
                 || vertical(source, first_row, to.0 * C, &rows, &mut out),
             );

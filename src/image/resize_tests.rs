@@ -114,7 +114,7 @@ fn stays_within_a_grey_level_a_pass_of_f64_weights() {
         let data = picture(width, height, 1);
         for to in [(1, 1), (2, 2), (7, 31), (31, 7), (53, 1), (1, 53), (128, 28)] {
             for filter in [Filter::Bilinear, Filter::Bicubic] {
-                let ours = resample::<1>(&data, (width, height), to, filter);
+                let ours = resample::<1>(simd::arch(), &data, (width, height), to, filter);
                 let theirs = reference(&data, width, to, filter);
                 assert_eq!(ours.len(), theirs.len());
                 // A rounded weight is off by 2^-23 at most: the sum by 255 * taps * 2^-23, far less than half
@@ -183,6 +183,25 @@ fn the_sum_of_a_pass_cannot_overflow() {
                     let sum: i64 = row.iter().map(|&weight| i64::from(weight).abs()).sum();
                     assert!(sum * 2 < 3 << PRECISION_BITS, "{filter:?} {from} to {to}: {sum}");
                 }
+            }
+        }
+    }
+}
+
+/// Whole numbers: the same bits with every kind of vectors. Their sums are Pillow's, see above.
+#[test]
+fn every_kind_of_vectors_gives_the_same_bits() {
+    for (from, to) in [((37, 53), (19, 90)), ((1, 17), (64, 5)), ((33, 7), (33, 21))] {
+        let colour = picture(from.0, from.1, 3);
+        let gray = picture(from.0, from.1, 1);
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            let with = |arch| {
+                let gray = resample::<1>(arch, &gray, from, to, filter);
+                (resample::<3>(arch, &colour, from, to, filter), gray)
+            };
+            let scalar = with(Arch::Scalar);
+            for arch in simd::testable() {
+                assert!(with(arch) == scalar, "{from:?} to {to:?}, {arch:?}");
             }
         }
     }

@@ -102,8 +102,8 @@ fn one_head(
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testable;
     use super::*;
+    use crate::simd::testable;
 
     #[test]
     fn equals_the_definition_on_awkward_sizes() {

@@ -192,8 +192,8 @@ pub fn softmax_numerators(arch: Arch, values: &mut [f32], width: usize, scales: 
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testable;
     use super::*;
+    use crate::simd::testable;
 
     /// erf by its series and continued fraction in f64, to 1e-15.
     fn erf(x: f64) -> f64 {

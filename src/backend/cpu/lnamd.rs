@@ -86,7 +86,10 @@ fn pool(
     degree: usize,
     sink: impl PooledRows,
 ) {
-    assert!(centred.len() == grid.patches() * stride && stride % LANES == 0, "lnamd sizes");
+    assert!(
+        centred.len() == grid.patches() * stride && stride.is_multiple_of(LANES),
+        "lnamd sizes"
+    );
     arch.dispatch(BoxSums { centred, grid, stride, degree, sink });
 }
 

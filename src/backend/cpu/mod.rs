@@ -24,20 +24,19 @@ mod local_distance;
 mod panels;
 mod patch_scores;
 mod sides;
-mod simd;
 mod vit;
 
-pub use simd::Instructions;
-pub use vit::Model;
+pub use self::vit::Model;
+pub use crate::simd::Instructions;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::sides::Sides;
-use self::simd::Chosen;
 use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::gemm;
 use crate::model::Vit;
 use crate::scoring::{MutualScoring, PatchScores};
+use crate::simd::Chosen;
 use crate::{Error, Progress, Result};
 
 /// What the table of pairwise minima may take where [`MutualScoring::table_bytes`] does not say.

@@ -1,10 +1,12 @@
-//! The one place that says with which vector instructions this backend computes.
+//! The one place that says with which vector instructions the processor computes.
 //!
-//! Everything but the matrix products is compiled once for each instruction set that `pulp` knows; which one runs is chosen
-//! here, once for a [`Cpu`](super::Cpu). The products choose for themselves, inside the `gemm` crate.
+//! What is written with vectors is compiled once for each instruction set that `pulp` knows; which one runs is chosen here:
+//! once for a [`Cpu`](crate::backend::cpu::Cpu), and once for the process where there is none (resizing of images). The
+//! matrix products choose for themselves, inside the `gemm` crate.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use pulp::Arch;
 
@@ -89,7 +91,7 @@ impl FromStr for Instructions {
 
 /// Vector instructions that this processor has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Chosen {
+pub(crate) struct Chosen {
     instructions: Instructions,
     arch: Arch,
 }
@@ -144,9 +146,16 @@ impl Chosen {
     }
 }
 
+/// Where there is no [`Chosen`]: those that the environment variable names, the widest where it names none that are there (a
+/// [`Cpu`](crate::backend::cpu::Cpu) refuses such a name).
+pub(crate) fn arch() -> Arch {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    *ARCH.get_or_init(|| Chosen::of_environment().map_or_else(|_| Arch::new(), Chosen::arch))
+}
+
 /// The instructions that this machine can be tested with; those it lacks are named, and how many they are.
 #[cfg(test)]
-pub(super) fn testable() -> Vec<Arch> {
+pub(crate) fn testable() -> Vec<Arch> {
     let (here, lacking): (Vec<_>, Vec<_>) =
         Instructions::ALL.into_iter().partition(|each| each.available());
     println!("not on this machine, not tested: {} {lacking:?}", lacking.len());
