@@ -11,7 +11,8 @@
 // Launch: pool: grid (H, images_a), block width / 4: a block owns one row of the grid and walks along it; a thread owns 4
 //   channels. max: grid (L, ceil(images_a / 128), ceil(images_b / 64)), block 128: a block owns one place p and 128 x 64
 //   pairs of images. For each place q of the window it multiplies the tokens of the images of A at p with those of the
-//   images of B at q, as gemm: the rows of an operand are L * width apart. Neighbouring blocks are neighbouring places,
+//   images of B at q, as gemm: the rows of an operand are L * width apart; a warp owns 64 x 32 pairs, and works where there
+//   are some. Neighbouring blocks are neighbouring places,
 //   whose tokens and keys are still in L2.
 //
 // Shared memory: max: static, 3 stages * (128 + 64) rows * 64 bytes = 36864; 7.5: 2 stages = 24576. pool: none.
@@ -41,11 +42,7 @@ MUSC_DEVICE void pool_row(const LocalDistanceParams &p) {
     const uint16_t *tokens = p.tokens + first_token * p.width + channel;
     const float *inv_norm = p.inv_norm + first_token + y * p.columns;
     uint16_t *pooled = p.pooled + (first_token + y * p.columns) * p.width + channel;
-    // Nothing is taken off the zeros that pad a token, and they stay zeros.
-    const float image_mean = __ldg(p.mean + image);
-    float mean[POOL_CHANNELS];
-#pragma unroll
-    for (int c = 0; c < POOL_CHANNELS; c++) mean[c] = channel + c < p.channels ? image_mean : 0.0f;
+    const float mean = __ldg(p.mean + image);
 
     // pending[j]: what the window that closes j + 1 columns on has so far. A column adds to every one and closes one.
     float pending[2 * R + 1][POOL_CHANNELS] = {};
@@ -55,10 +52,11 @@ MUSC_DEVICE void pool_row(const LocalDistanceParams &p) {
         for (int v = -R; v <= R; v++) {
             const uint32_t row = y + v;
             if (x < p.columns && row < p.rows) {
-                const uint2 token = __ldg(reinterpret_cast<const uint2 *>(tokens + uint64_t(row * p.columns + x) * p.width));
+                const uint64_t at = uint64_t(row * p.columns + x) * p.width;
+                const uint2 token = __ldg(reinterpret_cast<const uint2 *>(tokens + at));
                 const float2 a = Half::unpack(token.x), b = Half::unpack(token.y);
-                column[0] += a.x - mean[0], column[1] += a.y - mean[1];
-                column[2] += b.x - mean[2], column[3] += b.y - mean[3];
+                column[0] += a.x - mean, column[1] += a.y - mean;
+                column[2] += b.x - mean, column[3] += b.y - mean;
             }
         }
         float closed[POOL_CHANNELS];
@@ -72,6 +70,7 @@ MUSC_DEVICE void pool_row(const LocalDistanceParams &p) {
         // The window that closes at column x is centred on x - R.
         if (x < R) continue;
         const float inv = __ldg(inv_norm + x - R);
+        // The zeros that pad a token stay zeros, whatever the norm is.
         float unit[POOL_CHANNELS];
 #pragma unroll
         for (int c = 0; c < POOL_CHANNELS; c++) unit[c] = channel + c < p.channels ? closed[c] * inv : 0.0f;

@@ -1,5 +1,6 @@
 // The main loop of gemm, patch_distance and local_distance: one 128x128 tile of A * B^T by a block of four warps. With
-// WARP_N = 32 it is a tile of 128x64, whose accumulators are half as many: for those who keep as many numbers beside.
+// WARP_N = 32 it is a tile of 128x64, whose accumulators are half as many: for those who keep as many numbers beside. Its
+// rows may be few: a warp whose part of the tile lies outside the product does no products.
 //
 // A and B are row-major with K side by side ("NT"). A block copies 32 numbers of K (64 bytes) of 128 rows of A and of B
 // a stage; a warp owns 64x64 of the tile, so that 8 ldmatrix feed 32 mma (64x32: 6 feed 16). On 8.0 and later three
@@ -118,6 +119,7 @@ struct GemmTile {
                 for (int e = 0; e < 4; e++) acc[i][j][e] = 0.0f;
 
         const uint32_t steps = k / TILE_K;
+        const bool works = WARP_N == TILE_WARP || (row0 + warp_m < m && column0 + warp_n < n);
 #if MUSC_SM80
 #pragma unroll
         for (int s = 0; s < TILE_STAGES - 1; s++) {
@@ -139,7 +141,7 @@ struct GemmTile {
                 from_b += TILE_ROW_BYTES;
             }
             copy_commit();
-            multiply(base + read_stage + read_a, base + read_stage + read_b);
+            if (works) multiply(base + read_stage + read_a, base + read_stage + read_b);
             read_stage = read_stage == (TILE_STAGES - 1) * STAGE_BYTES ? 0 : read_stage + STAGE_BYTES;
             write_stage = write_stage == (TILE_STAGES - 1) * STAGE_BYTES ? 0 : write_stage + STAGE_BYTES;
         }
@@ -157,7 +159,7 @@ struct GemmTile {
                 from_b += TILE_ROW_BYTES;
                 load_stage(next_a, next_b, from_a, from_b, offset_a, offset_b);
             }
-            multiply(base + stage + read_a, base + stage + read_b);
+            if (works) multiply(base + stage + read_a, base + stage + read_b);
             stage ^= STAGE_BYTES;
             if (more) store_stage(to_a, to_b, stage, next_a, next_b);
             __syncthreads();

@@ -85,9 +85,9 @@ fn masks_of_other_proportions_are_stretched_or_padded() {
     let path = scratch.path().join("mask.png");
     // The upper half is defective.
     GrayImage::from_fn(6, 12, |_, y| Luma([if y < 6 { 255 } else { 0 }])).save(&path).unwrap();
-    let size = ImageSize::new(2, 3);
+    let size = ImageSize::new(12, 3);
     let mask = load_mask(&path, size, MaskRule::FullOnly, Some((6, 12))).unwrap();
-    assert_eq!(mask, [1, 1, 1, 0, 0, 0]);
+    assert_eq!(mask, [vec![1; 18], vec![0; 18]].concat());
     let canvas = Canvas::new(ImageSize::new(12, 10)).with_fit(Fit::Pad);
     let mask = load_mask(&path, canvas, MaskRule::FullOnly, None).unwrap();
     for (at, &value) in mask.iter().enumerate() {

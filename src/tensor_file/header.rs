@@ -134,6 +134,7 @@ mod tests {
     fn every_lie_is_named() {
         let a = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
         let huge = r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#;
+        let large = r#"{"a":{"dtype":"U8","shape":[1152921504606846976],"data_offsets":[0,1152921504606846976]}}"#;
         let unlike = r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#;
         let wraps = r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#;
         let mut long = file(a, 8);
@@ -148,7 +149,8 @@ mod tests {
             (file(a, 7), "cut short: the header describes a file of 70 bytes, the file has 69"),
             (file(a, 9), "too long: the header describes a file of 70 bytes, the file has 71"),
             (file("{\"a\":\u{1b}", 0), "not valid"),
-            (file(huge, 0), "more data than can exist"),
+            (file(huge, 0), "not valid"),
+            (file(large, 0), "cut short: the header describes a file of 1152921504606847"),
             (file(unlike, 8), "not valid"),
             (file(wraps, 0), "not valid"),
         ] {

@@ -1,5 +1,7 @@
 //! A server of one repository: as the Hugging Face Hub answers, or wrong in one way.
 
+#![allow(dead_code, reason = "two test programs take what each needs of it")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

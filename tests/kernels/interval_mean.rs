@@ -135,11 +135,11 @@ fn ranks_beyond_what_was_compared_give_nan() {
     let (images, patches) = (6, 3);
     for target in TARGETS {
         // Of each row of keys the last two are 0.
-        let keys: Vec<u32> = (0..5 * images * patches)
+        let keys: Vec<u32> = (0..6 * images * patches)
             .map(|at| if at / patches % images < 4 { key_of(0.5) } else { 0 })
             .collect();
-        let ranks = [0, 4, 0, 5, 2, 2, 5, 9, 0, 0];
-        let before = vec![0.0; 5 * patches];
+        let ranks = [0, 4, 0, 5, 2, 2, 5, 9, 0, 0, 3, 2];
+        let before = vec![0.0; 6 * patches];
         let scores = score(target, &keys, &ranks, &before, (images, patches), false);
         for (image, scores) in scores.chunks_exact(patches).enumerate() {
             let told = scores.iter().all(|score| score.is_nan() == (image > 0));

@@ -4,6 +4,8 @@
 #![cfg(feature = "sim")]
 
 mod attention;
+#[path = "../common/compare.rs"]
+mod compare;
 mod evidence;
 mod gemm;
 mod interval_mean;

@@ -4,7 +4,9 @@ use musc::Grid;
 use musc::backend::cuda::launch::gram_pool::Shape;
 use musc::backend::cuda::launch::lnamd::norms_launch;
 
-use crate::params::{GRAM_STRIDE, GemmParams, GramPoolParams, LnamdParams, PatchDistanceParams};
+use crate::params::{
+    GRAM_STRIDE, GemmParams, GramPoolParams, IntervalMeanParams, LnamdParams, PatchDistanceParams,
+};
 use crate::reference::*;
 use crate::support::*;
 
@@ -385,13 +387,13 @@ fn pooled_gram_of_large_grids() {
 fn pooled_gram_of_rectangles_and_of_two_sets() {
     for (target, half) in SHIPPED {
         for grid in GRIDS {
-            for run in &RUNS {
-                let (a, b) = run.sets(half, grid, 128);
-                for degrees in [&[1, 3, 5][..], &[7]] {
-                    let step = 1 + grid.patches() / 60;
-                    let case = PoolCase { target, degrees, strip: None, step };
-                    pooled_gram(&case, run, (&a, &b));
-                }
+            let step = 1 + grid.patches() / 60;
+            let all: [(_, &[u32]); 4] =
+                [(0, &[1, 3, 5]), (1, &[1, 3, 5]), (2, &[1, 3, 5]), (1, &[7])];
+            for (run, degrees) in all {
+                let (a, b) = RUNS[run].sets(half, grid, 128);
+                let case = PoolCase { target, degrees, strip: None, step };
+                pooled_gram(&case, &RUNS[run], (&a, &b));
             }
         }
     }
@@ -412,6 +414,78 @@ fn pooled_gram_in_parts_of_a_row() {
             let (a, b) = run.sets(Half::F16, grid, 128);
             let case = PoolCase { target: 80, degrees, strip: Some(strip), step: 1 };
             pooled_gram(&case, run, (&a, &b));
+        }
+    }
+}
+
+/// From tokens to scores: references that are the query again are zeroed, and each query has ranks of its own.
+#[test]
+fn queries_against_references_of_which_some_are_the_query() {
+    let (grid, degrees, step) = (Grid::new(5, 7), [1, 3, 5], 1);
+    let run = Run { images: (3, Some(6)), blocks: &[[0, 3, 0, 4], [0, 3, 4, 2]], kept: (0, 3) };
+    let again = [(1, 2), (1, 4)];
+    for (target, half) in SHIPPED {
+        let a = Images::new(half, 3, grid, 128);
+        let mut b = Images::seeded(half, 6, grid, 128, 1 << 32);
+        for (query, reference) in again {
+            b.copy(reference, &a, query);
+        }
+        let mut device = Device::new(target);
+        let side_a = lnamd(&mut device, &a, &degrees);
+        let side_b = lnamd(&mut device, &b, &degrees);
+        let case = PoolCase { target, degrees: &degrees, strip: None, step };
+        let (keys, count) = pooled_keys(&mut device, &case, &run, (&a, &b), (side_a, side_b));
+        let mut keys = device.download::<u32>(keys, count);
+        let l = grid.patches();
+        let row = |d: usize, i: usize, j: usize| ((d * a.n + i) * b.n + j) * l;
+        // The lower half of what is left: three of six, and two of four.
+        let compared =
+            |i: usize| (0..b.n).filter(move |&j| !again.contains(&(i, j))).collect::<Vec<_>>();
+        let ranks: Vec<u32> = (0..a.n).flat_map(|i| [0, compared(i).len() as u32 / 2]).collect();
+        for d in 0..degrees.len() {
+            for (i, j) in again {
+                keys[row(d, i, j)..][..l].fill(0);
+            }
+        }
+        let expected = Against { a: &a, b: &b, symmetric: false, radius: None, step }
+            .largest_cosines(&degrees);
+        for (d, degree) in degrees.into_iter().enumerate() {
+            let params = IntervalMeanParams {
+                keys: device.upload(&keys[row(d, 0, 0)..row(d + 1, 0, 0)]),
+                scores: device.alloc::<f32>(a.n * l),
+                ranks: device.upload(&ranks),
+                images: b.n as u32,
+                patches: l as u32,
+                images_a: a.n as u32,
+                weight: 1.0,
+                ..IntervalMeanParams::default()
+            };
+            let blocks = [l.div_ceil(32) as u32, a.n as u32, 1];
+            device.launch("interval_mean", "interval_mean_keys_f32", blocks, 256, 0, &params);
+            let scores = widen(&device.download::<f32>(params.scores, a.n * l));
+            let (mut wanted, mut limit) = (vec![], vec![]);
+            for at in 0..a.n * l {
+                let (i, p) = (at / l, at % l);
+                let mut distances: Vec<(f64, f64)> = compared(i)
+                    .into_iter()
+                    .map(|j| match expected[row(d, i, j) + p] {
+                        Expected::Cosine(cosine, bound) => {
+                            let distance = (2.0 - 2.0 * cosine).sqrt();
+                            // The slope of the root of 2 - 2 cos.
+                            (distance, bound / distance)
+                        }
+                        other => panic!("{other:?}"),
+                    })
+                    .collect();
+                distances.sort_by(|x, y| x.0.total_cmp(&y.0));
+                let most = distances.iter().map(|d| d.1).fold(0.0, f64::max);
+                let high = ranks[2 * i + 1] as usize;
+                let mean = distances[..high].iter().map(|d| d.0).sum::<f64>() / high as f64;
+                wanted.push(mean);
+                limit.push(2.0 * most + 16.0 * U32 * mean);
+            }
+            let what = format!("scores {half:?} {target} degree {degree}");
+            assert_within(&what, &scores, &wanted, |at| limit[at]);
         }
     }
 }

@@ -10,6 +10,7 @@ use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 /// Unit roundoff of f32.
 pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
 
+pub use crate::compare::{assert_within, largest_difference};
 pub use musc::backend::cuda::Half;
 pub use musc::backend::cuda::launch::value_of_key as of_key;
 
@@ -69,36 +70,6 @@ impl Random {
 pub fn key_of(v: f32) -> u32 {
     let bits = v.to_bits();
     if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
-}
-
-/// Fails unless every |actual - expected| is within its bound, which NaN never is; names the worst one, or the first NaN
-/// where it comes first. Returns the largest ratio.
-pub fn assert_within(
-    what: &str,
-    actual: &[f64],
-    expected: &[f64],
-    bound: impl Fn(usize) -> f64,
-) -> f64 {
-    assert_eq!(actual.len(), expected.len(), "{what}: lengths");
-    let mut worst = 0.0f64;
-    let mut failed: Option<(f64, usize)> = None;
-    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        let ratio = if a == e { 0.0 } else { (a - e).abs() / bound(i) };
-        // Not `ratio > 1.0`: NaN is beyond every bound, and no later number hides it.
-        if !(ratio <= 1.0) && failed.is_none_or(|(before, _)| ratio > before) {
-            failed = Some((ratio, i));
-        }
-        worst = worst.max(ratio);
-    }
-    if let Some((ratio, i)) = failed {
-        panic!(
-            "{what}: at {i} found {}, expected {}, {ratio:.3} times the bound {:e}",
-            actual[i],
-            expected[i],
-            bound(i)
-        );
-    }
-    worst
 }
 
 pub fn widen(v: &[f32]) -> Vec<f64> {

@@ -71,7 +71,7 @@ fn what_is_more_than_tensors_is_refused_by_its_name() {
         ("module.pth", &["`torch.nn.modules.linear.Linear`", "nothing is executed"][..]),
         ("namespace.pth", &["`argparse.Namespace`", "byte "]),
         ("legacy.pth", &["PyTorch before 1.6", "torch.save(torch.load("]),
-        ("script.pt", &["TorchScript", "torch.jit.load(IN).state_dict()", "weights download"]),
+        ("script.pt", &["TorchScript", "torch.jit.load(IN).state_dict()", "as safetensors"]),
         (
             "expanded.pth",
             &["tensor `a`", "[1000] repeats the values of its storage, of which there are 1"],

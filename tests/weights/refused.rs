@@ -265,7 +265,7 @@ fn files_of_another_format_are_named_as_such() {
     expect_message(&refused(b"\x89PNG"), &["not a safetensors file: 4 bytes, too short"]);
     expect_message(
         &refused(b"PK\x03\x04 and so on"),
-        &["PyTorch file (.pt, .pth, .bin)", "musc-run weights convert test.safetensors OUT"],
+        &["PyTorch file (.pt, .pth, .bin)", "has to be converted"],
     );
     expect_message(&refused(b"\x80\x02}q\x00X\x05\x00\x00"), &["PyTorch file"]);
     expect_message(&refused(b"\x89PNG\r\n\x1a\n and so on"), &["its header would have"]);
