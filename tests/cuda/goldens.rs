@@ -10,6 +10,7 @@ use musc::scoring::{MutualScoring, reference};
 use musc::{Grid, ImageSize};
 use safetensors::SafeTensors;
 
+use crate::stages::Stages;
 use crate::support::*;
 
 /// A file of goldens.
@@ -54,12 +55,11 @@ fn family(
                 ("layer1", features.patch_tokens(1).unwrap()),
                 ("class_token", features.class_tokens().unwrap()),
             ] {
-                let error = relative_l2(&got, &floats(&file, &format!("{name}.{what}")));
-                println!("{family} {name} {what} {half:?} {capability}: {error:.2e}");
-                assert!(
-                    error < tolerance,
-                    "{family} {name} {what} {half:?} {capability}: {error:e}"
-                );
+                let expected = floats(&file, &format!("{name}.{what}"));
+                let what = format!("{family} {name} {what} {half:?} {capability}");
+                let error = relative_l2(&what, &got, &expected);
+                println!("{what}: {error:.2e}");
+                assert!(error < tolerance, "{what}: {error:e}");
             }
         }
     }
@@ -124,7 +124,8 @@ fn pixels_in_8_bits_equal_normalised_ones() {
     let model = cuda.load(&vit, &extraction).unwrap();
     let rgb = cuda.extract(&model, Pixels::Rgb(&images), &()).unwrap();
     let planes = cuda.extract(&model, Pixels::Normalised(&normalised), &()).unwrap();
-    let error = relative_l2(&rgb.patch_tokens(0).unwrap(), &planes.patch_tokens(0).unwrap());
+    let error =
+        relative_l2("tokens", &rgb.patch_tokens(0).unwrap(), &planes.patch_tokens(0).unwrap());
     assert!(error < 1e-3, "{error:e}");
 }
 
@@ -146,9 +147,8 @@ fn stages(path: &str, halves: &[(u32, Half)]) {
         let uploaded = cuda.upload(features.clone()).unwrap();
         let scores = cuda.patch_scores(&uploaded, References::Others, &scoring, &()).unwrap();
         let golden = floats(&file, "patch_scores");
-        let error = worst(&scores.mean(), &golden, |score| score > 0.05);
-        println!("{path} {half:?} {capability}: {error:.2e} from the golden");
-        assert!(error < 5e-3, "{path} {half:?} {capability}: {error:e} from the golden");
+        let what = format!("{path} {half:?} {capability}, from the golden");
+        scores_within(&what, &scores.mean(), &golden, 5e-3);
 
         let plane = features.images * features.patches();
         for (layer, _) in features.layers.iter().enumerate() {
@@ -167,9 +167,8 @@ fn stages(path: &str, halves: &[(u32, Half)]) {
                     .collect();
                 let got = &scores.by_degree_layer[(at * features.layers.len() + layer) * plane..]
                     [..plane];
-                let error = worst(got, &expected, |score| score > 0.05);
-                println!("  layer {layer}, r = {degree}: {error:.2e} from f64");
-                assert!(error < 1e-4, "{path} layer {layer}, r = {degree}: {error:e} from f64");
+                let what = format!("{path} layer {layer}, r = {degree}, from f64");
+                scores_within(&what, got, &expected, 1e-4);
             }
         }
     }
@@ -202,30 +201,15 @@ fn stages_whole() {
 fn references(file: &str, prefix: &str, grid: Grid, halves: &[(u32, Half)]) {
     let bytes = open(file);
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let read = |name: &str| floats(&file, &format!("{prefix}{name}"));
-    let features = |name: &str, content: Vec<u64>| {
-        let tokens = vec![read(&format!("{name}.0")), read(&format!("{name}.1"))];
-        let width = tokens[0].len() / content.len() / grid.patches();
-        HostFeatures::new(content.len(), grid, width, vec![0, 1], tokens).with_content(content)
-    };
-    let same = file.tensor(&format!("{prefix}same")).unwrap();
-    let (same, _) = same.data().as_chunks::<4>();
-    let same: Vec<i32> = same.iter().map(|&bytes| i32::from_le_bytes(bytes)).collect();
-    let references = file.tensor(&format!("{prefix}reference_tokens.0")).unwrap().shape()[0];
-    let references = features("reference_tokens", (0..references as u64).collect());
-    // Images without a twin have numbers that no reference has.
-    let content = |(at, &twin): (usize, &i32)| u64::try_from(twin).unwrap_or(1000 + at as u64);
-    let queries = features("tokens", same.iter().enumerate().map(content).collect());
-    let marks = |name: &str| -> Option<Vec<bool>> {
-        let marks = file.tensor(&format!("{prefix}{name}")).ok()?;
-        Some(marks.data().iter().map(|&mark| mark != 0).collect())
-    };
+    let stages = Stages::new(&file, prefix, grid);
+    let (queries, references) = (stages.queries(), stages.references());
+    let with_marks = file.tensor(&format!("{prefix}left_out")).is_ok();
     for &(capability, half) in halves {
         let cuda = sim(capability, half);
         let mut on_card = cuda.upload(queries.clone()).unwrap();
         let mut others = cuda.upload(references.clone()).unwrap();
-        let cosine = |u: f32| 2.0 * u + u * u;
-        let rounded = if half == Half::F16 { 5e-3 } else { (2.0 * cosine(2f32.powi(-8))).sqrt() };
+        let cosine = |u: f64| 2.0 * u + u * u;
+        let rounded = if half == Half::F16 { 5e-3 } else { (2.0 * cosine(2f64.powi(-8))).sqrt() };
         let usual = MutualScoring::default();
         let mut cases = vec![
             ("", usual.clone(), 1e-4),
@@ -233,34 +217,29 @@ fn references(file: &str, prefix: &str, grid: Grid, halves: &[(u32, Half)]) {
             ("_radius2", usual.clone().with_radius(Some(2)), rounded),
             ("_interval", usual.clone().with_interval(0.25, 0.75), 1e-4),
         ];
-        if let (Some(of_queries), Some(of_references)) =
-            (marks("left_out"), marks("reference_left_out"))
-        {
+        if with_marks {
             cases.push(("_left_out", usual, rounded));
-            assert_eq!(of_queries.len(), queries.images * grid.patches());
-            assert_eq!(of_references.len(), references.images * grid.patches());
         }
         for (name, scoring, tolerance) in cases {
             if name == "_left_out" {
-                cuda.leave_out(&mut on_card, marks("left_out").unwrap()).unwrap();
-                cuda.leave_out(&mut others, marks("reference_left_out").unwrap()).unwrap();
+                cuda.leave_out(&mut on_card, stages.marks("left_out")).unwrap();
+                cuda.leave_out(&mut others, stages.marks("reference_left_out")).unwrap();
             }
             for (kind, against) in
                 [("others", References::Others), ("set", References::Set(&others))]
             {
                 let scores = cuda.patch_scores(&on_card, against, &scoring, &()).unwrap();
                 assert_eq!(scores.grid, grid);
-                let golden = read(&format!("{kind}{name}"));
-                let error = worst(&scores.by_degree_layer, &golden, |score| score > 0.05);
-                println!("{prefix}{kind}{name} {half:?} {capability}: {error:.2e}");
-                assert!(error < tolerance, "{prefix}{kind}{name} {half:?} {capability}: {error:e}");
+                let golden = stages.floats(&format!("{kind}{name}"));
+                let what = format!("{prefix}{kind}{name} {half:?} {capability}");
+                scores_within(&what, &scores.by_degree_layer, &golden, tolerance);
             }
         }
         // Where something is left out it has no score.
-        if let Some(marks) = marks("left_out") {
-            let scores = cuda
-                .patch_scores(&on_card, References::Others, &MutualScoring::default(), &())
-                .unwrap();
+        if with_marks {
+            let marks = stages.marks("left_out");
+            let usual = MutualScoring::default();
+            let scores = cuda.patch_scores(&on_card, References::Others, &usual, &()).unwrap();
             for plane in scores.by_degree_layer.chunks_exact(marks.len()) {
                 let left_out = plane.iter().zip(&marks).filter(|(_, mark)| **mark);
                 assert!(left_out.map(|(score, _)| *score).all(|score| score == 0.0));

@@ -1,10 +1,14 @@
 //! The CUDA backend on the simulator: the same code as on a card, with every access checked.
 #![cfg(feature = "sim")]
 
+#[path = "../common/compare.rs"]
+mod compare;
 mod exact;
 mod goldens;
 #[path = "../common/random_features.rs"]
 mod random_features;
 mod real;
 mod refused;
+#[path = "../common/stages.rs"]
+mod stages;
 mod support;

@@ -7,7 +7,8 @@ use musc::backend::HostFeatures;
 use musc::backend::cuda::driver::card::CudaCard;
 use musc::backend::cuda::driver::sim::{Sim, SimOptions};
 use musc::backend::cuda::{Card, Cuda, Half};
-use safetensors::SafeTensors;
+
+pub use crate::compare::{assert_within, floats, relative_l2};
 
 /// The cards that `MUSC_TEST_DEVICE` names (`cuda:0`, or several: `cuda:0,cuda:1`); none: the simulator.
 fn real_cards() -> Vec<usize> {
@@ -58,44 +59,12 @@ pub fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A tensor of f32 as numbers.
-pub fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let (values, _) = file.tensor(name).unwrap().data().as_chunks::<4>();
-    values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-}
-
-/// ‖got − expected‖ / ‖expected‖.
-pub fn relative_l2(got: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(got.len(), expected.len());
-    let square = |value: f64| value * value;
-    let error: f64 = got.iter().zip(expected).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-    let size: f64 = expected.iter().map(|&b| square(b as f64)).sum();
-    (error / size).sqrt()
-}
-
-/// The largest |got − expected| among the values that `counts` says count; NaN where any value is no number.
-pub fn worst(got: &[f32], expected: &[f32], counts: impl Fn(f32) -> bool) -> f32 {
-    assert_eq!(got.len(), expected.len());
-    let error = |(&got, &expected): (&f32, &f32)| {
-        if !got.is_finite() || !expected.is_finite() {
-            f32::NAN
-        } else if counts(expected) {
-            (got - expected).abs()
-        } else {
-            0.0
-        }
-    };
-    let larger = |a: f32, b: f32| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) };
-    got.iter().zip(expected).map(error).fold(0.0, larger)
-}
-
-#[test]
-fn a_nan_is_the_worst_wherever_it_stands() {
-    let all = |_| true;
-    assert_eq!(worst(&[1.0, 2.0], &[1.5, 2.0], all), 0.5);
-    assert!(worst(&[f32::NAN, 2.0], &[1.5, 2.0], all).is_nan());
-    assert!(worst(&[1.0, 2.0], &[f32::NAN, 2.0], all).is_nan());
-    assert!(worst(&[f32::NAN, 2.0], &[0.0, 2.0], |value| value > 0.05).is_nan());
+/// Fails unless scores are within `bound` where they are above 0.05, and numbers everywhere. Tells how far they are.
+#[track_caller]
+pub fn scores_within(what: &str, got: &[f32], expected: &[f32], bound: f64) {
+    let of = |at: usize| if expected[at] > 0.05 { bound } else { f64::INFINITY };
+    let worst = assert_within(what, got, expected, of);
+    println!("{what}: {:.2e}, at most {bound:.0e}", worst * bound);
 }
 
 /// Tokens with a strong common part and outlier channels, as real ones have, in numbers that f16 holds.

@@ -340,7 +340,7 @@ impl CardModel {
         layer_norm::stream(compute, work.residual.view(), rows, width, norm, class)
     }
 
-    /// Stores the tokens after block `index` where it is a feature layer: as they are for CLIP, else after the final norm.
+    /// Stores the tokens after block `index` where it is a feature layer: after the final norm where the family has them so.
     fn keep(
         &self,
         compute: &Stream,
@@ -360,7 +360,7 @@ impl CardModel {
                 Sink::Host(_) => work.leaving[turn][at].view_mut().part(0..range.len() * values)?,
             };
             let rows = Rows::Patches { images: range.len(), patches };
-            let norm = (self.family != Family::Clip).then(|| self.weights.final_norm.norm());
+            let norm = self.family.norms_patch_tokens().then(|| self.weights.final_norm.norm());
             layer_norm::store(compute, self.half, work.residual.view(), rows, width, norm, out)?;
         }
         Ok(())

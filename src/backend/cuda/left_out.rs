@@ -7,8 +7,11 @@
 use std::ops::Range;
 
 use super::features::{Features, Place};
-use super::launch::{Half, value_of_key};
+use super::launch::Half;
 use crate::{Error, Grid, Result};
+
+/// The key of the cosine -1, see `kernels/common/reduce.cuh`.
+const FARTHEST: u32 = !(-1.0f32).to_bits();
 
 /// Leaves out the marked patches, besides those that are left out already.
 pub(super) fn leave_out(features: &mut Features, mut marks: Vec<bool>) -> Result<()> {
@@ -76,7 +79,7 @@ fn fill(half: Half, tokens: &mut [u16], (width, stride): (usize, usize), marks: 
 }
 
 /// Where a radius and patches that are left out meet: `[M, L]`, whether nothing of a reference is left within the radius
-/// of a place, so that a patch there does not see that reference.
+/// of a place. A patch there is as far from it as can be. Empty where there is no such place.
 pub(super) fn blind(left_out: &[bool], grid: Grid, radius: usize) -> Vec<bool> {
     let near = |at: usize, all: usize| -> Range<usize> {
         at.saturating_sub(radius)..all.min(at.saturating_add(radius).saturating_add(1))
@@ -91,25 +94,28 @@ pub(super) fn blind(left_out: &[bool], grid: Grid, radius: usize) -> Vec<bool> {
             })
             .collect()
     };
-    left_out.chunks_exact(grid.patches().max(1)).flat_map(of_image).collect()
+    let blind: Vec<bool> =
+        left_out.chunks_exact(grid.patches().max(1)).flat_map(of_image).collect();
+    if blind.contains(&true) { blind } else { Vec::new() }
 }
 
-/// The mean distance at these ranks over the images that were compared, as `kernels/interval_mean.cu` has it. The keys
-/// of one patch; 0 where nothing was compared.
-pub(super) fn interval_mean(keys: impl Iterator<Item = u32>, (low, high): (usize, usize)) -> f32 {
-    let mut distances: Vec<f32> = keys
-        .filter(|&key| key != 0)
-        .map(|key| (2.0 - 2.0 * value_of_key(key)).max(0.0).sqrt())
-        .collect();
-    distances.sort_unstable_by(f32::total_cmp);
-    let chosen = distances.get(low..high).unwrap_or_default();
-    if chosen.is_empty() { f32::NAN } else { chosen.iter().sum::<f32>() / chosen.len() as f32 }
+/// Puts the lowest cosine at the blind places of a query's keys `[M, L]`, but for the references that it does not see.
+pub(super) fn farthest(keys: &mut [u32], blind: &[bool], patches: usize, unseen: &[usize]) {
+    let of_reference = keys.chunks_exact_mut(patches).zip(blind.chunks_exact(patches));
+    for (reference, (keys, blind)) in of_reference.enumerate() {
+        if unseen.contains(&reference) {
+            continue;
+        }
+        for (key, _) in keys.iter_mut().zip(blind).filter(|(_, blind)| **blind) {
+            *key = FARTHEST;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cuda::launch::Half;
+    use crate::backend::cuda::launch::value_of_key;
 
     #[test]
     fn the_mean_of_the_others_takes_a_place() {
@@ -127,15 +133,14 @@ mod tests {
         let expected = [true, false, false, false, true, false, false, false];
         assert_eq!(blind(&marks, grid, 1), expected);
         assert_eq!(blind(&marks, grid, 0), marks);
-        assert_eq!(blind(&marks, grid, usize::MAX), [false; 8]);
+        assert!(blind(&marks, grid, usize::MAX).is_empty());
     }
 
     #[test]
-    fn keys_of_nothing_take_no_part() {
-        let key = |cosine: f32| cosine.to_bits() | 0x8000_0000;
-        let keys = [key(0.5), 0, key(1.0), key(0.875)];
-        assert_eq!(interval_mean(keys.into_iter(), (0, 2)), 0.25);
-        assert!(interval_mean(keys.into_iter(), (0, 4)).is_nan());
-        assert!(interval_mean([0, 0].into_iter(), (0, 1)).is_nan());
+    fn blind_places_are_as_far_as_can_be() {
+        assert_eq!(value_of_key(FARTHEST), -1.0);
+        let mut keys = [1, 2, 3, 4, 0, 0];
+        farthest(&mut keys, &[false, true, true, false, true, true], 2, &[2]);
+        assert_eq!(keys, [1, FARTHEST, FARTHEST, 4, 0, 0]);
     }
 }

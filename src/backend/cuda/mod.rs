@@ -455,7 +455,8 @@ impl Model {
                 }
             }
             let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
-            let scale = if self.family == Family::Clip && norm > 0.0 { 1.0 / norm } else { 1.0 };
+            let scale =
+                if self.family.unit_class_tokens() && norm > 0.0 { 1.0 / norm } else { 1.0 };
             tokens.extend(sums.iter().map(|sum| (sum * scale) as f32));
         }
         tokens

@@ -56,6 +56,7 @@ pub(super) fn patch_scores(
             merge_keys(&mut workers, &job, &group)?;
             if let Some(first) = workers.first_mut() {
                 first.forget_unseen(&job, &group)?;
+                first.see_nothing(&job, &group)?;
                 first.means(&job, &group, &mut scores)?;
             }
         }
@@ -96,9 +97,8 @@ pub(super) struct Job<'a> {
     launches: Vec<Range<usize>>,
     radius: usize,
     ranks: Vec<(usize, usize)>,
-    /// Where a reference has nothing left within the radius, `[M, L]`; empty where that cannot be.
+    /// Where a reference has nothing left within the radius, `[M, L]`; empty where that is nowhere.
     blind: Vec<bool>,
-    scoring: &'a MutualScoring,
     pub sizes: ScoringSizes,
     pub plan: ScoringPlan,
     pub schedule: Schedule,
@@ -176,7 +176,6 @@ impl<'a> Job<'a> {
             radius: radius.unwrap_or(0),
             ranks: seen.into_iter().map(|seen| scoring.ranks(seen)).collect(),
             blind,
-            scoring,
             schedule: sizes.schedule(&plan),
             sizes,
             plan,
@@ -197,26 +196,6 @@ impl<'a> Job<'a> {
     pub fn token_shape(&self) -> TokenShape {
         let Features { half, grid, stride, width, .. } = *self.queries;
         TokenShape { half, grid, width: stride, channels: width }
-    }
-
-    /// Ranks of a patch that sees fewer references than its image does, because nothing of the others is left near its
-    /// place.
-    fn ranks_of_patch(&self, query: usize, patch: usize) -> Option<(usize, usize)> {
-        if self.blind.is_empty() {
-            return None;
-        }
-        let references = self.references().images;
-        let unseen = self.unseen.get(query).map_or(&[][..], Vec::as_slice);
-        let seen = (0..references).filter(|reference| match self.others {
-            None => *reference != query,
-            Some(_) => unseen.binary_search(reference).is_err(),
-        });
-        let (mut all, mut left) = (0, 0);
-        for reference in seen {
-            all += 1;
-            left += usize::from(!self.blind[reference * self.queries.patches + patch]);
-        }
-        (left < all).then(|| if left == 0 { (0, 0) } else { self.scoring.ranks(left) })
     }
 }
 
@@ -466,6 +445,27 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Writes what no kernel wrote: keys of places where nothing of a reference is left within the radius.
+    fn see_nothing(&mut self, job: &Job<'_>, group: &Range<usize>) -> Result<()> {
+        if job.blind.is_empty() {
+            return Ok(());
+        }
+        let of_query = job.keys_of_degree(1);
+        for at in 0..job.degrees.len() * group.len() {
+            let query = group.start + at % group.len();
+            let itself = [query];
+            let unseen = match job.others {
+                None => &itself[..],
+                Some(_) => job.unseen.get(query).map_or(&[][..], Vec::as_slice),
+            };
+            let at = at * of_query..(at + 1) * of_query;
+            let mut keys = self.stream.download_new(self.keys.view().part(at.clone())?)?;
+            left_out::farthest(&mut keys, &job.blind, job.queries.patches, unseen);
+            self.stream.upload(self.keys.view_mut().part(at)?, &keys)?;
+        }
+        Ok(())
+    }
+
     /// The scores of the group's images from their keys, into `scores` `[R, N, L]`.
     fn means(&mut self, job: &Job<'_>, group: &Range<usize>, scores: &mut [f32]) -> Result<()> {
         let (n, m, l) = (job.queries.images, job.references().images, job.queries.patches);
@@ -481,33 +481,8 @@ impl<'a> Worker<'a> {
             let at = (degree * n + group.start) * l..(degree * n + group.end) * l;
             self.stream.download(self.scores.view().part(at.clone())?, &mut scores[at])?;
         }
-        for query in group.clone() {
-            let patches: Vec<_> = (0..l)
-                .filter(|patch| queries_patch(job.queries, query, *patch))
-                .filter_map(|patch| Some((patch, job.ranks_of_patch(query, patch)?)))
-                .collect();
-            if patches.is_empty() {
-                continue;
-            }
-            for degree in 0..job.degrees.len() {
-                let at = degree * kept + (query - group.start) * m * l;
-                let keys = self.stream.download_new(self.keys.view().part(at..at + m * l)?)?;
-                for &(patch, ranks) in &patches {
-                    let of_patch = keys.iter().skip(patch).step_by(l).copied();
-                    let score = left_out::interval_mean(of_patch, ranks);
-                    // A patch that sees nobody is as one that is left out.
-                    scores[(degree * n + query) * l + patch] =
-                        if ranks.1 == 0 { 0.0 } else { score };
-                }
-            }
-        }
         Ok(())
     }
-}
-
-/// Whether a patch is part of its image.
-fn queries_patch(queries: &Features, query: usize, patch: usize) -> bool {
-    !queries.left_out.get(query * queries.patches + patch).copied().unwrap_or(false)
 }
 
 /// Rows of keys of a group in a run of degrees.

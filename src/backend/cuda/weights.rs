@@ -10,7 +10,7 @@ use super::launch::layer_norm::Norm;
 use super::launch::patch_embed::row_width;
 use super::launch::{Half, Matrix};
 use super::staging::Staging;
-use crate::model::{self, Dtype, Tensor, Vit, position_embedding};
+use crate::model::{self, Dtype, Tensor, Vit, token_embedding};
 use crate::{Error, Grid, Result};
 
 /// A linear layer on the card.
@@ -97,13 +97,6 @@ impl Weights {
         let staging = Staging::new(card)?;
         let mut loader = Loader { card, half, staging, source: vit.source(), eps };
         let width = architecture.width;
-        let mut positions = position_embedding(vit, grid);
-        let (class_row, patch_rows) = positions.split_at_mut(width);
-        add(class_row, &vit.class_token.to_f32());
-        if let Some(bias) = &vit.patch_bias {
-            let bias = bias.to_f32();
-            patch_rows.chunks_exact_mut(width).for_each(|row| add(row, &bias));
-        }
         let blocks = vit
             .blocks
             .iter()
@@ -112,19 +105,13 @@ impl Weights {
             .collect::<Result<_>>()?;
         let weights = Weights {
             patch: loader.patch(&vit.patch_weight, architecture.patch, width)?,
-            positions: loader.f32("position embedding", &positions)?,
+            positions: loader.f32("position embedding", &token_embedding(vit, grid))?,
             pre_norm: vit.pre_norm.as_ref().map(|norm| loader.norm(norm)).transpose()?,
             blocks,
             final_norm: loader.norm(&vit.final_norm)?,
         };
         loader.staging.stream().synchronise()?;
         Ok(weights)
-    }
-}
-
-fn add(values: &mut [f32], others: &[f32]) {
-    for (value, other) in values.iter_mut().zip(others) {
-        *value += other;
     }
 }
 
