@@ -241,9 +241,9 @@ mod tests {
         let text = said(&[(20, 448)], 448, 14);
         assert!(text.contains("0.png") && text.contains("at least 2 patches"), "{text}");
         assert!(common_size(&images(&[(21, 448)]), 448, 14).is_ok());
-        let thin = images(&[(448, 448), (20, 448), (10, 448)]);
+        let thin = images(&[(448, 448), (448, 448), (448, 448), (20, 448), (10, 448)]);
         let text = common_size_padded(&thin, 448, 14).unwrap_err().to_string();
-        assert!(text.contains("2.png (10x448)") && !text.contains("1.png"), "{text}");
+        assert!(text.contains("4.png (10x448)") && !text.contains("3.png"), "{text}");
     }
 
     #[test]
