@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use musc::backend::cpu::Cpu;
-use musc::backend::{Backend, HostFeatures};
+use musc::backend::{Backend, HostFeatures, References};
 use musc::image::{Filter, RgbImage, resize};
 use musc::scoring::upsample::upsample;
 use musc::scoring::{MutualScoring, reference};
+use musc::{Grid, ImageSize};
 
 fn picture(width: usize, height: usize) -> RgbImage {
     let data = (0..width * height * 3).map(|at| ((at * 31 + at / 97 * 7) % 251) as u8).collect();
@@ -27,30 +28,23 @@ fn features(images: usize, grid: usize, width: usize, layers: usize) -> HostFeat
     };
     let tokens =
         (0..layers).map(|_| (0..images * grid * grid * width).map(|_| uniform()).collect());
-    HostFeatures {
-        images,
-        patches: grid * grid,
-        width,
-        layers: (0..layers).collect(),
-        tokens: tokens.collect(),
-        class_width: 0,
-        class_tokens: Vec::new(),
-    }
+    let tokens = tokens.collect();
+    HostFeatures::new(images, Grid::square(grid), width, (0..layers).collect(), tokens)
 }
 
 /// The scores of a small set against the plain f64 definition.
 fn check_scores(cpu: &Cpu) {
     let (images, grid, width) = (4, 4, 32);
     let host = features(images, grid, width, 1);
-    let scoring = MutualScoring { degrees: vec![1, 3], ..MutualScoring::default() };
+    let scoring = MutualScoring::default().with_degrees([1, 3]);
     let device = cpu.upload(host.clone()).expect("sizes fit");
-    let scores = cpu.mutual_scores(&device, &scoring, &()).expect("options fit");
-    let layer = reference::Layer { tokens: &host.tokens[0], images, grid, width };
+    let scores = cpu.patch_scores(&device, References::Others, &scoring, &()).expect("options fit");
+    let (tokens, left_out) = (&host.tokens[0], &[][..]);
+    let layer = reference::Layer { tokens, images, grid: Grid::square(grid), width, left_out };
     for (degree, found) in
         scoring.degrees.iter().zip(scores.by_degree_layer.chunks(images * grid * grid))
     {
-        let unit = reference::lnamd(&layer, *degree);
-        let expected = reference::msm(&unit, &layer, scoring.ranks(images));
+        let expected = reference::patch_scores(&layer, None, *degree, &scoring);
         for (found, expected) in found.iter().zip(expected) {
             assert!(
                 (f64::from(*found) - expected).abs() < 1e-4,
@@ -67,11 +61,12 @@ fn scoring(criterion: &mut Criterion) {
     for degrees in [vec![1], vec![1, 3, 5]] {
         let (images, grid, width) = (8, 16, 384);
         let device = cpu.upload(features(images, grid, width, 1)).expect("sizes fit");
-        let name = format!("mutual_scores/{images}x{grid}x{grid}x{width}_r{degrees:?}/f32/cpu");
-        let options = MutualScoring { degrees, ..MutualScoring::default() };
+        let name = format!("patch_scores/{images}x{grid}x{grid}x{width}_r{degrees:?}/f32/cpu");
+        let options = MutualScoring::default().with_degrees(degrees);
         criterion.bench_function(&name, |timed| {
             timed.iter(|| {
-                cpu.mutual_scores(black_box(&device), &options, &()).expect("options fit")
+                cpu.patch_scores(black_box(&device), References::Others, &options, &())
+                    .expect("options fit")
             });
         });
     }
@@ -82,9 +77,12 @@ fn lowest_distances(criterion: &mut Criterion) {
     let cpu = Cpu::new(0).expect("a processor");
     check_scores(&cpu);
     let device = cpu.upload(features(128, 2, 32, 1)).expect("sizes fit");
-    let options = MutualScoring { degrees: vec![1], ..MutualScoring::default() };
+    let options = MutualScoring::default().with_degrees([1]);
     criterion.bench_function("interval_mean/128x128x4/f32/cpu", |timed| {
-        timed.iter(|| cpu.mutual_scores(black_box(&device), &options, &()).expect("options fit"));
+        timed.iter(|| {
+            cpu.patch_scores(black_box(&device), References::Others, &options, &())
+                .expect("options fit")
+        });
     });
 }
 
@@ -93,36 +91,37 @@ fn images(criterion: &mut Criterion) {
     for (name, filter) in [("bicubic", Filter::Bicubic), ("bilinear", Filter::Bilinear)] {
         // A constant image stays what it is.
         let flat = RgbImage { width: 90, height: 70, data: vec![77; 90 * 70 * 3] };
-        assert!(resize(&flat, 51, filter).data.iter().all(|&value| value == 77));
+        assert!(resize(&flat, ImageSize::square(51), filter).data.iter().all(|&value| value == 77));
         criterion.bench_function(&format!("resize_{name}/900x900_to_518/u8/cpu"), |timed| {
-            timed.iter(|| resize(black_box(&image), 518, filter));
+            timed.iter(|| resize(black_box(&image), ImageSize::square(518), filter));
         });
     }
     let scores: Vec<f32> = (0..37 * 37).map(|at| (at % 13) as f32).collect();
     let mut map = vec![0.0; 518 * 518];
-    upsample(&scores, 37, 518, &mut map).expect("sizes fit");
+    let (grid, size) = (Grid::square(37), ImageSize::square(518));
+    upsample(&scores, grid, size, &mut map).expect("sizes fit");
     // Corners fall on patches.
     assert_eq!((map[0], map[518 * 518 - 1]), (scores[0], scores[37 * 37 - 1]));
     criterion.bench_function("upsample/37x37_to_518/f32/cpu", |timed| {
-        timed.iter(|| upsample(black_box(&scores), 37, 518, &mut map).expect("sizes fit"));
+        timed.iter(|| upsample(black_box(&scores), grid, size, &mut map).expect("sizes fit"));
     });
 }
 
 /// One image through the built-in backbone: its products, mostly.
-#[cfg(feature = "cli")]
 fn backbone(criterion: &mut Criterion) {
     use musc::backend::{Extraction, FeatureSet, Pixels};
-    use musc::model::{EMBEDDED_BACKBONE, Vit, backbone, embedded_weights};
+    use musc::model::{Vit, backbone};
     let cpu = Cpu::new(0).expect("a processor");
-    let known = backbone(EMBEDDED_BACKBONE).expect("a known name");
-    let vit = Vit::from_static("built-in weights", embedded_weights()).expect("good weights");
-    let extraction = Extraction {
-        layers: known.default_layers.to_vec(),
-        image_size: 224,
-        activation: known.default_activation("", 224),
-        normalisation: known.normalisation(),
-        batch_size: 1,
-    };
+    let known = backbone("dinov2_vits14").expect("a known name");
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/dinov2_vits14.safetensors");
+    let vit = Vit::open(std::path::Path::new(weights)).expect("good weights");
+    let input = ImageSize::square(224);
+    let extraction = Extraction::new(
+        known.default_layers.to_vec(),
+        input,
+        known.default_activation("", input),
+        known.normalisation(),
+    );
     let model = cpu.load(&vit, &extraction).expect("a size that fits");
     let pictures = [picture(224, 224)];
     let made = cpu.extract(&model, Pixels::Rgb(&pictures), &()).expect("pixels fit");
@@ -134,9 +133,6 @@ fn backbone(criterion: &mut Criterion) {
         });
     });
 }
-
-#[cfg(not(feature = "cli"))]
-fn backbone(_: &mut Criterion) {}
 
 fn short() -> Criterion {
     Criterion::default()

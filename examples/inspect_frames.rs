@@ -28,7 +28,8 @@ fn main() -> musc::Result<()> {
         println!("{score:.3}  {}", sample.path.display());
     }
     // The good ones are worth keeping: a frame that comes later is compared with them alone.
-    let good = (0..12).filter(|number| number % 6 != 5).map(frame).collect::<Result<Vec<_>, _>>()?;
+    let good =
+        (0..12).filter(|number| number % 6 != 5).map(frame).collect::<Result<Vec<_>, _>>()?;
     let references = inspector.learn(&Batch::images(good)?, &())?;
     let later = Batch::images(vec![frame(101)?, frame(102)?])?.with_names(["spot", "none"])?;
     let compared = inspector.compare(&later, &references, &())?;

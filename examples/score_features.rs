@@ -4,7 +4,7 @@
 //! cargo run --release --no-default-features --example score_features [FEATURES.safetensors]
 //! ```
 //!
-//! The file holds `tokens.LAYER` `[N, L, C]`, as [`musc::tensor_file::write_features`] writes them. Without a file it makes its own:
+//! The file holds `tokens.LAYER` `[N, L, C]`, as [`musc::backend::write_features`] writes them. Without a file it makes its own:
 //! thirty images of one texture, three of which have one foreign patch.
 
 use std::path::Path;
@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use musc::Grid;
 use musc::backend::cpu::Cpu;
+use musc::backend::read_features;
 use musc::backend::{Backend, HostFeatures, References};
 use musc::scoring::MutualScoring;
-use musc::tensor_file::read_features;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let features = match std::env::args().nth(1) {

@@ -5,11 +5,12 @@
 //   bias_residual      out = addend[m][n] + layer_scale[n] * (acc + bias[n]) f32, may be in place
 //   embed              out[t(m)][n] = acc + addend[1 + m % L][n]             f32, t(m) = m/L * (L+1) + 1 + m % L
 //   gram               out = acc - m_j s_i(p) - m_i (s_j(q) - C m_j)         f32, for row (i, p) and column (j, q):
-//                      the product of the tokens of images i and j less their means, only where some i < j
+//                      the product of the tokens of images i and j less their means; symmetric: only where some i < j
 //
 // Shapes: a half [m, k], row stride lda; b half [n, k], row stride ldb; out half or f32 [m, n], row stride ldo (embed:
 //   [m/L*(L+1), n]); bias and layer_scale f32 [n]; addend f32, row stride ldo: bias_residual [m, n], embed [L+1, n]
-//   (position embedding with the bias of the patch convolution added); row_sum f32 [N, L], mean f32 [N]. All pointers and row starts 16-byte aligned.
+//   (position embedding with the bias of the patch convolution added); row_sum_a, row_sum_b f32 [N, L] and mean_a, mean_b
+//   f32 [N], those of one set twice where it is symmetric. All pointers and row starts 16-byte aligned.
 //
 // Launch: grid ceil(m/128) * ceil(n/128), block 128. A block owns one 128x128 tile of the output, a warp 64x64 of it,
 //   a thread 16 bytes side by side in each of 8 rows a 16-byte group. Tiles are walked 8 rows of tiles at a time.
@@ -23,8 +24,9 @@
 //
 // Preconditions: m, n, k > 0; k % 32 == 0; n % 8 == 0 (half out) or n % 4 == 0 (f32 out); lda, ldb, ldo multiples of 8;
 //   lda, ldb < 2^24; embed: m % L == 0. bf16 needs compute capability 8.0. Rows of A are concatenated images for embed
-//   and gram (rows_per_image = L). gram: tiles without a pair (image of A) < (image of B) write nothing, others up to
-//   three columns past n: ldo >= n rounded up to 4, any n; channels = C <= k; gram_pool wants ldo = MUSC_GRAM_STRIDE.
+//   and gram (rows_per_image = L). gram: up to three columns past n are written: ldo >= n rounded up to 4, any n;
+//   symmetric: tiles without a pair (image of A) < (image of B) write nothing; channels = C <= k; gram_pool wants ldo =
+//   MUSC_GRAM_STRIDE.
 #include "common/gemm_tile.cuh"
 #include "common/reduce.cuh"
 
@@ -63,7 +65,7 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
 
     const uint2 tile = tile_of_block(blockIdx.x, ceil_div(p.m, TILE_M), ceil_div(p.n, TILE_N));
     const uint32_t row0 = tile.x * TILE_M, column0 = tile.y * TILE_N;
-    if (EPILOGUE == GRAM) {
+    if (EPILOGUE == GRAM && p.symmetric) {
         const uint32_t last_column = min(column0 + TILE_N, p.n) - 1;
         if (p.first_image_a + row0 / p.rows_per_image >= p.first_image_b + last_column / p.rows_per_image) return;
     }
@@ -78,8 +80,8 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const uint32_t row = min(row0 + tile_product.row(mt, half), p.m - 1);
-                row_mean[mt][half] = __ldg(p.mean + p.first_image_a + row / p.rows_per_image);
-                row_sum[mt][half] = __ldg(p.row_sum + uint64_t(p.first_image_a) * p.rows_per_image + row);
+                row_mean[mt][half] = __ldg(p.mean_a + p.first_image_a + row / p.rows_per_image);
+                row_sum[mt][half] = __ldg(p.row_sum_a + uint64_t(p.first_image_a) * p.rows_per_image + row);
             }
     }
 #pragma unroll
@@ -92,9 +94,9 @@ MUSC_DEVICE void gemm(const GemmParams &p) {
             uint32_t j = column / p.rows_per_image, q = column % p.rows_per_image;
 #pragma unroll
             for (int k = 0; k < OWNED; k++) {
-                mean_j[k] = __ldg(p.mean + p.first_image_b + j);
+                mean_j[k] = __ldg(p.mean_b + p.first_image_b + j);
                 sum_j[k] = fmaf(-float(p.channels), mean_j[k],
-                                __ldg(p.row_sum + uint64_t(p.first_image_b + j) * p.rows_per_image + q));
+                                __ldg(p.row_sum_b + uint64_t(p.first_image_b + j) * p.rows_per_image + q));
                 if (column + k + 1 < p.n && ++q == p.rows_per_image) q = 0, j++;
             }
         }

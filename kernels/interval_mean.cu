@@ -1,9 +1,9 @@
 // Math: d(i, p; j) = sqrt(max(0, 2 - 2 cos)), cos the largest cosine of patch token p of image i with image j. Over the
-//   N - 1 other images, sorted: mean = 1 / (high - low) * sum of d at the ranks low <= rank < high. Then
-//   score(i, p) = weight * mean, added to what is there or not.
+//   images j that i was compared with, sorted: mean = 1 / (high - low) * sum of d at the ranks low <= rank < high, low
+//   and high those of image i. Then score(i, p) = weight * mean, added to what is there or not.
 //
-// Shapes: keys u32 [images_a, N, L] (common/reduce.cuh), entry first_image + i of image i is not read; scores f32
-//   [images_a, L].
+// Shapes: keys u32 [images_a, N, L] (common/reduce.cuh), 0 where i was not compared with j; scores f32 [images_a, L];
+//   ranks u32 [images_a, 2], low and high.
 //
 // Launch: grid (ceil(L / 32), images_a), block 256. A lane owns a patch; the eight warps deal out the images j.
 //
@@ -14,7 +14,10 @@
 //   four passes over 8 bits of the key each. The sum takes what lies strictly between the two limits and the limits
 //   themselves as often as ranks are left for them, so ties cost nothing. f32, in a fixed order.
 //
-// Preconditions: 0 <= rank_low < rank_high <= N - 1; images_a <= 65535; every key but the left-out one was written.
+//   Key 0 is below every other: no rank reaches it while there are keys that are not 0. A score whose ranks reach it, or
+//   are empty, is NaN.
+//
+// Preconditions: images_a <= 65535; N > 0. Any ranks are safe.
 #include "common/reduce.cuh"
 
 constexpr int INTERVAL_THREADS = 256;
@@ -32,7 +35,7 @@ struct Ranked {
 MUSC_DEVICE float distance(uint32_t key) { return sqrtf(fmaxf(0.0f, 2.0f - 2.0f * of_key(key))); }
 
 // All threads of the block call it; every warp returns the same for a lane.
-MUSC_DEVICE Ranked select(const uint32_t *keys, uint32_t stride, uint32_t images, uint32_t skip, bool owns, uint32_t rank,
+MUSC_DEVICE Ranked select(const uint32_t *keys, uint32_t stride, uint32_t images, bool owns, uint32_t rank,
                           uint32_t *s_bins, uint32_t *s_parts) {
     const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     Ranked found = {0, 0, 0};
@@ -41,7 +44,6 @@ MUSC_DEVICE Ranked select(const uint32_t *keys, uint32_t stride, uint32_t images
         __syncthreads();
         if (owns)
             for (uint32_t j = warp; j < images; j += INTERVAL_WARPS) {
-                if (j == skip) continue;
                 const uint32_t key = __ldg(keys + uint64_t(j) * stride);
                 // Shifted in two steps: the first pass has no upper bits to agree on.
                 if ((key >> shift) >> BITS == (found.key >> shift) >> BITS)
@@ -72,20 +74,19 @@ extern "C" __global__ void __launch_bounds__(INTERVAL_THREADS) interval_mean_key
     __shared__ uint32_t s_parts[INTERVAL_WARPS * WARP];
     const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const uint32_t patch = blockIdx.x * WARP + lane, image = blockIdx.y;
-    const uint32_t skip = p.first_image + image;
+    const uint32_t rank_low = __ldg(p.ranks + 2 * image), rank_high = __ldg(p.ranks + 2 * image + 1);
     const bool owns = patch < p.patches;
     const uint32_t *keys = p.keys + uint64_t(image) * p.images * p.patches + patch;
 
-    const Ranked high = select(keys, p.patches, p.images, skip, owns, p.rank_high - 1, s_bins, s_parts);
+    const Ranked high = select(keys, p.patches, p.images, owns, rank_high - 1, s_bins, s_parts);
     Ranked low = {0xffffffffu, 0, 0};
-    if (p.rank_low > 0) low = select(keys, p.patches, p.images, skip, owns, p.rank_low - 1, s_bins, s_parts);
+    if (rank_low > 0) low = select(keys, p.patches, p.images, owns, rank_low - 1, s_bins, s_parts);
 
     float sum = 0.0f;
     if (owns)
         for (uint32_t j = warp; j < p.images; j += INTERVAL_WARPS) {
-            if (j == skip) continue;
             const uint32_t key = __ldg(keys + uint64_t(j) * p.patches);
-            if (key > high.key && (p.rank_low == 0 || key < low.key)) sum += distance(key);
+            if (key > high.key && (rank_low == 0 || key < low.key)) sum += distance(key);
         }
     float *s_sum = reinterpret_cast<float *>(s_parts);
     s_sum[warp * WARP + lane] = sum;
@@ -93,13 +94,15 @@ extern "C" __global__ void __launch_bounds__(INTERVAL_THREADS) interval_mean_key
     if (warp == 0 && owns) {
         sum = 0.0f;
         for (int w = 0; w < INTERVAL_WARPS; w++) sum += s_sum[w * WARP + lane];
-        if (p.rank_low > 0 && low.key == high.key)
-            sum = float(p.rank_high - p.rank_low) * distance(high.key);
+        if (rank_low > 0 && low.key == high.key)
+            sum = float(rank_high - rank_low) * distance(high.key);
         else {
-            sum += float(p.rank_high - high.larger) * distance(high.key);
-            if (p.rank_low > 0) sum += float(low.larger + low.equal - p.rank_low) * distance(low.key);
+            sum += float(rank_high - high.larger) * distance(high.key);
+            if (rank_low > 0) sum += float(low.larger + low.equal - rank_low) * distance(low.key);
         }
-        const float score = p.weight * (sum / float(p.rank_high - p.rank_low));
+        // Beyond what was compared there is nothing to take a mean of.
+        if (rank_low >= rank_high || high.key == 0) sum = __uint_as_float(0x7fffffffu);
+        const float score = p.weight * (sum / float(rank_high - rank_low));
         float *to = p.scores + uint64_t(image) * p.patches + patch;
         *to = p.accumulate ? *to + score : score;
     }

@@ -2,11 +2,15 @@
 
 // Made by tools/cuda/bindings.sh from kernels/common/params.h; do not edit.
 
+pub const MUSC_MAX_DEGREES: u32 = 4;
+pub const MUSC_MAX_DEGREE: u32 = 7;
+pub const MUSC_MAX_SIDE: u32 = 128;
+pub const MUSC_GRAM_STRIDE: u32 = 8192;
 /// patch_embed: 8-bit pixels to normalised patch rows; and the class rows of the residual stream.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PatchEmbedParams {
-    /// `[N, S, S, 3]`
+    /// `[N, H*P, W*P, 3]`
     pub pixels: u64,
     /// half `[N*L, k_padded]`
     pub rows: u64,
@@ -16,16 +20,16 @@ pub struct PatchEmbedParams {
     pub stream: u64,
     /// N
     pub images: u32,
-    /// G
-    pub grid: u32,
+    /// H
+    pub grid_rows: u32,
+    /// W
+    pub grid_columns: u32,
     /// P
     pub patch: u32,
     /// 3*P*P rounded up to a multiple of 32
     pub k_padded: u32,
     /// C
     pub width: u32,
-    /// no meaning; keeps the size a multiple of 8
-    pub reserved: u32,
     /// 1 / (255 * std), per channel
     pub scale: [f32; 3usize],
     /// -mean / std, per channel
@@ -47,10 +51,14 @@ pub struct GemmParams {
     pub layer_scale: u64,
     /// f32 `[m, n]` residual, or `[T, n]` position embedding; row stride ldo
     pub addend: u64,
-    /// gram: f32 `[N, L]`, from lnamd
-    pub row_sum: u64,
-    /// gram: f32 `[N]`, from lnamd
-    pub mean: u64,
+    /// gram: f32 `[N, L]` of the set of A, from lnamd
+    pub row_sum_a: u64,
+    /// gram: f32 `[N]` of the set of A, from lnamd
+    pub mean_a: u64,
+    /// gram: f32 `[N, L]` of the set of B
+    pub row_sum_b: u64,
+    /// gram: f32 `[N]` of the set of B
+    pub mean_b: u64,
     /// rows of A and of the output
     pub m: u32,
     /// rows of B, columns of the output
@@ -65,12 +73,16 @@ pub struct GemmParams {
     pub ldo: u32,
     /// embed, gram: L
     pub rows_per_image: u32,
-    /// gram: index of the image of row 0 of A
+    /// gram: index of the image of row 0 of A in its set
     pub first_image_a: u32,
-    /// gram: index of the image of row 0 of B
+    /// gram: index of the image of row 0 of B in its set
     pub first_image_b: u32,
     /// gram: C, k less the zeros that pad a token
     pub channels: u32,
+    /// gram: 1: A and B are of one set, and only pairs i < j count; 0: every pair
+    pub symmetric: u32,
+    /// no meaning; keeps the size a multiple of 8
+    pub reserved: u32,
 }
 /// layer_norm: rows of the residual stream, normalised or only rounded.
 #[repr(C)]
@@ -128,8 +140,10 @@ pub struct LnamdParams {
     pub inv_norm: u64,
     /// N
     pub images: u32,
-    /// G
-    pub grid: u32,
+    /// H
+    pub rows: u32,
+    /// W
+    pub columns: u32,
     /// row stride of tokens: C, padded with zeros to a multiple of 128
     pub width: u32,
     /// 1 to MUSC_MAX_DEGREES
@@ -140,10 +154,16 @@ pub struct LnamdParams {
     pub norm_images: u32,
     /// C, width less the zeros that pad a token
     pub channels: u32,
+    /// no meaning; keeps the size a multiple of 8
+    pub reserved: u32,
 }
-/** What gram_pool and patch_distance write: the largest cosine of a patch token with any patch token of another image,
- as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for the images i that are kept; 0 before the
- first launch.*/
+/** What gram_pool, patch_distance and local_distance write: the largest cosine of a patch token p of image i with any
+ patch token of image j, as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for the images i that
+ are kept; 0 before the first launch.
+
+ symmetric 1: A and B are runs of one set of N images, only the pairs i < j count, and each serves both images. 0: A is
+ a run of one set, B of another of N; every pair counts, and serves the image of A alone. A patch whose inverse norm is
+ NaN is in nobody's maximum; its own key may be anything.*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PatchDistanceParams {
@@ -151,21 +171,27 @@ pub struct PatchDistanceParams {
     pub tokens_a: u64,
     /// half `[images_b, L, width]`
     pub tokens_b: u64,
-    /// f32 `[N, L]`
-    pub row_sum: u64,
-    /// f32 `[N]`
-    pub mean: u64,
-    /// f32 `[N, L]` of this degree
-    pub inv_norm: u64,
-    /// `[kept, N, L]` of this degree
+    /// f32 `[N, L]` of the set of A
+    pub row_sum_a: u64,
+    /// f32 `[N]` of the set of A
+    pub mean_a: u64,
+    /// f32 `[N, L]` of the set of A, of this degree
+    pub inv_norm_a: u64,
+    /// f32 `[N, L]` of the set of B
+    pub row_sum_b: u64,
+    /// f32 `[N]` of the set of B
+    pub mean_b: u64,
+    /// f32 `[N, L]` of the set of B, of this degree
+    pub inv_norm_b: u64,
+    /// `[kept, N, L]` of this degree, N of the set of B
     pub keys: u64,
-    /// N
+    /// N of the set of B
     pub images: u32,
     /// L
     pub rows_per_image: u32,
     /// row stride of tokens: C, padded with zeros to a multiple of 32
     pub width: u32,
-    /// the block of pairs: images a .. a + images_a against b .. b + images_b, i < j
+    /// the block of pairs: images a .. a + images_a against b .. b + images_b
     pub first_image_a: u32,
     /// images of A
     pub images_a: u32,
@@ -179,20 +205,31 @@ pub struct PatchDistanceParams {
     pub kept: u32,
     /// C, width less the zeros that pad a token
     pub channels: u32,
+    /// 1: only pairs i < j of one set; 0: every pair of two
+    pub symmetric: u32,
+    /// no meaning; keeps the size a multiple of 8
+    pub reserved: u32,
 }
+/// gram_pool: box sums of a Gram block for every degree, and their maxima.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct GramPoolParams {
     /// f32 `[images_a * L, MUSC_GRAM_STRIDE]`, from gemm_gram
     pub gram: u64,
+    /// f32 `[degrees, set_images_a, L]`
+    pub inv_norm_a: u64,
     /// f32 `[degrees, N, L]`
-    pub inv_norm: u64,
+    pub inv_norm_b: u64,
     /// `[degrees, kept, N, L]`
     pub keys: u64,
-    /// N
+    /// images of the set of A
+    pub set_images_a: u32,
+    /// N of the set of B
     pub images: u32,
-    /// G
-    pub grid: u32,
+    /// H
+    pub rows: u32,
+    /// W
+    pub columns: u32,
     /// first image of A
     pub first_image_a: u32,
     /// images of A
@@ -203,6 +240,8 @@ pub struct GramPoolParams {
     pub images_b: u32,
     /// rows of the grid of image b a block scores, see gram_pool.cu
     pub strip_rows: u32,
+    /// columns of the grid of image b a block scores
+    pub strip_columns: u32,
     /// 1 to MUSC_MAX_DEGREES
     pub degrees: u32,
     /// odd, ascending, no two equal
@@ -211,48 +250,99 @@ pub struct GramPoolParams {
     pub first_kept: u32,
     /// see first_kept
     pub kept: u32,
+    /// 1: only pairs i < j of one set; 0: every pair of two
+    pub symmetric: u32,
+}
+/// local_distance: pooled unit tokens, and the largest cosine of each with those near its own place.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct LocalDistanceParams {
+    /// pool: half `[images_a, L, width]`
+    pub tokens: u64,
+    /// pool: f32 `[images_a]`
+    pub mean: u64,
+    /// pool: f32 `[images_a, L]` of the degree
+    pub inv_norm: u64,
+    /// pool: half `[images_a, L, width]`, written
+    pub pooled: u64,
+    /// max: half `[images_a, L, width]`
+    pub pooled_a: u64,
+    /// max: half `[images_b, L, width]`
+    pub pooled_b: u64,
+    /// max: `[kept, N, L]`
+    pub keys: u64,
+    /// max: N of the set of B
+    pub images: u32,
+    /// H
+    pub rows: u32,
+    /// W
+    pub columns: u32,
+    /// row stride of tokens: C, padded with zeros to a multiple of 128
+    pub width: u32,
+    /// pool: C, width less the zeros that pad a token
+    pub channels: u32,
+    /// pool: odd, 1 to MUSC_MAX_DEGREE
+    pub degree: u32,
+    /// max: how far a patch looks from its own place, on both axes
+    pub radius: u32,
+    /// max: first image of A in its set
+    pub first_image_a: u32,
+    /// images of A
+    pub images_a: u32,
+    /// max: first image of B in its set
+    pub first_image_b: u32,
+    /// max: images of B
+    pub images_b: u32,
+    /// max: images first_kept .. first_kept + kept have a row of keys
+    pub first_kept: u32,
+    /// max: see first_kept
+    pub kept: u32,
+    /// max: 1: A and B are of one set, and no image meets itself; 0: every pair
+    pub symmetric: u32,
 }
 /// interval_mean: mean distance over an interval of the sorted images.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct IntervalMeanParams {
-    /// `[images_a, N, L]`
+    /// `[images_a, N, L]`, 0 where an image was not compared
     pub keys: u64,
     /// f32 `[images_a, L]`
     pub scores: u64,
-    /// N
+    /// `[images_a, 2]` low and high, 0 <= low < high <= images compared
+    pub ranks: u64,
+    /// N, the images in a row of keys
     pub images: u32,
     /// L
     pub patches: u32,
-    /// index of image 0 of `keys`: the entry that is left out
-    pub first_image: u32,
     /// images scored by this launch
     pub images_a: u32,
-    /// 0 <= rank_low < rank_high <= N - 1
-    pub rank_low: u32,
-    /// see rank_low
-    pub rank_high: u32,
     /// score += weight * mean
     pub weight: f32,
     /// 0: score = weight * mean
     pub accumulate: u32,
+    /// no meaning; keeps the size a multiple of 8
+    pub reserved: u32,
 }
 /// upsample: patch scores to anomaly maps, and the largest value of each.
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct UpsampleParams {
-    /// f32 `[N, G, G]`
+    /// f32 `[N, H, W]`
     pub scores: u64,
-    /// f32 `[N, S, S]`
+    /// f32 `[N, map_height, map_width]`
     pub maps: u64,
     /// `[N]`, 0 before the launch
     pub max_keys: u64,
     /// N
     pub images: u32,
-    /// G
-    pub grid: u32,
-    /// S
-    pub side: u32,
+    /// H
+    pub rows: u32,
+    /// W
+    pub columns: u32,
+    /// rows of pixels
+    pub map_height: u32,
+    /// pixels in a row
+    pub map_width: u32,
     /// no meaning; keeps the size a multiple of 8
     pub reserved: u32,
 }

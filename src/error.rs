@@ -132,7 +132,16 @@ pub enum Error {
     Interrupted,
 }
 
+/// What is said of a PyTorch file where safetensors were expected.
+pub(crate) const PYTORCH_FILE: &str =
+    "it is a PyTorch file (.pt, .pth, .bin), which has to be converted";
+
 impl Error {
+    /// Whether weights were refused because they are a PyTorch file: a program can say how it converts one.
+    pub fn is_pytorch_file(&self) -> bool {
+        matches!(self, Error::Weights { problems, .. } if problems.iter().any(|p| p.contains(PYTORCH_FILE)))
+    }
+
     /// An I/O error with its verb and path: `.map_err(Error::io("read", path))`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();

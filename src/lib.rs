@@ -9,8 +9,11 @@ pub mod backend;
 #[cfg(feature = "files")]
 pub mod dataset;
 mod error;
+mod gemm;
 mod grid;
 pub mod image;
+#[cfg(feature = "files")]
+pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod progress;

@@ -1,5 +1,10 @@
-//! The CPU backend's vision transformer against the goldens of the three families.
+//! The backbone on the CPU against goldens: at the native grid, at another one, and on grids that are not square.
 
+#[path = "common/compare.rs"]
+mod compare;
+
+use compare::{floats, relative_l2};
+use musc::ImageSize;
 use musc::backend::cpu::Cpu;
 use musc::backend::{Backend, Extraction, Pixels};
 use musc::image::Normalisation;
@@ -10,42 +15,28 @@ fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let tensor = file.tensor(name).unwrap();
-    tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-fn relative_l2(got: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(got.len(), expected.len());
-    let square = |value: f64| value * value;
-    let error: f64 = got.iter().zip(expected).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-    let size: f64 = expected.iter().map(|&b| square(b as f64)).sum();
-    (error / size).sqrt()
-}
-
-/// Both sizes of one family: at the native grid and with resized positions.
-fn golden(family: &str, patch: usize, activation: Option<Activation>) {
-    let bytes = std::fs::read(data(&format!("{family}_tiny.safetensors"))).unwrap();
+/// One family: the grids of a golden file, by the prefix of their tensors.
+fn goldens(family: &str, file: &str, kinds: &[&str], activation: Option<Activation>) {
+    let bytes = std::fs::read(data(file)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let weights = data(&format!("{family}_tiny_weights.safetensors"));
     let vit = Vit::open(std::path::Path::new(&weights)).unwrap();
-    for (kind, grid) in [("native", 4), ("resized", 7)] {
+    for kind in kinds {
+        let pixels = floats(&file, &format!("{kind}.pixels"));
+        let shape = file.tensor(&format!("{kind}.pixels")).unwrap().shape().to_vec();
+        let input = ImageSize::new(shape[2], shape[3]);
         for threads in [1, 2, 5] {
-            let pixels = floats(&file, &format!("{kind}.pixels"));
-            let extraction = Extraction {
-                layers: vec![3, 1],
-                image_size: grid * patch,
-                activation: activation.unwrap_or(Activation::Gelu),
-                normalisation: Normalisation::IMAGENET,
-                batch_size: 4,
-            };
+            let activation_of = activation.unwrap_or(Activation::Gelu);
+            let normalisation = Normalisation::IMAGENET;
+            let extraction = Extraction::new(vec![3, 1], input, activation_of, normalisation);
             let cpu = Cpu::new(threads).unwrap();
             let model = cpu.load(&vit, &extraction).unwrap();
             let got = cpu.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
-            assert_eq!((got.images, got.patches, got.width), (2, grid * grid, 128));
+            assert_eq!((got.images, got.width), (shape[0], 128));
+            assert_eq!(got.grid, input.grid(vit.architecture.patch));
             let prefix = match activation {
-                Some(Activation::Gelu) => format!("{kind}.gelu"),
                 Some(Activation::QuickGelu) => format!("{kind}.quick_gelu"),
+                Some(_) => format!("{kind}.gelu"),
                 None => kind.to_string(),
             };
             for (name, got) in [
@@ -53,30 +44,38 @@ fn golden(family: &str, patch: usize, activation: Option<Activation>) {
                 ("layer1", &got.tokens[1]),
                 ("class_token", &got.class_tokens),
             ] {
-                let error = relative_l2(got, &floats(&file, &format!("{prefix}.{name}")));
-                println!("{family} {prefix} {name}: {error:.1e}");
-                assert!(error < 1e-4, "{family} {prefix} {name}: {error:e}");
+                let what = format!("{family} {prefix} {name}");
+                let error = relative_l2(&what, got, &floats(&file, &format!("{prefix}.{name}")));
+                println!("{what}: {error:.1e}");
+                assert!(error < 1e-4, "{what}: {error:e}");
             }
         }
     }
 }
 
+fn golden(family: &str, activation: Option<Activation>) {
+    let square = format!("{family}_tiny.safetensors");
+    goldens(family, &square, &["native", "resized"], activation);
+    let wide = format!("{family}_tiny_wide.safetensors");
+    goldens(family, &wide, &["wide", "tall"], activation);
+}
+
 #[test]
 fn golden_clip_gelu() {
-    golden("clip", 14, Some(Activation::Gelu));
+    golden("clip", Some(Activation::Gelu));
 }
 
 #[test]
 fn golden_clip_quick_gelu() {
-    golden("clip", 14, Some(Activation::QuickGelu));
+    golden("clip", Some(Activation::QuickGelu));
 }
 
 #[test]
 fn golden_dino() {
-    golden("dino", 16, None);
+    golden("dino", None);
 }
 
 #[test]
 fn golden_dinov2() {
-    golden("dinov2", 14, None);
+    golden("dinov2", None);
 }

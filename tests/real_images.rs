@@ -1,30 +1,37 @@
 //! The whole method on the sample images with the default weights, against the golden of a real run.
-#![cfg(feature = "cli")]
+#![cfg(feature = "libjpeg")]
 
 use std::path::Path;
 
+use musc::ImageSize;
 use musc::backend::cpu::Cpu;
-use musc::backend::{Backend, Extraction, Pixels};
+use musc::backend::{Backend, Extraction, Pixels, References};
 use musc::dataset::{FolderOptions, collect, load_pixels};
+use musc::image::Resize;
 use musc::metrics::image_metrics;
-use musc::model::{Activation, EMBEDDED_BACKBONE, Vit, backbone, embedded_weights};
+use musc::model::{Activation, Vit, backbone};
 use musc::scoring::MutualScoring;
 use musc::scoring::rscin::{RscinOptions, rscin};
 use musc::scoring::upsample::upsample_max;
 use safetensors::SafeTensors;
 
+#[path = "common/compare.rs"]
+mod compare;
+
+use compare::{floats, largest_difference};
+
 /// The golden's order: the twenty good images, then the ten defective ones.
 const FOLDERS: [&str; 2] = ["good", "defect"];
-const SIZE: usize = 448;
+const SIZE: ImageSize = ImageSize::square(448);
 
 #[test]
 fn textile_images_score_as_in_the_golden_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let backbone = backbone(EMBEDDED_BACKBONE).unwrap();
-    let vit = Vit::from_static("default weights", embedded_weights()).unwrap();
+    let backbone = backbone("dinov2_vits14").unwrap();
+    let vit = Vit::open(&root.join("weights/dinov2_vits14.safetensors")).unwrap();
     vit.check_backbone(backbone).unwrap();
 
-    let options = FolderOptions { name: None, labels_from_folders: false };
+    let options = FolderOptions::default();
     let samples: Vec<_> = FOLDERS
         .iter()
         .flat_map(|folder| {
@@ -34,37 +41,27 @@ fn textile_images_score_as_in_the_golden_run() {
         .collect();
     let labels: Vec<bool> = (0..samples.len()).map(|at| at >= 20).collect();
     assert_eq!(samples.len(), 30);
-    let pixels = load_pixels(&samples, SIZE, backbone.filter(), false, &|_| (), &|| false).unwrap();
+    let resize = Resize::new(SIZE, backbone.filter());
+    let pixels = load_pixels(&samples, &resize, false, &()).unwrap();
 
     let cpu = Cpu::new(0).unwrap();
-    let extraction = Extraction {
-        layers: backbone.default_layers.to_vec(),
-        image_size: SIZE,
-        activation: Activation::Gelu,
-        normalisation: backbone.normalisation(),
-        batch_size: 4,
-    };
+    let layers = backbone.default_layers.to_vec();
+    let extraction = Extraction::new(layers, SIZE, Activation::Gelu, backbone.normalisation());
     let model = cpu.load(&vit, &extraction).unwrap();
     let features = cpu.extract(&model, Pixels::Rgb(&pixels.images), &()).unwrap();
-    let scores = cpu.mutual_scores(&features, &MutualScoring::default(), &()).unwrap();
+    let scores =
+        cpu.patch_scores(&features, References::Others, &MutualScoring::default(), &()).unwrap();
 
     let bytes = std::fs::read(root.join("tests/data/textile30_448.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let golden = |name: &str| -> Vec<f32> {
-        let (values, _) = file.tensor(name).unwrap().data().as_chunks::<4>();
-        values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-    };
-    let worst = |got: &[f32], expected: &[f32]| {
-        assert_eq!(got.len(), expected.len());
-        got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-    };
+    let worst = |name: &str, got: &[f32]| largest_difference(name, got, &floats(&file, name));
     let patch_scores = scores.mean();
-    let patch_difference = worst(&patch_scores, &golden("patch_scores"));
+    let patch_difference = worst("patch_scores", &patch_scores);
     let image_scores: Vec<f32> = patch_scores
-        .chunks_exact(scores.patches)
-        .map(|patches| upsample_max(patches, scores.patches.isqrt(), SIZE).unwrap())
+        .chunks_exact(scores.patches())
+        .map(|patches| upsample_max(patches, scores.grid, SIZE).unwrap())
         .collect();
-    let image_difference = worst(&image_scores, &golden("image_scores"));
+    let image_difference = worst("image_scores", &image_scores);
     println!("patch scores {patch_difference:.1e}, image scores {image_difference:.1e}");
     // The golden run kept its weights in f32; ours are f16, 2^-11 relative to each. PyTorch with our weights is
     // 1.8e-4 from the golden in a patch score and 1.1e-4 in an image score.

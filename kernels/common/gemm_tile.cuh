@@ -1,8 +1,11 @@
-// The main loop of gemm and patch_distance: one 128x128 tile of A * B^T by a block of four warps.
+// The main loop of gemm, patch_distance and local_distance: one 128x128 tile of A * B^T by a block of four warps. With
+// WARP_N = 32 it is a tile of 128x64, whose accumulators are half as many: for those who keep as many numbers beside. Its
+// rows may be few: a warp whose part of the tile lies outside the product does no products.
 //
 // A and B are row-major with K side by side ("NT"). A block copies 32 numbers of K (64 bytes) of 128 rows of A and of B
-// a stage; a warp owns 64x64 of the tile, so that 8 ldmatrix feed 32 mma. On 8.0 and later three stages are filled by
-// cp.async two tiles ahead; on 7.5 two stages are filled through registers, loaded before and stored after the product.
+// a stage; a warp owns 64x64 of the tile, so that 8 ldmatrix feed 32 mma (64x32: 6 feed 16). On 8.0 and later three
+// stages are filled by cp.async two tiles ahead; on 7.5 two stages are filled through registers, loaded before and stored
+// after the product.
 //
 // Shared rows are 64 bytes, two to a line of 128 bytes. The 16-byte chunk c of row r lies at r*64 + (c ^ s(r))*16,
 // with s chosen so that the eight rows an ldmatrix reads together fall into eight different groups of four banks:
@@ -47,36 +50,42 @@ MUSC_DEVICE uint2 tile_of_block(uint32_t id, uint32_t tiles_m, uint32_t tiles_n)
     return make_uint2(first + within % height, within / height);
 }
 
-template <class Half, int OWNED>
+template <class Half, int OWNED, int WARP_N = TILE_WARP>
 struct GemmTile {
     static_assert(OWNED == 4 || OWNED == 8, "a thread owns 16 bytes of a row");
+    static_assert(WARP_N == TILE_WARP || WARP_N == TILE_WARP / 2, "columns of a warp");
+    // Rows of B in the tile, copies of them by a thread, and the bytes of a stage and of all.
+    static constexpr int COLUMNS = TILE_N / TILE_WARP * WARP_N;
+    static constexpr int COPIES_B = COLUMNS / TILE_COPY_ROWS;
+    static constexpr int STAGE_BYTES = TILE_OPERAND_BYTES + COLUMNS * TILE_ROW_BYTES;
+    static constexpr int SHARED_BYTES = TILE_STAGES * STAGE_BYTES;
     // mma columns (n-tiles) that interleave, and the columns of the tile they cover.
     static constexpr int TILES_IN_GROUP = OWNED / 2;
     static constexpr int GROUP = 8 * TILES_IN_GROUP;
 
-    float acc[4][8][4];
+    float acc[4][WARP_N / 8][4];
     uint32_t lane;
     uint32_t warp_m; // first row of the warp in the tile: 0 or 64
     uint32_t warp_n;
 
     // Row in the tile of accumulator acc[mt][..][2*half ..].
     MUSC_DEVICE uint32_t row(int mt, int half) const { return warp_m + mt * 16 + half * 8 + lane / 4; }
-    // First of the OWNED columns held in acc[mt][group*TILES_IN_GROUP ..][..]; group in 0 .. 64 / GROUP.
+    // First of the OWNED columns held in acc[mt][group*TILES_IN_GROUP ..][..]; group in 0 .. WARP_N / GROUP.
     MUSC_DEVICE uint32_t column(int group) const { return warp_n + group * GROUP + (lane % 4) * OWNED; }
     // The k-th owned column of a group.
     MUSC_DEVICE float value(int mt, int half, int group, int k) const {
         return acc[mt][group * TILES_IN_GROUP + k / 2][half * 2 + k % 2];
     }
 
-    // acc = A[row0 .. row0+128] * B[column0 ..+128]^T. Rows from `m` and columns from `n` on repeat the last one: what
-    // they give is not stored. All threads of the block call it.
+    // acc = A[row0 .. row0+128] * B[column0 ..+COLUMNS]^T. Rows from `m` and columns from `n` on repeat the last one: what
+    // they give is not stored. All threads of the block call it; one that calls it again waits for the others before.
     MUSC_DEVICE void run(uint8_t *shared, const uint16_t *a, const uint16_t *b, uint32_t m, uint32_t n, uint32_t k,
                          uint32_t lda, uint32_t ldb, uint32_t row0, uint32_t column0) {
         const uint32_t thread = threadIdx.x;
         const uint32_t warp = thread / WARP;
         lane = thread % WARP;
         warp_m = (warp / 2) * TILE_WARP;
-        warp_n = (warp % 2) * TILE_WARP;
+        warp_n = (warp % 2) * WARP_N;
 
         // Where this thread copies from and to. Rows are TILE_COPY_ROWS apart, so the swizzle is the same for all.
         static_assert(TILE_COPY_ROWS % 32 == 0, "s(r) has period 8 or 32 rows");
@@ -87,12 +96,13 @@ struct GemmTile {
                               ((copy_chunk ^ (copy_row / OWNED % 4)) * 16);
         const char *from_a = reinterpret_cast<const char *>(a + uint64_t(row0) * lda + copy_chunk * 8);
         const char *from_b = reinterpret_cast<const char *>(b + uint64_t(column0) * ldb + copy_chunk * 8);
-        uint32_t offset_a[TILE_COPIES], offset_b[TILE_COPIES];
+        uint32_t offset_a[TILE_COPIES], offset_b[COPIES_B];
 #pragma unroll
-        for (int i = 0; i < TILE_COPIES; i++) {
+        for (int i = 0; i < TILE_COPIES; i++)
             offset_a[i] = min(copy_row + i * TILE_COPY_ROWS, m - 1 - row0) * lda * 2;
+#pragma unroll
+        for (int i = 0; i < COPIES_B; i++)
             offset_b[i] = min(copy_row + i * TILE_COPY_ROWS, n - 1 - column0) * ldb * 2;
-        }
 
         // Where this lane's rows of the fragments begin; the second half of TILE_K is the same address ^ 32.
         const uint32_t a_row = lane % 16;
@@ -104,22 +114,23 @@ struct GemmTile {
 #pragma unroll
         for (int i = 0; i < 4; i++)
 #pragma unroll
-            for (int j = 0; j < 8; j++)
+            for (int j = 0; j < WARP_N / 8; j++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) acc[i][j][e] = 0.0f;
 
         const uint32_t steps = k / TILE_K;
+        const bool works = WARP_N == TILE_WARP || (row0 + warp_m < m && column0 + warp_n < n);
 #if MUSC_SM80
 #pragma unroll
         for (int s = 0; s < TILE_STAGES - 1; s++) {
             if (s < steps) {
-                copy_stage(to_a, to_b, s * TILE_STAGE_BYTES, from_a, from_b, offset_a, offset_b);
+                copy_stage(to_a, to_b, s * STAGE_BYTES, from_a, from_b, offset_a, offset_b);
                 from_a += TILE_ROW_BYTES;
                 from_b += TILE_ROW_BYTES;
             }
             copy_commit();
         }
-        uint32_t read_stage = 0, write_stage = (TILE_STAGES - 1) * TILE_STAGE_BYTES;
+        uint32_t read_stage = 0, write_stage = (TILE_STAGES - 1) * STAGE_BYTES;
         for (uint32_t step = 0; step < steps; step++) {
             // Stage `step` has arrived for every thread, and everyone is done with the stage written next.
             copy_wait<TILE_STAGES - 2>();
@@ -130,13 +141,13 @@ struct GemmTile {
                 from_b += TILE_ROW_BYTES;
             }
             copy_commit();
-            multiply(base + read_stage + read_a, base + read_stage + read_b);
-            read_stage = read_stage == (TILE_STAGES - 1) * TILE_STAGE_BYTES ? 0 : read_stage + TILE_STAGE_BYTES;
-            write_stage = write_stage == (TILE_STAGES - 1) * TILE_STAGE_BYTES ? 0 : write_stage + TILE_STAGE_BYTES;
+            if (works) multiply(base + read_stage + read_a, base + read_stage + read_b);
+            read_stage = read_stage == (TILE_STAGES - 1) * STAGE_BYTES ? 0 : read_stage + STAGE_BYTES;
+            write_stage = write_stage == (TILE_STAGES - 1) * STAGE_BYTES ? 0 : write_stage + STAGE_BYTES;
         }
         copy_wait<0>();
 #else
-        uint4 next_a[TILE_COPIES], next_b[TILE_COPIES];
+        uint4 next_a[TILE_COPIES], next_b[COPIES_B];
         load_stage(next_a, next_b, from_a, from_b, offset_a, offset_b);
         store_stage(to_a, to_b, 0, next_a, next_b);
         __syncthreads();
@@ -148,8 +159,8 @@ struct GemmTile {
                 from_b += TILE_ROW_BYTES;
                 load_stage(next_a, next_b, from_a, from_b, offset_a, offset_b);
             }
-            multiply(base + stage + read_a, base + stage + read_b);
-            stage ^= TILE_STAGE_BYTES;
+            if (works) multiply(base + stage + read_a, base + stage + read_b);
+            stage ^= STAGE_BYTES;
             if (more) store_stage(to_a, to_b, stage, next_a, next_b);
             __syncthreads();
         }
@@ -159,49 +170,49 @@ struct GemmTile {
   private:
     MUSC_DEVICE static void copy_stage(uint32_t to_a, uint32_t to_b, uint32_t stage, const char *from_a,
                                        const char *from_b, const uint32_t (&offset_a)[TILE_COPIES],
-                                       const uint32_t (&offset_b)[TILE_COPIES]) {
+                                       const uint32_t (&offset_b)[COPIES_B]) {
 #pragma unroll
         for (int i = 0; i < TILE_COPIES; i++) {
             copy16(to_a + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, from_a + offset_a[i]);
-            copy16(to_b + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, from_b + offset_b[i]);
+            if (i < COPIES_B) copy16(to_b + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, from_b + offset_b[i]);
         }
     }
 
-    MUSC_DEVICE static void load_stage(uint4 (&next_a)[TILE_COPIES], uint4 (&next_b)[TILE_COPIES], const char *from_a,
+    MUSC_DEVICE static void load_stage(uint4 (&next_a)[TILE_COPIES], uint4 (&next_b)[COPIES_B], const char *from_a,
                                        const char *from_b, const uint32_t (&offset_a)[TILE_COPIES],
-                                       const uint32_t (&offset_b)[TILE_COPIES]) {
+                                       const uint32_t (&offset_b)[COPIES_B]) {
 #pragma unroll
         for (int i = 0; i < TILE_COPIES; i++) {
             next_a[i] = *reinterpret_cast<const uint4 *>(from_a + offset_a[i]);
-            next_b[i] = *reinterpret_cast<const uint4 *>(from_b + offset_b[i]);
+            if (i < COPIES_B) next_b[i] = *reinterpret_cast<const uint4 *>(from_b + offset_b[i]);
         }
     }
 
     MUSC_DEVICE static void store_stage(uint32_t to_a, uint32_t to_b, uint32_t stage, const uint4 (&next_a)[TILE_COPIES],
-                                        const uint4 (&next_b)[TILE_COPIES]) {
+                                        const uint4 (&next_b)[COPIES_B]) {
 #pragma unroll
         for (int i = 0; i < TILE_COPIES; i++) {
             store_shared16(to_a + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, next_a[i]);
-            store_shared16(to_b + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, next_b[i]);
+            if (i < COPIES_B) store_shared16(to_b + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, next_b[i]);
         }
     }
 
-    // One stage: TILE_K / 16 steps of 4x8 mma.
+    // One stage: TILE_K / 16 steps of 4 x WARP_N/8 mma.
     MUSC_DEVICE void multiply(uint32_t read_a, uint32_t read_b) {
 #pragma unroll
         for (int kk = 0; kk < TILE_K / 16; kk++) {
-            uint32_t fragment_a[4][4], fragment_b[4][4];
+            uint32_t fragment_a[4][4], fragment_b[WARP_N / 16][4];
 #pragma unroll
             for (int i = 0; i < 4; i++) ldmatrix4(fragment_a[i], (read_a ^ (kk * 32)) + i * 16 * TILE_ROW_BYTES);
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
+            for (int j = 0; j < WARP_N / 16; j++) {
                 // Two n-tiles a load: rows OWNED apart within a group of GROUP columns.
                 constexpr int LOADS_IN_GROUP = TILES_IN_GROUP / 2;
                 const int first_row = j / LOADS_IN_GROUP * GROUP + j % LOADS_IN_GROUP * 4;
                 ldmatrix4(fragment_b[j], (read_b ^ (kk * 32)) + first_row * TILE_ROW_BYTES);
             }
 #pragma unroll
-            for (int j = 0; j < 4; j++)
+            for (int j = 0; j < WARP_N / 16; j++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     mma<Half>(acc[i][2 * j], fragment_a[i], fragment_b[j][0], fragment_b[j][1]);

@@ -257,13 +257,20 @@ impl State {
         constant: bool,
     ) -> Result<Ptr> {
         let have = config.memory_bytes.saturating_sub(self.used);
-        if bytes > have {
-            return Err(Error::OutOfMemory { need: bytes, have });
-        }
         let base = self.next;
-        self.next = (base + bytes + GUARD).next_multiple_of(ALIGN);
+        // Addresses may run out before a very large memory does.
+        let next = base
+            .checked_add(bytes)
+            .and_then(|end| end.checked_add(GUARD))
+            .and_then(|end| end.checked_next_multiple_of(ALIGN));
+        let Some(next) = next.filter(|_| bytes <= have) else {
+            return Err(Error::OutOfMemory { need: bytes, have });
+        };
+        // The simulator keeps the memory, and a shadow of it, on the host: that can be too small too.
+        let a = Allocation::new(base, bytes, label.to_string(), constant)
+            .ok_or(Error::OutOfMemory { need: bytes, have })?;
+        self.next = next;
         self.used += bytes;
-        let a = Allocation::new(base, bytes, label.to_string(), constant);
         self.allocations.insert(base, Arc::new(a));
         Ok(base)
     }

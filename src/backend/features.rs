@@ -1,5 +1,6 @@
 //! Patch tokens and class tokens of a set of images: what every device tells of them, and their form on the host.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::{Error, Grid, Result};
@@ -126,29 +127,49 @@ impl HostFeatures {
 
     /// With the hash of each image's tokens as its content, where nothing is known of the pixels.
     pub fn with_known_content(mut self) -> Self {
-        if self.content.len() != self.images {
-            let values = self.patches().saturating_mul(self.width);
-            self.content = (0..self.images)
-                .map(|image| {
-                    let mut hash = ContentHash::default();
-                    for layer in &self.tokens {
-                        let tokens = layer.get(image * values..(image + 1) * values);
-                        hash.add(bytemuck::cast_slice(tokens.unwrap_or_default()));
-                    }
-                    hash.finish()
-                })
-                .collect();
-        }
+        self.content = self.known_content().into_owned();
         self
+    }
+
+    /// The images' content; the hash of each image's tokens, where nothing is known of the pixels.
+    pub(crate) fn known_content(&self) -> Cow<'_, [u64]> {
+        if self.content.len() == self.images {
+            return Cow::Borrowed(&self.content);
+        }
+        let values = self.patches().saturating_mul(self.width);
+        let of_image = |image: usize| {
+            let mut hash = ContentHash::default();
+            for layer in &self.tokens {
+                let tokens = layer.get(image * values..(image + 1) * values);
+                hash.add(bytemuck::cast_slice(tokens.unwrap_or_default()));
+            }
+            hash.finish()
+        };
+        Cow::Owned((0..self.images).map(of_image).collect())
     }
 
     /// Checks that all sizes fit together and all values are finite.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what does not fit, or the first value that is no number.
+    /// [`Error::Invalid`] with what does not fit, an image of which nothing is left, or the first value that is no number.
     pub fn check(&self) -> Result<()> {
+        self.check_sizes()?;
+        for (layer, tokens) in self.layers.iter().zip(&self.tokens) {
+            check_finite(&format!("patch tokens of layer {layer}"), tokens)?;
+        }
+        check_finite("class tokens", &self.class_tokens)
+    }
+
+    /// Checks that all sizes fit together, and that something is left of every image.
+    ///
+    /// # Errors
+    /// As [`Self::check`], which looks at every value besides.
+    pub(crate) fn check_sizes(&self) -> Result<()> {
         if self.grid.rows == 0 || self.grid.columns == 0 {
             return Err(Error::invalid("grid of patch tokens", self.grid, "at least 1x1"));
+        }
+        if self.width == 0 {
+            return Err(Error::invalid("width of the patch tokens", 0, "at least 1"));
         }
         if self.tokens.is_empty() || self.tokens.len() != self.layers.len() {
             return Err(Error::invalid(
@@ -160,16 +181,19 @@ impl HostFeatures {
         let product = |parts: &[usize]| {
             let whole = parts.iter().try_fold(1usize, |product, &part| product.checked_mul(part));
             whole.ok_or_else(|| {
-                Error::invalid("sizes of the features", format!("{parts:?}"), "a product below 2^64")
+                Error::invalid(
+                    "sizes of the features",
+                    format!("{parts:?}"),
+                    "a product below 2^64",
+                )
             })
         };
-        let expected =
-            product(&[self.images, self.grid.rows, self.grid.columns, self.width])?;
+        let expected = product(&[self.images, self.grid.rows, self.grid.columns, self.width])?;
         for (layer, tokens) in self.layers.iter().zip(&self.tokens) {
-            check_values(&format!("patch tokens of layer {layer}"), tokens, expected)?;
+            check_length(&format!("patch tokens of layer {layer}"), tokens, expected)?;
         }
         let expected = product(&[self.images, self.class_width])?;
-        check_values("class tokens", &self.class_tokens, expected)?;
+        check_length("class tokens", &self.class_tokens, expected)?;
         for (what, found, all) in [
             ("hashes of the images' content", self.content.len(), self.images),
             ("marks of patches left out", self.left_out.len(), self.images * self.patches()),
@@ -178,14 +202,26 @@ impl HostFeatures {
                 return Err(Error::invalid(what, found, format!("{all}, or none")));
             }
         }
-        Ok(())
+        let mut images = self.left_out.chunks_exact(self.patches());
+        match images.position(|marks| !marks.contains(&false)) {
+            None => Ok(()),
+            Some(image) => Err(Error::invalid(
+                format!("patches left out of image {image}"),
+                format!("all {}", self.patches()),
+                "at least one patch that is left",
+            )),
+        }
     }
 }
 
-fn check_values(what: &str, values: &[f32], expected: usize) -> Result<()> {
+fn check_length(what: &str, values: &[f32], expected: usize) -> Result<()> {
     if values.len() != expected {
         return Err(Error::invalid(what, format!("{} values", values.len()), expected.to_string()));
     }
+    Ok(())
+}
+
+fn check_finite(what: &str, values: &[f32]) -> Result<()> {
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => {
             Err(Error::invalid(what, format!("{} at position {at}", values[at]), "finite numbers"))
@@ -258,7 +294,11 @@ impl<F: ?Sized> Copy for References<'_, F> {}
 /// [`Error::Invalid`] that names what differs, with both values.
 pub(crate) fn check_alike(queries: &impl FeatureSet, references: &impl FeatureSet) -> Result<()> {
     let differs = |what: &str, found: String, expected: String| {
-        Err(Error::invalid(format!("{what} of the queries"), found, format!("{expected}, as the references have")))
+        Err(Error::invalid(
+            format!("{what} of the queries"),
+            found,
+            format!("{expected}, as the references have"),
+        ))
     };
     if queries.grid() != references.grid() {
         return differs("patch grid", queries.grid().to_string(), references.grid().to_string());
@@ -268,9 +308,8 @@ pub(crate) fn check_alike(queries: &impl FeatureSet, references: &impl FeatureSe
         return differs("token width", found, expected);
     }
     if queries.layers() != references.layers() {
-        let list = |layers: &[usize]| {
-            layers.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
-        };
+        let list =
+            |layers: &[usize]| layers.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
         return differs("feature layers", list(queries.layers()), list(references.layers()));
     }
     Ok(())
@@ -353,7 +392,11 @@ mod tests {
         assert!(said(features(2).with_class_tokens(2, vec![0.0; 3])).contains("class tokens"));
         assert!(said(features(2).with_content(vec![1])).contains("hashes"));
         assert!(said(features(2).with_left_out(vec![false; 11])).contains("left out"));
-        let mut none = features(2);
+        let nothing_left = [vec![false, true, true, true, true, true], vec![true; 6]].concat();
+        assert!(said(features(2).with_left_out(nothing_left)).contains("image 1: found all 6"));
+        let mut none = HostFeatures::new(2, Grid::new(2, 3), 0, vec![5], vec![vec![]]);
+        assert!(said(none).contains("width"));
+        none = features(2);
         none.grid = Grid::new(0, 3);
         assert!(said(none).contains("0x3"));
         // The product of these sizes wraps to 0, the number of values there are.

@@ -133,7 +133,8 @@ impl Extraction {
             if side == 0 || side % patch != 0 {
                 let below = side / patch * patch;
                 let above = below + patch;
-                let near = if below == 0 { format!("{above}") } else { format!("{below} or {above}") };
+                let near =
+                    if below == 0 { format!("{above}") } else { format!("{below} or {above}") };
                 return Err(Error::invalid(
                     format!("{what} of the input"),
                     side,

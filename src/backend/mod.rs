@@ -8,11 +8,16 @@
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod device;
 pub(crate) mod features;
+mod features_file;
 mod input;
 mod patch_embed;
 
 pub use features::{FeatureSet, HostFeatures, References};
+pub use features_file::read_features;
+#[cfg(feature = "files")]
+pub use features_file::write_features;
 
 use crate::image::{Normalisation, PixelSource, RgbImage};
 use crate::model::{Activation, Vit};

@@ -185,11 +185,11 @@ impl InspectorBuilder {
         let pool = match &backend {
             AnyBackend::Cpu(_) => None,
             #[cfg(feature = "cuda")]
-            AnyBackend::Cuda(_) => Some(
-                ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(|error| {
-                    Error::Device { device: "cpu".into(), reason: error.to_string() }
-                })?,
-            ),
+            AnyBackend::Cuda(_) => {
+                Some(ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(
+                    |error| Error::Device { device: "cpu".into(), reason: error.to_string() },
+                )?)
+            }
         };
         let inspector = Inspector {
             description: backend.description(),

@@ -41,12 +41,8 @@ pub(super) fn figures(
     }
     let pixel = pixel_figures(batch, inspection, paper, progress)?;
     progress.end();
-    let metrics = ClassMetrics {
-        class: batch.name().to_string(),
-        image,
-        image_auroc_raw: raw.auroc,
-        pixel,
-    };
+    let metrics =
+        ClassMetrics { class: batch.name().to_string(), image, image_auroc_raw: raw.auroc, pixel };
     Ok(Some((metrics, partly)))
 }
 

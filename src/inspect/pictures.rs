@@ -89,8 +89,7 @@ fn write(
 ) -> Result<()> {
     let size = inspection.input();
     let range = common_range(inspection)?;
-    let scale =
-        if files.by_each_map { HeatMapScale::Single } else { HeatMapScale::Whole(range) };
+    let scale = if files.by_each_map { HeatMapScale::Single } else { HeatMapScale::Whole(range) };
     let rank = ranks(inspection.scores());
     let one = |at: usize| -> Result<Option<SheetCell>> {
         go_on(progress)?;

@@ -66,7 +66,10 @@ pub(super) fn inspect(
 }
 
 /// Raw scores and RsCIN, of the whole batch.
-#[expect(clippy::too_many_arguments, reason = "the parts of one inspection, each made by another step")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one inspection, each made by another step"
+)]
 fn finish(
     inspector: &Inspector,
     batch: &Batch,

@@ -8,7 +8,8 @@ use super::registry::Family;
 use super::scheme::{Naming, Projection, Qkv, REGISTER_TOKENS, SCHEMES, WRAPPERS};
 use super::tensor::Tensor;
 use super::vit::{Architecture, Block, HEAD_WIDTH, LayerNorm, Linear, Vit};
-use super::weight_file::{WeightFile, printable};
+use super::weight_file::WeightFile;
+use crate::tensor_file::printable;
 use crate::{Error, Result};
 
 /// Names that a message about an unknown file shows.

@@ -21,8 +21,9 @@ mod tensor;
 mod vit;
 mod weight_file;
 
+pub use crate::tensor_file::MAX_HEADER_BYTES;
 pub use hub_cache::HubCache;
-pub use position::position_embedding;
+pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
 pub use registry::{Activation, BACKBONES, Backbone, Family, backbone, default_activation};
 pub use scheme::Scheme;
@@ -30,4 +31,4 @@ pub use scheme::Scheme;
 pub use sha256::{sha256_of_bytes, sha256_of_file};
 pub use tensor::{Dtype, Tensor};
 pub use vit::{Architecture, Block, LayerNorm, Linear, Vit};
-pub use weight_file::{MAX_HEADER_BYTES, WeightFile};
+pub use weight_file::WeightFile;

@@ -5,14 +5,32 @@
 //! step = G / H for G stored and H wanted. DINO and DINOv2 resize by a scale factor of (H + 0.1) / G: step = G / (H + 0.1),
 //! so that every position is a little off; the weights' users all do that, so it is part of the model.
 
-use super::registry::Family;
+use super::tensor::Tensor;
 use super::vit::Vit;
 use crate::Grid;
 
 /// Keys' parameter, as PyTorch has it. (Pillow's is -0.5.)
 const A: f64 = -0.75;
-/// What the authors of DINO add to the grid before they divide.
-const DINO_OFFSET: f64 = 0.1;
+
+/// What the patch products are added to: the position embedding for a grid of patches, with the class token in its first
+/// row and the bias of the patch convolution in the others.
+///
+/// # Shapes
+/// The result is `[1 + H·W, D]`: the class token's row, then the patches row by row.
+pub fn token_embedding(vit: &Vit, grid: Grid) -> Vec<f32> {
+    let width = vit.architecture.width;
+    let mut embedding = position_embedding(vit, grid);
+    let after_class = width.min(embedding.len());
+    let (class_row, patch_rows) = embedding.split_at_mut(after_class);
+    let add = |row: &mut [f32], more: &[f32]| {
+        row.iter_mut().zip(more).for_each(|(value, more)| *value += more);
+    };
+    add(class_row, &vit.class_token.to_f32());
+    if let Some(bias) = vit.patch_bias.as_ref().map(Tensor::to_f32) {
+        patch_rows.chunks_exact_mut(width).for_each(|row| add(row, &bias));
+    }
+    embedding
+}
 
 /// The position embedding for a grid of patches: the stored values where the grid is the
 /// stored one, else resized.
@@ -26,10 +44,8 @@ pub fn position_embedding(vit: &Vit, grid: Grid) -> Vec<f32> {
         return stored;
     }
     let (class_row, patches) = stored.split_at(sizes.width.min(stored.len()));
-    let step = |side: usize| match sizes.family {
-        Family::Clip => sizes.native_grid as f64 / side as f64,
-        Family::Dino | Family::Dinov2 => sizes.native_grid as f64 / (side as f64 + DINO_OFFSET),
-    };
+    let offset = sizes.family.position_offset();
+    let step = |side: usize| sizes.native_grid as f64 / (side as f64 + offset);
     let mut embedding = Vec::with_capacity((1 + grid.patches()) * sizes.width);
     embedding.extend_from_slice(class_row);
     let steps = (step(grid.rows), step(grid.columns));
@@ -111,13 +127,7 @@ mod tests {
     }
 
     /// The definition in f64, each value from its sixteen neighbours, with the kernel as Keys writes it.
-    fn reference(
-        stored: &[f32],
-        side: usize,
-        width: usize,
-        grid: Grid,
-        offset: f64,
-    ) -> Vec<f64> {
+    fn reference(stored: &[f32], side: usize, width: usize, grid: Grid, offset: f64) -> Vec<f64> {
         let kernel = |x: f64| {
             let (a, x) = (-0.75, x.abs());
             match x {
@@ -187,9 +197,27 @@ mod tests {
     }
 
     #[test]
+    fn class_token_and_bias_are_added_once() {
+        for name in ["clip", "dino"] {
+            let vit = tiny(name);
+            let (width, grid) = (vit.architecture.width, Grid::new(3, 5));
+            let bias = vit.patch_bias.as_ref().map_or(vec![0.0; width], Tensor::to_f32);
+            let class_token = vit.class_token.to_f32();
+            let positions = position_embedding(&vit, grid);
+            for (at, value) in token_embedding(&vit, grid).into_iter().enumerate() {
+                let added = if at < width { class_token[at] } else { bias[at % width] };
+                assert_eq!(value, positions[at] + added, "{name}, value {at}");
+            }
+        }
+    }
+
+    #[test]
     fn no_grid_leaves_the_class_token() {
         let vit = tiny("dino");
-        assert_eq!(position_embedding(&vit, Grid::new(0, 0)), vit.position_embedding.to_f32()[..128]);
+        assert_eq!(
+            position_embedding(&vit, Grid::new(0, 0)),
+            vit.position_embedding.to_f32()[..128]
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// What kind of vision transformer a backbone is. It decides preprocessing, normalisation of the tokens,
-/// LayerNorm's epsilon and how the position embedding is resized.
+/// What kind of vision transformer a backbone is. Its methods are all that the rest of the crate asks of it: preprocessing,
+/// LayerNorm's epsilon, what becomes of the tokens, how the position embedding is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// The image tower of CLIP, as open_clip builds it.
@@ -55,6 +55,30 @@ impl Family {
         match self {
             Family::Clip => 1e-5,
             Family::Dino | Family::Dinov2 => 1e-6,
+        }
+    }
+
+    /// Whether the patch tokens of a feature layer go through the final norm; else they are the block's output as it is.
+    pub fn norms_patch_tokens(self) -> bool {
+        match self {
+            Family::Clip => false,
+            Family::Dino | Family::Dinov2 => true,
+        }
+    }
+
+    /// Whether class tokens are divided by their length.
+    pub fn unit_class_tokens(self) -> bool {
+        match self {
+            Family::Clip => true,
+            Family::Dino | Family::Dinov2 => false,
+        }
+    }
+
+    /// What is added to the side of a grid before the position embedding is resized to it by the ratio of the sides.
+    pub fn position_offset(self) -> f64 {
+        match self {
+            Family::Clip => 0.0,
+            Family::Dino | Family::Dinov2 => 0.1,
         }
     }
 }
@@ -235,11 +259,20 @@ mod tests {
     #[test]
     fn quick_gelu_is_for_openai_weights_at_their_own_size() {
         let large = backbone("ViT-L-14-336").unwrap();
-        assert_eq!(large.default_activation("openai", ImageSize::square(336)), Activation::QuickGelu);
+        assert_eq!(
+            large.default_activation("openai", ImageSize::square(336)),
+            Activation::QuickGelu
+        );
         assert_eq!(large.default_activation("openai", ImageSize::square(518)), Activation::Gelu);
         let base = backbone("ViT-B-16").unwrap();
-        assert_eq!(base.default_activation("openai", ImageSize::square(224)), Activation::QuickGelu);
-        assert_eq!(base.default_activation("laion400m_e32", ImageSize::square(224)), Activation::Gelu);
+        assert_eq!(
+            base.default_activation("openai", ImageSize::square(224)),
+            Activation::QuickGelu
+        );
+        assert_eq!(
+            base.default_activation("laion400m_e32", ImageSize::square(224)),
+            Activation::Gelu
+        );
         let dino = backbone("dinov2_vits14").unwrap();
         assert_eq!(dino.default_activation("openai", ImageSize::square(518)), Activation::Gelu);
     }

@@ -6,17 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
 
 use super::tensor::{Dtype, Storage, Tensor};
+use crate::error::PYTORCH_FILE;
+use crate::tensor_file::{Header, HeaderFault, header, printable};
 use crate::{Error, Result};
-
-/// Largest header that is read: thirty times that of the largest model here. What a header says is parsed
-/// into memory, so its size is bounded before.
-pub const MAX_HEADER_BYTES: u64 = 4 << 20;
-
-/// Bytes in front of the header: its length.
-const LENGTH_BYTES: usize = 8;
 
 /// The tensors of one `.safetensors` file, by name. The data stay in the mapped file.
 pub struct WeightFile {
@@ -71,11 +66,22 @@ impl WeightFile {
     }
 
     fn parse(name: String, storage: Storage) -> Result<Self> {
-        let (data, metadata) = match read_header(&name, storage.bytes()) {
-            Ok(header) => header,
-            Err(problem) => return Err(not_read(&name, problem)),
-        };
-        let tensors = metadata.tensors().into_iter().map(|(n, info)| (n, info.clone())).collect();
+        let bytes = storage.bytes();
+        // Both are what torch.save writes.
+        if bytes.starts_with(b"PK\x03\x04") || is_pickle(bytes) {
+            let problem = format!("not a safetensors file: {PYTORCH_FILE}");
+            return Err(not_read(&name, problem));
+        }
+        let Header { data, tensors, .. } =
+            header(&mut &*bytes, bytes.len() as u64).map_err(|fault| {
+                not_read(
+                    &name,
+                    match fault {
+                        HeaderFault::Content(problem) => problem,
+                        HeaderFault::Read(reason) => format!("cut short: {reason}"),
+                    },
+                )
+            })?;
         Ok(Self { name, storage: Arc::new(storage), data, tensors })
     }
 
@@ -129,68 +135,4 @@ pub(super) fn is_pickle(start: &[u8]) -> bool {
 
 fn not_read(name: &str, problem: String) -> Error {
     Error::Weights { file: name.to_owned(), problems: vec![problem] }
-}
-
-/// Text from a file, with control characters made visible: a terminal must not obey a tensor's name.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
-/// The position where data begin, and the header; or what is wrong.
-///
-/// The header is parsed, and offsets compared with shapes, by the safetensors crate. Its own check of the
-/// whole file is not used: it does not say the sizes, and adds offsets unchecked.
-fn read_header(name: &str, bytes: &[u8]) -> Result<(usize, Metadata), String> {
-    let not_safetensors = |reason: String| format!("not a safetensors file: {reason}");
-    let size = bytes.len();
-    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
-        return Err(not_safetensors(format!("{size} bytes, too short for a header")));
-    };
-    let length = u64::from_le_bytes(*length);
-    // Both are what torch.save writes.
-    if bytes.starts_with(b"PK\x03\x04") || is_pickle(bytes) {
-        return Err(not_safetensors(format!(
-            "it is a PyTorch file (.pt, .pth, .bin); make one of it with musc-run weights convert {name} OUT.safetensors"
-        )));
-    }
-    if length > MAX_HEADER_BYTES {
-        return Err(not_safetensors(format!(
-            "its header would have {length} bytes, more than the {MAX_HEADER_BYTES} allowed"
-        )));
-    }
-    // At most MAX_HEADER_BYTES, so it fits any usize.
-    let length = length as usize;
-    let Some(header) = rest.get(..length) else {
-        return Err(format!(
-            "cut short: the header ends at byte {}, the file has {size} bytes",
-            LENGTH_BYTES + length
-        ));
-    };
-    let header = std::str::from_utf8(header)
-        .map_err(|error| not_safetensors(format!("its header is not text: {error}")))?;
-    let metadata: Metadata = serde_json::from_str(header).map_err(|error| {
-        not_safetensors(printable(&format!("its header is not valid: {error}")))
-    })?;
-    let data = LENGTH_BYTES + length;
-    let expected = data.checked_add(metadata.data_len());
-    match expected {
-        Some(expected) if expected == size => Ok((data, metadata)),
-        Some(expected) if expected > size => Err(format!(
-            "cut short: the header describes a file of {expected} bytes, the file has {size}"
-        )),
-        Some(expected) => Err(format!(
-            "too long: the header describes a file of {expected} bytes, the file has {size}"
-        )),
-        None => {
-            Err(format!("the header describes more data than can exist, the file has {size} bytes"))
-        }
-    }
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::atomic::write_file;
 use crate::Result;
+use crate::atomic::write_file;
 
 /// Writes a JSON value, indented, with a line end behind it.
 ///

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::atomic::write_file;
 use crate::Result;
+use crate::atomic::write_file;
 
 /// One image of `scores.csv`.
 #[derive(Debug, Clone, PartialEq)]

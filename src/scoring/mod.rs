@@ -5,6 +5,7 @@
 
 pub mod reference;
 pub mod rscin;
+pub mod schedule;
 pub mod upsample;
 
 use crate::{Error, Grid, Result};

@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use crate::gemm::{Right, Shape, Store, gemm};
 use crate::{Error, Result};
 
 /// Rows of W that one thread holds at a time: `ROWS * N * 8` bytes.
@@ -16,6 +17,7 @@ const UNIT_LENGTH_SLACK: f64 = 1.0 / 1024.0;
 
 /// How two class tokens are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Similarity {
     /// Cosine: the tokens are divided by their length first.
     ///
@@ -29,6 +31,7 @@ pub enum Similarity {
 
 /// What RsCIN can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RscinOptions {
     /// The neighbourhood sizes, the image itself counted. A k above N counts as N; 0 is an error.
     pub k: Vec<usize>,
@@ -40,6 +43,20 @@ impl Default for RscinOptions {
     /// k = 1, 2, 3 by cosine: the default for every data set but VisA (1, 8, 9).
     fn default() -> Self {
         Self { k: vec![1, 2, 3], similarity: Similarity::Cosine }
+    }
+}
+
+impl RscinOptions {
+    /// With these neighbourhood sizes.
+    pub fn with_k(mut self, k: impl Into<Vec<usize>>) -> Self {
+        self.k = k.into();
+        self
+    }
+
+    /// With class tokens compared like this.
+    pub fn with_similarity(mut self, similarity: Similarity) -> Self {
+        self.similarity = similarity;
+        self
     }
 }
 
@@ -164,31 +181,12 @@ fn similarity_rows(tokens: &[f64], dim: usize, first: usize, rows: usize) -> Res
         .filter(|_| count * dim == tokens.len())
         .ok_or_else(|| Error::invalid("RsCIN rows", first + rows, format!("at most {count}")))?;
     let mut product = vec![0.0f64; rows * count];
-    // SAFETY: `left` is rows×dim and `tokens` count×dim, both row-major (checked by the slicing above);
-    // `product` is rows×count, row-major, allocated just now and borrowed by nobody else.
-    unsafe {
-        gemm::gemm(
-            rows,
-            count,
-            dim,
-            product.as_mut_ptr(),
-            1,
-            count as isize,
-            false,
-            left.as_ptr(),
-            1,
-            dim as isize,
-            tokens.as_ptr(),
-            dim as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+    gemm(
+        (left, Shape::dense(rows, dim)),
+        (tokens, Shape::dense(count, dim), Right::Transposed),
+        (&mut product, Shape::dense(rows, count), Store::Overwrite),
+        1,
+    );
     Ok(product)
 }
 

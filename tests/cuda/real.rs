@@ -2,28 +2,30 @@
 //!
 //! The images are the textile samples of the demo, at 224 px. (The solar cells of the golden `elpv_mono60_224` may not be
 //! kept here: their licence is non-commercial. `docs/fidelity.md` has the figures of that run.)
-#![cfg(feature = "cli")]
+#![cfg(feature = "files")]
 
 use std::path::Path;
 
 use musc::backend::cpu::Cpu;
 use musc::backend::cuda::Half;
-use musc::backend::{Backend, Extraction, FeatureSet, Pixels};
-use musc::dataset::{FolderOptions, collect, load_pixels, load_pixels_beside};
-use musc::model::{Activation, EMBEDDED_BACKBONE, Vit, backbone, embedded_weights};
+use musc::backend::{Backend, Extraction, FeatureSet, Pixels, References};
+use musc::dataset::{FolderOptions, collect, load_pixels};
+use musc::image::Resize;
+use musc::model::{Activation, Vit, backbone};
 use musc::scoring::MutualScoring;
 use musc::scoring::upsample::upsample_max;
+use musc::{Grid, ImageSize};
 
 use crate::support::*;
 
-const SIZE: usize = 224;
+const SIZE: ImageSize = ImageSize::square(224);
 
 #[test]
 fn dinov2_s_on_textile_images() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let backbone = backbone(EMBEDDED_BACKBONE).unwrap();
-    let vit = Vit::from_static("default weights", embedded_weights()).unwrap();
-    let options = FolderOptions { name: None, labels_from_folders: false };
+    let backbone = backbone("dinov2_vits14").unwrap();
+    let vit = Vit::open(&root.join("weights/dinov2_vits14.safetensors")).unwrap();
+    let options = FolderOptions::default();
     let samples: Vec<_> = ["good", "defect"]
         .iter()
         .flat_map(|folder| {
@@ -31,27 +33,20 @@ fn dinov2_s_on_textile_images() {
             collect(&[folder], &options).unwrap().samples.into_iter().take(3)
         })
         .collect();
-    let extraction = Extraction {
-        layers: backbone.default_layers.to_vec(),
-        image_size: SIZE,
-        activation: Activation::Gelu,
-        normalisation: backbone.normalisation(),
-        batch_size: 4,
-    };
-    let filter = backbone.filter();
-    let read = load_pixels(&samples, SIZE, filter, false, &|_| (), &|| false).unwrap();
+    let layers = backbone.default_layers.to_vec();
+    let extraction = Extraction::new(layers, SIZE, Activation::Gelu, backbone.normalisation())
+        .with_batch_size(4);
+    let resize = Resize::new(SIZE, backbone.filter());
+    let read = load_pixels(&samples, &resize, false, &()).unwrap();
     let cpu = Cpu::new(0).unwrap();
     let model = cpu.load(&vit, &extraction).unwrap();
     let expected = cpu.extract(&model, Pixels::Rgb(&read.images), &()).unwrap();
-    let expected_scores = cpu.mutual_scores(&expected, &MutualScoring::default(), &()).unwrap();
+    let (others, scoring) = (References::Others, MutualScoring::default());
+    let expected_scores = cpu.patch_scores(&expected, References::Others, &scoring, &()).unwrap();
 
     let cuda = sim(80, Half::F16);
     let model = cuda.load(&vit, &extraction).unwrap();
-    let (beside, features) = load_pixels_beside(&samples, SIZE, filter, &|| false, |source| {
-        cuda.extract(&model, Pixels::Source(source), &())
-    })
-    .unwrap();
-    assert!(beside == read, "read beside the extraction or before it");
+    let features = cuda.extract(&model, Pixels::Rgb(&read.images), &()).unwrap();
     for (layer, expected) in expected.tokens.iter().enumerate() {
         let error = relative_l2(&features.patch_tokens(layer).unwrap(), expected);
         println!("layer {layer}: {error:.2e} relative L2");
@@ -61,19 +56,20 @@ fn dinov2_s_on_textile_images() {
     println!("class tokens: {error:.2e} relative L2");
     assert!(error < 2e-3, "class tokens: {error:e}");
 
-    let scores = cuda.mutual_scores(&features, &MutualScoring::default(), &()).unwrap();
+    let scores = cuda.patch_scores(&features, others, &scoring, &()).unwrap();
     let error = worst(&scores.mean(), &expected_scores.mean(), |score| score > 0.05);
     println!("patch scores: {error:.2e}");
     assert!(error < 5e-3, "patch scores: {error:e}");
 
     // The maximum of each anomaly map, on the card and on the host.
-    let (mean, patches) = (scores.mean(), scores.patches);
+    let (mean, patches) = (scores.mean(), scores.patches());
     let card = &cuda.cards()[0];
     let stream = card.stream().unwrap();
     let on_card = stream.upload_new(&mean, "patch scores").unwrap();
-    let mut maps = card.alloc::<f32>(6 * SIZE * SIZE, "maps").unwrap();
+    let mut maps = card.alloc::<f32>(6 * SIZE.pixels(), "maps").unwrap();
     let mut keys = card.alloc::<u32>(6, "keys").unwrap();
-    let sizes = (6, patches.isqrt(), SIZE);
+    let grid = Grid::of_square(patches).unwrap();
+    let sizes = (6, grid, SIZE);
     musc::backend::cuda::launch::upsample::map(
         &stream,
         on_card.view(),
@@ -85,7 +81,7 @@ fn dinov2_s_on_textile_images() {
     let keys = stream.download_new(keys.view()).unwrap();
     for (key, scores) in keys.iter().zip(mean.chunks_exact(patches)) {
         let largest = musc::backend::cuda::launch::value_of_key(*key);
-        let expected = upsample_max(scores, patches.isqrt(), SIZE).unwrap();
+        let expected = upsample_max(scores, grid, SIZE).unwrap();
         // Three interpolations of values up to 2 in f32.
         assert!((largest - expected).abs() < 2e-6, "{largest} {expected}");
     }

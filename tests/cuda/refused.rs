@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use musc::Error;
 use musc::backend::cuda::driver::sim::SimOptions;
 use musc::backend::cuda::launch::{Matrix, attention, gemm, gram_pool, interval_mean, layer_norm};
 use musc::backend::cuda::{Card, Cuda, Half};
-use musc::backend::{Backend, Extraction, Pixels};
+use musc::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use musc::image::Normalisation;
 use musc::model::{Activation, Vit};
 use musc::scoring::MutualScoring;
+use musc::{Error, Grid, ImageSize};
 
 use crate::support::*;
 
@@ -22,6 +22,10 @@ fn says<T>(result: Result<T, Error>, words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "`{word}` is not in: {message}");
     }
+}
+
+fn extraction(input: ImageSize) -> Extraction {
+    Extraction::new(vec![1], input, Activation::Gelu, Normalisation::IMAGENET).with_batch_size(1)
 }
 
 fn with(options: SimOptions, half: Half) -> Result<Cuda, Error> {
@@ -48,22 +52,16 @@ fn cards_named_twice_or_not_at_all() {
 #[test]
 fn too_little_memory_says_need_and_have() {
     let vit = Vit::open(Path::new(&data("dinov2_tiny_weights.safetensors"))).unwrap();
-    let extraction = Extraction {
-        layers: vec![1],
-        image_size: 56,
-        activation: Activation::Gelu,
-        normalisation: Normalisation::IMAGENET,
-        batch_size: 1,
-    };
+    let extraction = extraction(ImageSize::square(56));
     let small = |limit| Cuda::with_cards(vec![card(SimOptions::default(), Some(limit))], Half::F16);
     says(small(100_000).unwrap().load(&vit, &extraction), &["sim", "need", "have", "MiB"]);
     let memory = SimOptions { memory_bytes: Some(200_000), ..SimOptions::default() };
     says(with(memory, Half::F16).unwrap().load(&vit, &extraction), &["need", "have"]);
-    let features = random_features(3, 8, 128, 1);
+    let features = random_features(3, Grid::square(8), 128, 1);
     let cuda = small(1_000_000).unwrap();
     let uploaded = cuda.upload(features).unwrap();
     says(
-        cuda.mutual_scores(&uploaded, &MutualScoring::default(), &()),
+        cuda.patch_scores(&uploaded, References::Others, &MutualScoring::default(), &()),
         &["scoring 3 images", "need", "have"],
     );
 }
@@ -71,26 +69,65 @@ fn too_little_memory_says_need_and_have() {
 #[test]
 fn sizes_that_the_kernels_do_not_take() {
     let cuda = sim(80, Half::F16);
-    says(cuda.upload(random_features(2, 2, 1100, 1)), &["width", "1100", "1024"]);
-    let mut large = random_features(2, 2, 128, 1);
+    says(cuda.upload(random_features(2, Grid::square(2), 1100, 1)), &["width", "1100", "1024"]);
+    let mut large = random_features(2, Grid::square(2), 128, 1);
     large.tokens[0][5] = 1e6;
     says(cuda.upload(large), &["layer 0", "1000000", "65504", "bf16"]);
-    let features = cuda.upload(random_features(3, 6, 128, 1)).unwrap();
-    let nine = MutualScoring { degrees: vec![1, 9], ..MutualScoring::default() };
-    says(cuda.mutual_scores(&features, &nine, &()), &["degree r", "9", "at most 7"]);
+    let features = cuda.upload(random_features(3, Grid::square(6), 128, 1)).unwrap();
+    let nine = MutualScoring::default().with_degrees([1, 9]);
+    says(
+        cuda.patch_scores(&features, References::Others, &nine, &()),
+        &["degree r", "9", "at most 7", "CPU"],
+    );
+    let long = cuda.upload(random_features(2, Grid::new(1, 129), 128, 1)).unwrap();
+    let usual = MutualScoring::default();
+    says(
+        cuda.patch_scores(&long, References::Others, &usual, &()),
+        &["grid of patches", "1x129", "128", "8192"],
+    );
     let vit = Vit::open(Path::new(&data("dinov2_tiny_weights.safetensors"))).unwrap();
-    let extraction = Extraction {
-        layers: vec![1],
-        image_size: 56,
-        activation: Activation::Gelu,
-        normalisation: Normalisation::IMAGENET,
-        batch_size: 1,
-    };
-    let model = cuda.load(&vit, &extraction).unwrap();
+    let square = extraction(ImageSize::square(56));
+    let model = cuda.load(&vit, &square).unwrap();
     let pixels = vec![0.0; 3 * 42 * 42];
     says(cuda.extract(&model, Pixels::Normalised(&pixels), &()), &["pixels", "3x56x56"]);
-    let odd = Extraction { image_size: 60, ..extraction };
-    says(cuda.load(&vit, &odd), &["60", "patch size 14"]);
+    says(cuda.load(&vit, &extraction(ImageSize::new(56, 60))), &["width", "60", "patch size 14"]);
+    let long = extraction(ImageSize::new(14, 14 * 8192));
+    says(cuda.load(&vit, &long), &["grid of patches", "1x8192", "at most 8191"]);
+}
+
+/// Queries and references that cannot be compared, and references that are none.
+#[test]
+fn references_that_do_not_fit() {
+    let cuda = sim(80, Half::F16);
+    let usual = MutualScoring::default();
+    let queries = random_features(2, Grid::new(3, 4), 128, 2);
+    let on_card = cuda.upload(queries.clone()).unwrap();
+    let against = |references: HostFeatures| {
+        let references = cuda.upload(references).unwrap();
+        cuda.patch_scores(&on_card, References::Set(&references), &usual, &())
+    };
+    says(against(random_features(2, Grid::new(4, 3), 128, 2)), &["patch grid", "3x4", "4x3"]);
+    says(against(random_features(2, Grid::new(3, 4), 64, 2)), &["token width", "128", "64"]);
+    says(against(random_features(2, Grid::new(3, 4), 128, 1)), &["feature layers", "0 1"]);
+    says(against(random_features(0, Grid::new(3, 4), 128, 2)), &["references", "none"]);
+    let first = |layer: &Vec<f32>| layer[..12 * 128].to_vec();
+    let tokens = queries.tokens.iter().map(first).collect();
+    let itself = HostFeatures::new(1, queries.grid, 128, vec![0, 1], tokens);
+    says(against(itself), &["references of query 0", "own content"]);
+    let single = cuda.upload(random_features(1, Grid::new(3, 4), 128, 1)).unwrap();
+    says(cuda.patch_scores(&single, References::Others, &usual, &()), &["compared with", "0"]);
+}
+
+#[test]
+fn marks_that_leave_nothing() {
+    let cuda = sim(80, Half::F16);
+    let features = random_features(2, Grid::new(2, 3), 128, 1);
+    let mut on_card = cuda.upload(features.clone()).unwrap();
+    says(cuda.leave_out(&mut on_card, vec![false; 11]), &["left out", "11", "12"]);
+    let mut marks = vec![false; 12];
+    marks[6..].fill(true);
+    says(cuda.leave_out(&mut on_card, marks.clone()), &["image 1", "found 0", "at least 1 of 6"]);
+    says(cuda.upload(features.with_left_out(marks)), &["image 1"]);
 }
 
 /// Launchers refuse what their kernels' headers do not allow, before anything is launched.
@@ -126,9 +163,10 @@ fn launches_that_do_not_fit() {
         &["layer_norm_stream_f32", "width C: found 200", "multiple of 128"],
     );
     let keys = card.alloc::<u32>(3 * 3 * 4, "keys").unwrap();
+    let ranks = card.alloc::<u32>(4, "ranks").unwrap();
     says(
-        interval_mean::keys(&stream, keys.view(), third.view_mut(), (3, 4), (0, 3), 1..3),
-        &["interval_mean", "ranks", "0..2"],
+        interval_mean::keys(&stream, keys.view(), third.view_mut(), (3, 4), 3, ranks.view()),
+        &["interval_mean", "ranks", "found 4 values", "at least 6"],
     );
     says(
         gemm::bias(
@@ -146,7 +184,7 @@ fn launches_that_do_not_fit() {
         gemm::bias(&stream, &product(32, 4, 32), elsewhere.view(), None, out.view_mut()),
         &["bias", "memory of"],
     );
-    assert!(gram_pool::Shape::best(64, &[1, 3, 5, 7], 64 << 10).is_none());
+    assert!(gram_pool::Shape::best(Grid::square(64), &[1, 3, 5, 7], 64 << 10).is_none());
 }
 
 /// What the simulator finds in a stream's work is told by whoever waits for it.

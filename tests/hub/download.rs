@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use musc::backend::Monitor;
 use musc::model::HubCache;
 use musc::model::hub::{Hub, Remote};
 use musc::{Error, Result};
@@ -288,7 +287,7 @@ fn offline_means_no_request() {
 #[test]
 fn an_interrupted_download_keeps_what_came() {
     struct StopAfterFirst(std::sync::atomic::AtomicU64);
-    impl Monitor for StopAfterFirst {
+    impl musc::Progress for StopAfterFirst {
         fn advance(&self, steps: u64) {
             self.0.fetch_add(steps, std::sync::atomic::Ordering::SeqCst);
         }

@@ -1,5 +1,4 @@
 //! Weights from a Hub, which here is a small server of our own on this machine.
-#![cfg(feature = "cli")]
 
 mod download;
 mod server;

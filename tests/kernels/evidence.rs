@@ -2,8 +2,12 @@
 
 use ptxsim::{Class, Counters, Loop};
 
-use crate::mutual::{GRAM_STRIDE, pool_launch};
-use crate::params::{AttentionParams, GemmParams, GramPoolParams, PatchDistanceParams};
+use musc::Grid;
+
+use crate::mutual::pool_shape;
+use crate::params::{
+    AttentionParams, GRAM_STRIDE, GemmParams, GramPoolParams, PatchDistanceParams,
+};
 use crate::support::*;
 
 /// The loop with the tensor work, or the most work.
@@ -56,11 +60,14 @@ fn gemm_main_loop() {
             lda: k as u32,
             ldb: k as u32,
             ldo: n as u32,
-            row_sum: device.upload(&vec![0.0f32; 512]),
-            mean: device.upload(&[0.0f32; 2]),
+            row_sum_a: device.upload(&vec![0.0f32; 512]),
+            mean_a: device.upload(&[0.0f32; 2]),
+            row_sum_b: device.upload(&vec![0.0f32; 512]),
+            mean_b: device.upload(&[0.0f32; 2]),
             rows_per_image: 256,
             channels: k as u32,
             first_image_b: 1,
+            symmetric: 1,
             ..GemmParams::default()
         };
         for variant in ["bias", "bias_residual", "gram"] {
@@ -143,11 +150,14 @@ fn a_pair_of_37_by_37() {
             lda: width as u32,
             ldb: width as u32,
             ldo: GRAM_STRIDE as u32,
-            row_sum,
-            mean,
+            row_sum_a: row_sum,
+            mean_a: mean,
+            row_sum_b: row_sum,
+            mean_b: mean,
             rows_per_image: l as u32,
             channels: width as u32,
             first_image_b: 1,
+            symmetric: 1,
             ..GemmParams::default()
         };
         let counters = device.launch("gemm", "gemm_gram_f16", [121, 1, 1], 128, 0, &product);
@@ -160,21 +170,29 @@ fn a_pair_of_37_by_37() {
         degree[..3].copy_from_slice(&degrees);
         let pool = GramPoolParams {
             gram,
-            inv_norm,
+            inv_norm_a: inv_norm,
+            inv_norm_b: inv_norm,
             keys,
+            set_images_a: 2,
             images: 2,
-            grid: grid as u32,
+            rows: grid as u32,
+            columns: grid as u32,
             first_image_a: 0,
             images_a: 1,
             first_image_b: 1,
             images_b: 1,
             strip_rows: 8,
+            strip_columns: grid as u32,
             degrees: 3,
             degree,
             first_kept: 0,
             kept: 2,
+            symmetric: 1,
         };
-        let (entry, threads, shared) = pool_launch(grid as u32, &degrees, 8);
+        let shape = pool_shape(Grid::square(grid), &degrees, None);
+        assert_eq!(shape.strip_rows, 8);
+        let entry = format!("gram_pool_{}", shape.variant);
+        let (threads, shared) = (shape.threads as u32, shape.shared_bytes as u32);
         let counters = device.launch("gram_pool", &entry, [10, 5, 1], threads, shared, &pool);
         println!("{entry}: {threads} threads, {shared} bytes shared\n{}", counters.total());
         for part in counters.loops() {
@@ -189,9 +207,12 @@ fn a_pair_of_37_by_37() {
         let fused = PatchDistanceParams {
             tokens_a: tokens,
             tokens_b: tokens,
-            row_sum,
-            mean,
-            inv_norm,
+            row_sum_a: row_sum,
+            mean_a: mean,
+            inv_norm_a: inv_norm,
+            row_sum_b: row_sum,
+            mean_b: mean,
+            inv_norm_b: inv_norm,
             keys,
             images: 2,
             rows_per_image: l as u32,
@@ -203,6 +224,8 @@ fn a_pair_of_37_by_37() {
             first_kept: 0,
             kept: 2,
             channels: width as u32,
+            symmetric: 1,
+            reserved: 0,
         };
         let tiles = (2 * l as u32).div_ceil(128).pow(2);
         let counters = device.launch(

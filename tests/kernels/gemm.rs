@@ -206,12 +206,12 @@ fn embedding_skips_the_class_row() {
 }
 
 #[test]
-fn gram_of_pairs_only() {
+fn gram_of_pairs_that_count() {
     // Three images of 49 patches against images 1 .. 5: tiles hold several images, one tile holds no pair.
     let (images_a, images_b, patches, k) = (3usize, 4usize, 49usize, 128usize);
     let (m, n, ldo) = (images_a * patches, images_b * patches, 200);
     for (target, half) in SHIPPED {
-        for first_b in [0usize, 1] {
+        for (first_b, symmetric) in [(0usize, true), (1, true), (0, false), (1, false)] {
             let case = case(half, m, n, k, 17);
             let mut device = Device::new(target);
             let mut params = params(&mut device, &case, m, n, k, ldo);
@@ -222,8 +222,17 @@ fn gram_of_pairs_only() {
             // Five images' means and row sums: any numbers, the correction is what they say.
             let mean = Random(19).vec(5, 0.5);
             let row_sum = Random(23).vec(5 * patches, 4.0);
-            params.mean = device.upload(&mean);
-            params.row_sum = device.upload(&row_sum);
+            params.symmetric = u32::from(symmetric);
+            params.mean_a = device.upload(&mean);
+            params.row_sum_a = device.upload(&row_sum);
+            // Of another set, other numbers.
+            let (mean_b, row_sum_b) = if symmetric {
+                (mean.clone(), row_sum.clone())
+            } else {
+                (Random(29).vec(5, 0.5), Random(31).vec(5 * patches, 4.0))
+            };
+            params.mean_b = device.upload(&mean_b);
+            params.row_sum_b = device.upload(&row_sum_b);
             device.launch(
                 "gemm",
                 &format!("gemm_gram_{}", half.name()),
@@ -237,10 +246,12 @@ fn gram_of_pairs_only() {
             for i in 0..m {
                 for j in 0..n {
                     let (a, b) = (i / patches, first_b + j / patches);
-                    if a < b {
-                        let (mean_a, mean_b) = (f64::from(mean[a]), f64::from(mean[b]));
-                        let (sum_a, sum_b) =
-                            (f64::from(row_sum[i]), f64::from(row_sum[b * patches + j % patches]));
+                    if a < b || !symmetric {
+                        let (mean_a, mean_b) = (f64::from(mean[a]), f64::from(mean_b[b]));
+                        let (sum_a, sum_b) = (
+                            f64::from(row_sum[i]),
+                            f64::from(row_sum_b[b * patches + j % patches]),
+                        );
                         let centred = sum_b - k as f64 * mean_b;
                         found.push(f64::from(actual[i * ldo + j]));
                         expected.push(case.product[i * n + j] - mean_b * sum_a - mean_a * centred);
@@ -257,8 +268,13 @@ fn gram_of_pairs_only() {
                     "written past column n"
                 );
             }
-            assert_within(&format!("gram {half:?} {target}"), &found, &expected, |i| bound[i]);
-            if first_b == 0 {
+            assert_within(
+                &format!("gram {half:?} {target} symmetric {symmetric}"),
+                &found,
+                &expected,
+                |i| bound[i],
+            );
+            if first_b == 0 && symmetric {
                 // Rows from 128 on are image 2, columns below 128 images 0 to 2.
                 assert!(
                     actual[128 * ldo..128 * ldo + 128].iter().all(|&v| v == 777.0),

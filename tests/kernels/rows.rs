@@ -1,5 +1,7 @@
 //! `layer_norm`, `patch_embed` and `upsample`.
 
+use musc::{Grid, ImageSize};
+
 use crate::params::{LayerNormParams, PatchEmbedParams, UpsampleParams};
 use crate::support::*;
 
@@ -118,17 +120,25 @@ fn rows_without_the_class_token() {
 #[test]
 fn patches_in_the_order_of_the_convolution() {
     for (target, half) in SHIPPED {
-        for (images, grid, patch) in [(2usize, 3usize, 14usize), (1, 9, 8), (1, 2, 32), (1, 1, 16)]
-        {
-            let side = grid * patch;
+        for (images, grid, patch) in [
+            (2usize, Grid::square(3), 14usize),
+            (1, Grid::square(9), 8),
+            (1, Grid::square(2), 32),
+            (1, Grid::square(1), 16),
+            (2, Grid::new(1, 17), 14),
+            (1, Grid::new(37, 16), 8),
+            (1, Grid::new(64, 5), 8),
+            (1, Grid::new(4, 128), 8),
+        ] {
+            let size = ImageSize::new(grid.rows * patch, grid.columns * patch);
             let k_padded = (3 * patch * patch).next_multiple_of(32);
             let mut random = Random(patch as u64);
             let pixels: Vec<u8> =
-                (0..images * side * side * 3).map(|_| random.bits() as u8).collect();
+                (0..images * size.pixels() * 3).map(|_| random.bits() as u8).collect();
             let (scale, shift) = ([0.0146f32, 0.015, 0.0142], [-1.79f32, -1.75, -1.48]);
             let width = 128;
             let class_row = random.vec(width, 1.0);
-            let (patches, rows) = (grid * grid, images * grid * grid);
+            let (patches, rows) = (grid.patches(), images * grid.patches());
             let mut device = Device::new(target);
             let params = PatchEmbedParams {
                 pixels: device.upload(&pixels),
@@ -136,15 +146,15 @@ fn patches_in_the_order_of_the_convolution() {
                 class_row: device.upload(&class_row),
                 stream: device.upload(&vec![777.0f32; images * (patches + 1) * width]),
                 images: images as u32,
-                grid: grid as u32,
+                grid_rows: grid.rows as u32,
+                grid_columns: grid.columns as u32,
                 patch: patch as u32,
                 k_padded: k_padded as u32,
                 width: width as u32,
-                reserved: 0,
                 scale,
                 shift,
             };
-            let blocks = [grid.div_ceil(8) as u32, grid as u32, images as u32];
+            let blocks = [grid.columns.div_ceil(8) as u32, grid.rows as u32, images as u32];
             device.launch(
                 "patch_embed",
                 &format!("patch_embed_rows_{}", half.name()),
@@ -156,10 +166,12 @@ fn patches_in_the_order_of_the_convolution() {
             let actual = half.values(&device.download::<u16>(params.rows, rows * k_padded));
             let mut expected = vec![0.0; actual.len()];
             for row in 0..rows {
-                let (image, py, px) = (row / patches, row % patches / grid, row % grid);
+                let (image, py, px) =
+                    (row / patches, row % patches / grid.columns, row % grid.columns);
                 for k in 0..3 * patch * patch {
                     let (c, y, x) = (k / (patch * patch), k / patch % patch, k % patch);
-                    let at = ((image * side + py * patch + y) * side + px * patch + x) * 3 + c;
+                    let line = image * size.height + py * patch + y;
+                    let at = (line * size.width + px * patch + x) * 3 + c;
                     expected[row * k_padded + k] =
                         f64::from(pixels[at]) * f64::from(scale[c]) + f64::from(shift[c]);
                 }
@@ -199,47 +211,61 @@ fn patches_in_the_order_of_the_convolution() {
 #[test]
 fn maps_with_their_largest_value() {
     for target in TARGETS {
-        for (images, grid, side) in
-            [(2usize, 4usize, 56usize), (1, 1, 8), (3, 7, 31), (1, 37, 40), (1, 2, 1)]
-        {
-            let scores = Random(grid as u64).vec(images * grid * grid, 1.0);
+        for (images, grid, size) in [
+            (2usize, Grid::square(4), ImageSize::square(56)),
+            (1, Grid::square(1), ImageSize::square(8)),
+            (3, Grid::square(7), ImageSize::square(31)),
+            (1, Grid::square(37), ImageSize::square(40)),
+            (1, Grid::square(2), ImageSize::square(1)),
+            (2, Grid::new(1, 17), ImageSize::new(14, 238)),
+            (1, Grid::new(37, 16), ImageSize::new(51, 90)),
+            (3, Grid::new(64, 5), ImageSize::new(70, 1)),
+            (1, Grid::new(4, 128), ImageSize::new(32, 200)),
+        ] {
+            let (patches, pixels) = (grid.patches(), size.pixels());
+            let scores = Random(grid.rows as u64).vec(images * patches, 1.0);
             let mut device = Device::new(target);
             let params = UpsampleParams {
                 scores: device.upload(&scores),
-                maps: device.alloc::<f32>(images * side * side),
+                maps: device.alloc::<f32>(images * pixels),
                 max_keys: device.upload(&vec![0u32; images]),
                 images: images as u32,
-                grid: grid as u32,
-                side: side as u32,
+                rows: grid.rows as u32,
+                columns: grid.columns as u32,
+                map_height: size.height as u32,
+                map_width: size.width as u32,
                 reserved: 0,
             };
-            let blocks = [(side * side).div_ceil(1024) as u32, images as u32, 1];
+            let blocks = [pixels.div_ceil(1024) as u32, images as u32, 1];
             device.launch("upsample", "upsample_map_f32", blocks, 256, 0, &params);
-            let maps = device.download::<f32>(params.maps, images * side * side);
+            let maps = device.download::<f32>(params.maps, images * pixels);
             let mut expected = vec![0.0; maps.len()];
             for (i, e) in expected.iter_mut().enumerate() {
-                let (image, y, x) = (i / (side * side), i / side % side, i % side);
-                let at = |v: usize| {
-                    if side == 1 { 0.0 } else { v as f64 * (grid - 1) as f64 / (side - 1) as f64 }
+                let (image, at) = (i / pixels, i % pixels);
+                let (y, x) = (at / size.width, at % size.width);
+                let at = |v: usize, patches: usize, pixels: usize| {
+                    let whole = (pixels - 1).max(1) as f64;
+                    v as f64 * (patches - 1) as f64 / whole
                 };
-                let (fy, fx) = (at(y), at(x));
-                let (y0, x0) = ((fy as usize).min(grid - 1), (fx as usize).min(grid - 1));
-                let (y1, x1) = ((y0 + 1).min(grid - 1), (x0 + 1).min(grid - 1));
+                let (fy, fx) = (at(y, grid.rows, size.height), at(x, grid.columns, size.width));
+                let (y0, x0) = (fy as usize, fx as usize);
+                let (y1, x1) = ((y0 + 1).min(grid.rows - 1), (x0 + 1).min(grid.columns - 1));
                 let (wy, wx) = (fy - y0 as f64, fx - x0 as f64);
-                let s = |y: usize, x: usize| f64::from(scores[(image * grid + y) * grid + x]);
+                let s =
+                    |y: usize, x: usize| f64::from(scores[image * patches + y * grid.columns + x]);
                 *e = (1.0 - wy) * ((1.0 - wx) * s(y0, x0) + wx * s(y0, x1))
                     + wy * ((1.0 - wx) * s(y1, x0) + wx * s(y1, x1));
             }
             // Values up to 1, three interpolations of three operations each, and the weights.
             assert_within(
-                &format!("map {target} {grid}->{side}"),
+                &format!("map {target} {grid}->{size}"),
                 &widen(&maps),
                 &expected,
                 |_| 12.0 * U32,
             );
             let largest = device.download::<u32>(params.max_keys, images);
             for (image, key) in largest.iter().enumerate() {
-                let map = &maps[image * side * side..][..side * side];
+                let map = &maps[image * pixels..][..pixels];
                 assert_eq!(of_key(*key), map.iter().copied().fold(f32::NEG_INFINITY, f32::max));
             }
         }

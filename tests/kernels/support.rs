@@ -1,15 +1,16 @@
 //! What the kernel tests share: seeded inputs, 16-bit formats, launches on the simulator, comparisons with a bound.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytemuck::Pod;
+use musc::backend::cuda::kernels::KERNELS;
 use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 
 /// Unit roundoff of f32.
 pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
 
+pub use crate::compare::{assert_within, largest_difference};
 pub use musc::backend::cuda::Half;
 pub use musc::backend::cuda::launch::value_of_key as of_key;
 
@@ -71,47 +72,21 @@ pub fn key_of(v: f32) -> u32 {
     if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
 }
 
-/// Fails unless every |actual - expected| is within its bound; names the worst one. Returns the largest ratio.
-pub fn assert_within(
-    what: &str,
-    actual: &[f64],
-    expected: &[f64],
-    bound: impl Fn(usize) -> f64,
-) -> f64 {
-    assert_eq!(actual.len(), expected.len(), "{what}: lengths");
-    let mut worst = (0.0f64, 0);
-    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        let ratio = if a == e { 0.0 } else { (a - e).abs() / bound(i) };
-        if ratio > worst.0 || ratio.is_nan() {
-            worst = (ratio, i);
-        }
-    }
-    let (ratio, i) = worst;
-    assert!(
-        ratio <= 1.0,
-        "{what}: at {i} found {}, expected {}, {ratio:.3} times the bound {:e}",
-        actual[i],
-        expected[i],
-        bound(i)
-    );
-    ratio
-}
-
 pub fn widen(v: &[f32]) -> Vec<f64> {
     v.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The prebuilt module of a kernel, parsed once.
+/// The module of a kernel as this build ships it (prebuilt, or by the toolkit that was found), parsed once.
 fn module(stem: &str, target: u32) -> Arc<Module> {
     type Modules = Mutex<HashMap<(String, u32), Arc<Module>>>;
     static PARSED: OnceLock<Modules> = OnceLock::new();
     let mut parsed =
         PARSED.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
     let load = || {
-        let name = format!("kernels/prebuilt/{stem}.compute_{target}.ptx");
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name));
-        let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
-        Arc::new(Module::parse(&name, &text).unwrap_or_else(|e| panic!("{e}")))
+        let found = KERNELS.iter().find(|kernel| (kernel.0, kernel.1) == (stem, target));
+        let (_, _, text) = found.unwrap_or_else(|| panic!("no {stem} for compute_{target}"));
+        let name = format!("{stem}.compute_{target}.ptx");
+        Arc::new(Module::parse(&name, text).unwrap_or_else(|e| panic!("{e}")))
     };
     parsed.entry((stem.to_string(), target)).or_insert_with(load).clone()
 }

@@ -1,11 +1,13 @@
 //! Files that are accepted: the same weights under every naming and type give the same model.
 
 use half::{bf16, f16};
+use musc::ImageSize;
 use musc::backend::cpu::Cpu;
 use musc::backend::{Backend, Extraction, FeatureSet, Pixels};
 use musc::image::Normalisation;
 use musc::model::{Activation, Architecture, Dtype, Family, Linear, Scheme, Tensor, Vit};
 
+use crate::compare::relative_l2;
 use crate::support::*;
 
 /// Every value of a model, in a fixed order.
@@ -58,13 +60,9 @@ fn expect_golden_features_on<B: Backend>(backend: &B, vit: &Vit, tolerance: f64)
     let golden = golden(name);
     for (kind, grid) in [("native", 4), ("resized", 7)] {
         for (suffix, activation) in &activations {
-            let extraction = Extraction {
-                layers: vec![1, 3],
-                image_size: grid * vit.architecture.patch,
-                activation: *activation,
-                normalisation: Normalisation::IMAGENET,
-                batch_size: 4,
-            };
+            let input = ImageSize::square(grid * vit.architecture.patch);
+            let extraction =
+                Extraction::new(vec![1, 3], input, *activation, Normalisation::IMAGENET);
             let model = backend.load(vit, &extraction).unwrap();
             let pixels = golden[&format!("{kind}.pixels")].values();
             let found = backend.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
@@ -74,14 +72,10 @@ fn expect_golden_features_on<B: Backend>(backend: &B, vit: &Vit, tolerance: f64)
                 ("class_token", found.class_tokens().unwrap()),
             ] {
                 let expected = golden[&format!("{kind}{suffix}.{part}")].values();
-                assert_eq!(values.len(), expected.len());
-                let square = |value: f32| f64::from(value) * f64::from(value);
-                let error: f64 =
-                    values.iter().zip(&expected).map(|(&a, &b)| square(a - b)).sum::<f64>();
-                let size: f64 = expected.iter().map(|&b| square(b)).sum();
-                let error = (error / size).sqrt();
                 let what = format!("{}, {:?}", backend.description(), vit.scheme());
-                assert!(error < tolerance, "{what} {kind}{suffix} {part}: {error:e}");
+                let what = format!("{what} {kind}{suffix} {part}");
+                let error = relative_l2(&what, &values, &expected);
+                assert!(error < tolerance, "{what}: {error:e}");
             }
         }
     }
@@ -345,14 +339,14 @@ fn wrappers_and_other_parts_of_a_model_do_not_matter() {
     assert_eq!(vit.parameter_count(), load(&dinov2).unwrap().parameter_count());
 }
 
-#[cfg(feature = "cli")]
 #[test]
-fn the_embedded_weights_are_dinov2_vits14() {
-    use musc::model::{EMBEDDED_BACKBONE, backbone, embedded_weights};
-    let vit = Vit::from_static("embedded weights", embedded_weights()).unwrap();
-    assert_eq!(embedded_weights().as_ptr() as usize % 64, 0);
+fn the_default_weights_are_dinov2_vits14() {
+    use musc::model::{WeightFile, backbone};
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/dinov2_vits14.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let vit = Vit::from_file(&WeightFile::from_bytes("embedded weights", bytes).unwrap()).unwrap();
     assert_eq!(vit.scheme(), Scheme::Dinov2);
-    vit.check_backbone(backbone(EMBEDDED_BACKBONE).unwrap()).unwrap();
+    vit.check_backbone(backbone("dinov2_vits14").unwrap()).unwrap();
     // 22,056,576 with the mask token.
     assert_eq!(vit.parameter_count(), 22_056_192);
     assert_eq!(vit.source(), "embedded weights");

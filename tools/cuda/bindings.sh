@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes kernels/params.rs, the Rust structs of kernels/common/params.h. With --check: compares and fails when stale.
+# Writes kernels/params.rs, the Rust structs and constants of kernels/common/params.h. With --check: compares and fails when stale.
 #
 # Needs tools/cuda/install.sh (for libclang) and bindgen 0.73.2: the one on the path, or one that is compiled into .cuda/
 # the first time. Only for those who change the header, and for CI: a build takes the checked-in file.
@@ -20,7 +20,7 @@ fi
 aside=$(mktemp)
 trap 'rm -f "$aside"' EXIT
 "$bindgen" kernels/common/params.h \
-    --allowlist-type '.*Params' --use-core --no-layout-tests \
+    --allowlist-type '.*Params' --allowlist-var 'MUSC_.*' --use-core --no-layout-tests \
     --rust-target 1.85 --rust-edition 2024 --with-derive-default --formatter prettyplease \
     --with-derive-custom-struct '.*Params=bytemuck::Pod,bytemuck::Zeroable' \
     --raw-line '// Made by tools/cuda/bindings.sh from kernels/common/params.h; do not edit.' \

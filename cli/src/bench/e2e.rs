@@ -9,10 +9,10 @@ use super::op::Op;
 use super::pipeline::{self, Setting, Work};
 use super::probe::Counter;
 use super::text::{cells, percent, table};
+use crate::shell::{Stop, out};
 use musc::Result;
 use musc::backend::cuda::Card as OpenCard;
 use musc::backend::cuda::plan::{self, Part};
-use crate::shell::{Stop, out};
 
 /// A card's sum: seconds of all images by role, with what binds the role's first launch.
 struct Sum {

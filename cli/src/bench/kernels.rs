@@ -12,9 +12,9 @@ use super::pipeline::{self, Setting, Work};
 use super::probe::Counter;
 use super::resources::{Resources, resources};
 use super::text::{cells, percent, table};
+use crate::shell::{Stop, interrupt, out};
 use musc::Result;
 use musc::backend::cuda::Card as OpenCard;
-use crate::shell::{Stop, interrupt, out};
 
 /// Memory that the plan of the scoring is made for: a card with room for the runtime's largest chunks.
 pub const PLAN_BYTES: u64 = 16 << 30;
@@ -97,11 +97,12 @@ fn shown(setting: &Setting, only: Option<&str>) -> Result<Vec<Work>> {
     all.extend(pipeline::scoring(setting, PLAN_BYTES)?);
     let grid = setting.grid();
     let (images, width) = (setting.batch, setting.backbone.width.next_multiple_of(128));
-    let whole = musc::backend::cuda::launch::gemm::PairBlock {
+    let whole = musc::backend::cuda::launch::PairBlock {
         first_a: 0,
         images_a: setting.images,
         first_b: 0,
         images_b: setting.images,
+        symmetric: true,
     };
     let patches = grid * grid;
     let r1 = Op::PatchDistance { block: whole, patches, width };

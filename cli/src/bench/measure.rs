@@ -113,7 +113,7 @@ mod tests {
     use super::super::op::{Epilogue, Norm};
     use super::super::probe::Counter;
     use super::*;
-    use musc::backend::cuda::launch::gemm::PairBlock;
+    use musc::backend::cuda::launch::PairBlock;
     use musc::backend::cuda::launch::layer_norm::Rows;
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
     fn every_launch_can_be_verified() {
         let (new, old) = (Counter::new(80), Counter::new(75));
         let degrees = vec![1, 3, 5];
-        let block = PairBlock { first_a: 0, images_a: 2, first_b: 1, images_b: 2 };
+        let block = PairBlock { first_a: 0, images_a: 2, first_b: 1, images_b: 2, symmetric: true };
         for op in [
             Op::PatchRows { images: 2, grid: 4, patch: 14 },
             Op::ClassRows { images: 2, grid: 4, width: 128 },

@@ -1,11 +1,14 @@
 //! A kernel launch of the pipeline by its shape: how it is launched, what it must compute and move, and the smaller
 //! launch that stands for it on the simulator.
 
+use musc::Grid;
 use musc::backend::cuda::driver::LaunchShape;
-use musc::backend::cuda::launch::gemm::{self, PairBlock, TILE};
-use musc::backend::cuda::launch::gram_pool::{self, Shape};
+use musc::backend::cuda::launch::gemm::{self, TILE};
+use musc::backend::cuda::launch::gram_pool::Shape;
 use musc::backend::cuda::launch::layer_norm::{self, Rows};
-use musc::backend::cuda::launch::{attention, interval_mean, lnamd, patch_embed, upsample};
+use musc::backend::cuda::launch::{
+    PairBlock, attention, interval_mean, lnamd, patch_embed, upsample,
+};
 
 /// Rows of tiles that a product's blocks walk before the next columns (`TILE_GROUP_M` of the kernel).
 const TILE_GROUP: usize = 8;
@@ -70,7 +73,8 @@ pub enum Op {
 }
 
 /// A lone pair of images.
-const PAIR: PairBlock = PairBlock { first_a: 0, images_a: 1, first_b: 1, images_b: 1 };
+const PAIR: PairBlock =
+    PairBlock { first_a: 0, images_a: 1, first_b: 1, images_b: 1, symmetric: true };
 
 impl Op {
     /// The kernel file.
@@ -108,9 +112,8 @@ impl Op {
             Op::Mean { .. } => "mean_f32",
             Op::Norms { .. } => "norms_f16",
             Op::Gram { .. } => "gram_f16",
-            Op::Pool { grid, degrees, .. } => {
-                Shape::best(*grid, degrees, u32::MAX).map_or("135_f32", |shape| shape.variant)
-            }
+            Op::Pool { grid, degrees, .. } => Shape::best(Grid::square(*grid), degrees, u32::MAX)
+                .map_or("135_f32", |shape| shape.variant),
             Op::PatchDistance { .. } => "max_f16",
             Op::IntervalMean { .. } => "keys_f32",
             Op::Upsample { .. } => "map_f32",
@@ -183,18 +186,12 @@ impl Op {
                 0,
             ),
             Op::Pool { block, grid, degrees } => {
-                let best = Shape::best(*grid, degrees, shared_bytes);
-                let (strip, threads, bytes) =
-                    best.map_or((1, 0, 0), |s| (s.strip_rows, s.threads, s.shared_bytes));
-                shape(
-                    [
-                        grid.div_ceil(gram_pool::COLUMNS),
-                        grid.div_ceil(strip),
-                        block.images_a * block.images_b,
-                    ],
-                    threads as u32,
-                    bytes,
-                )
+                let best = Shape::best(Grid::square(*grid), degrees, shared_bytes);
+                let pairs = block.pairs();
+                let (blocks, threads, bytes) = best.map_or(([0; 3], 0, 0), |best| {
+                    (best.blocks(Grid::square(*grid), pairs), best.threads, best.shared_bytes)
+                });
+                shape(blocks, threads as u32, bytes)
             }
             Op::IntervalMean { patches, scored, .. } => shape(
                 [patches.div_ceil(interval_mean::PATCHES), *scored, 1],
@@ -411,7 +408,7 @@ mod tests {
     #[test]
     fn tiles_and_pairs_of_a_chunk_as_worked_out_by_hand() {
         // Images 0, 1 against 1, 2 of 128 patches: tiles are pairs, and (1, 1) has nothing to do.
-        let block = PairBlock { first_a: 0, images_a: 2, first_b: 1, images_b: 2 };
+        let block = PairBlock { first_a: 0, images_a: 2, first_b: 1, images_b: 2, symmetric: true };
         assert_eq!((pairs(&block), working_tiles(&block, 128)), (3, 3));
         let op = Op::Gram { block, patches: 128, width: 64 };
         assert_eq!(op.useful_flops(), 3.0 * 2.0 * 128.0 * 128.0 * 64.0);

@@ -1,18 +1,18 @@
 //! What the runtime launches for N images, in its order: the list that is summed for a whole run.
 //!
-//! [`features`] follows `extract.rs`, [`scoring`] follows `mutual_scores.rs` with all tokens on one card; the tests below
+//! [`features`] follows `extract.rs`, [`scoring`] takes the runtime's own schedule with all tokens on one card; the tests below
 //! run both on the simulator and compare launch by launch.
 
-use std::ops::Range;
-
-use super::op::{Epilogue, Norm, Op};
-use musc::backend::cuda::launch::gemm::PairBlock;
+use musc::backend::cuda::launch::PairBlock;
 use musc::backend::cuda::launch::layer_norm::Rows;
 use musc::backend::cuda::launch::patch_embed::row_width;
-use musc::backend::cuda::plan::{BackboneSizes, ScoringPlan, ScoringSizes};
+use musc::backend::cuda::plan::{BackboneSizes, ScoringPlan, ScoringSizes, SetSizes};
 use musc::model::{Activation, Backbone, Family};
 use musc::scoring::MutualScoring;
-use musc::{Error, Result};
+use musc::scoring::schedule::Schedule;
+use musc::{Error, Grid, ImageSize, Result};
+
+use super::op::{Epilogue, Norm, Op};
 
 /// A launch, what it is for, and how often a run has it.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Setting {
             return Err(Error::invalid("--images", images, "at most 100000"));
         }
         let scoring = MutualScoring::default();
-        scoring.check(images, grid)?;
+        scoring.check(images.saturating_sub(1), Grid::square(grid))?;
         let mut setting = Setting { backbone, image_size, images, batch: 1, scoring };
         setting.batch = batch.unwrap_or_else(|| setting.backbone_sizes().batch());
         Ok(setting)
@@ -94,7 +94,7 @@ impl Setting {
             depth: self.backbone.depth,
             mlp_width: 4 * self.backbone.width,
             patch: self.backbone.patch,
-            grid: self.grid(),
+            grid: Grid::square(self.grid()),
         }
     }
 
@@ -104,14 +104,9 @@ impl Setting {
     }
 
     fn scoring_sizes(&self) -> ScoringSizes {
-        ScoringSizes {
-            images: self.images,
-            patches: self.grid().pow(2),
-            width: self.width(),
-            degrees: self.scoring.degrees.len(),
-            fused: false,
-            on_card: true,
-        }
+        let all = SetSizes { images: self.images, on_card: true };
+        let tokens = (Grid::square(self.grid()), self.width());
+        ScoringSizes::new(all, None, tokens, &self.scoring)
     }
 
     /// How the runtime cuts the scoring on a card with so much memory left.
@@ -140,7 +135,10 @@ fn batch(setting: &Setting, images: usize, times: u64) -> Vec<Work> {
     let patches = grid * grid;
     let tokens = images * (patches + 1);
     let clip = family == Family::Clip;
-    let activation = match setting.backbone.default_activation("openai", setting.image_size) {
+    let activation = match setting
+        .backbone
+        .default_activation("openai", ImageSize::square(setting.image_size))
+    {
         Activation::Gelu => Epilogue::Gelu,
         Activation::QuickGelu => Epilogue::QuickGelu,
     };
@@ -199,10 +197,18 @@ pub fn scoring_by(setting: &Setting, group: usize, chunk: (usize, usize)) -> Vec
         once("norms", Op::Norms { images, grid, width, degrees: degrees.clone() }),
     ];
     let mut shapes: Vec<(PairBlock, u64)> = Vec::new();
-    let ranks = setting.scoring.ranks(images);
-    for start in (0..images).step_by(group) {
-        let of_group = start..images.min(start + group);
-        for block in chunks(images, &of_group, chunk) {
+    let ranks = setting.scoring.ranks(images.saturating_sub(1));
+    let schedule = Schedule::others(images).in_groups(group).in_pieces(chunk.0, chunk.1);
+    for of_group in schedule.groups() {
+        let scored = of_group.len();
+        for chunk in schedule.chunks(of_group, (0, 1)) {
+            let block = PairBlock {
+                first_a: chunk.rows.start,
+                images_a: chunk.rows.len(),
+                first_b: chunk.columns.start,
+                images_b: chunk.columns.len(),
+                symmetric: true,
+            };
             // Where a chunk starts does not matter for its cost, only how far its two runs are apart.
             let apart = (block.first_b - block.first_a).min(block.images_a);
             let alike = PairBlock { first_a: 0, first_b: apart, ..block };
@@ -211,7 +217,6 @@ pub fn scoring_by(setting: &Setting, group: usize, chunk: (usize, usize)) -> Vec
                 None => shapes.push((alike, layers)),
             }
         }
-        let scored = of_group.len();
         works.push(Work {
             role: "lowest distances",
             op: Op::IntervalMean { images, patches, scored, ranks },
@@ -226,39 +231,15 @@ pub fn scoring_by(setting: &Setting, group: usize, chunk: (usize, usize)) -> Vec
     works
 }
 
-/// The chunks in which the runtime deals out the pairs i < j that have an image of the group in them.
-pub fn chunks(images: usize, group: &Range<usize>, chunk: (usize, usize)) -> Vec<PairBlock> {
-    let mut blocks = Vec::new();
-    let pieces = |range: Range<usize>, size: usize| {
-        let end = range.end;
-        range.step_by(size).map(move |start| start..end.min(start + size))
-    };
-    for (rows, columns) in [(group.clone(), group.start..images), (0..group.start, group.clone())] {
-        for a in pieces(rows.clone(), chunk.0) {
-            let first = columns.start.max(a.start + 1);
-            for b in pieces(first..columns.end.max(first), chunk.1) {
-                blocks.push(PairBlock {
-                    first_a: a.start,
-                    images_a: a.len(),
-                    first_b: b.start,
-                    images_b: b.len(),
-                });
-            }
-        }
-    }
-    blocks
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::super::op::pairs;
     use super::*;
     use musc::backend::cuda::driver::LaunchShape;
     use musc::backend::cuda::driver::sim::{Sim, SimOptions};
     use musc::backend::cuda::{Card, Cuda, Half};
-    use musc::backend::{Backend, Extraction, HostFeatures, Pixels};
+    use musc::backend::{Backend, Extraction, HostFeatures, Pixels, References};
     use musc::model::{Vit, backbone};
 
     type Seen = Arc<Mutex<Vec<(String, LaunchShape, u64)>>>;
@@ -299,20 +280,12 @@ mod tests {
                 .map(|at| ((at * 7 + seed) % 23) as f32 / 8.0)
                 .collect()
         };
-        let features = HostFeatures {
-            images,
-            patches: grid * grid,
-            width,
-            layers: vec![1, 3],
-            tokens: vec![tokens(1), tokens(2)],
-            class_width: 0,
-            class_tokens: Vec::new(),
-        };
+        let tokens = vec![tokens(1), tokens(2)];
+        let features = HostFeatures::new(images, Grid::square(grid), width, vec![1, 3], tokens);
         let features = cuda.upload(features).unwrap();
         // Groups of 4, 4 and 1, in chunks of 4 by all.
-        let scoring =
-            MutualScoring { table_bytes: Some(4 * 3 * 9 * 25 * 4), ..MutualScoring::default() };
-        cuda.mutual_scores(&features, &scoring, &()).unwrap();
+        let scoring = MutualScoring::default().with_table_bytes(Some(4 * 3 * 9 * 25 * 4));
+        cuda.patch_scores(&features, References::Others, &scoring, &()).unwrap();
         const TINY: Backbone = Backbone {
             name: "tiny",
             family: Family::Dinov2,
@@ -345,13 +318,10 @@ mod tests {
             concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/dinov2_tiny_weights.safetensors");
         let vit = Vit::open(std::path::Path::new(file)).unwrap();
         let architecture = &vit.architecture;
-        let extraction = Extraction {
-            layers: vec![1, 3],
-            image_size: 56,
-            activation: Activation::Gelu,
-            normalisation: architecture.family.normalisation(),
-            batch_size: 2,
-        };
+        let input = ImageSize::square(56);
+        let normalisation = architecture.family.normalisation();
+        let extraction =
+            Extraction::new(vec![1, 3], input, Activation::Gelu, normalisation).with_batch_size(2);
         let model = cuda.load(&vit, &extraction).unwrap();
         let image = musc::image::RgbImage { width: 56, height: 56, data: vec![90; 56 * 56 * 3] };
         cuda.extract(&model, Pixels::Rgb(&vec![image; 5]), &()).unwrap();
@@ -369,31 +339,6 @@ mod tests {
         assert_eq!((architecture.width, architecture.depth), (128, 4));
         let setting = Setting::new(&BACKBONE, 56, 5, Some(2)).unwrap();
         assert_same(&features(&setting), &seen);
-    }
-
-    #[test]
-    fn every_pair_is_in_one_chunk() {
-        for (images, group, chunk) in [(200, 200, (4, 5)), (7, 3, (2, 5)), (9, 4, (1, 1))] {
-            let mut met = vec![0; images * images];
-            let mut computed = 0;
-            for start in (0..images).step_by(group) {
-                for block in chunks(images, &(start..images.min(start + group)), chunk) {
-                    computed += pairs(&block);
-                    for i in block.first_a..block.first_a + block.images_a {
-                        for j in block.first_b.max(i + 1)..block.first_b + block.images_b {
-                            met[i * images + j] += 1;
-                        }
-                    }
-                }
-            }
-            assert_eq!(computed, MutualScoring::pairs_in_groups(images, group));
-            for i in 0..images {
-                for j in i + 1..images {
-                    // Twice where the two are of different groups.
-                    assert_eq!(met[i * images + j], 1 + usize::from(i / group != j / group));
-                }
-            }
-        }
     }
 
     #[test]

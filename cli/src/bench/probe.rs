@@ -7,17 +7,16 @@ use super::counts::Counts;
 use super::op::{Epilogue, Norm, Op, count};
 use musc::backend::cuda::driver::sim::{Sim, SimOptions};
 use musc::backend::cuda::launch::gemm::{self, Operands};
-use musc::backend::cuda::launch::gram_pool::{self, Keys};
 use musc::backend::cuda::launch::layer_norm::{self, Rows};
 use musc::backend::cuda::launch::lnamd::{self, Statistics};
-use musc::backend::cuda::launch::patch_distance::{self, Prepared};
 use musc::backend::cuda::launch::{
-    GRAM_STRIDE, Half, Matrix, attention, interval_mean, patch_embed, upsample, value_of_key,
+    GRAM_STRIDE, Half, Keys, Matrix, PairBlock, Side, attention, gram_pool, interval_mean,
+    patch_distance, patch_embed, upsample, value_of_key,
 };
-use musc::backend::cuda::{Buffer, Card, Stream};
+use musc::backend::cuda::{Buffer, Card, Stream, View};
 use musc::image::Normalisation;
 use musc::model::Activation;
-use musc::{Error, Result};
+use musc::{Error, Grid, ImageSize, Result};
 
 const HALF: Half = Half::F16;
 
@@ -34,6 +33,8 @@ pub struct Probe {
     vector: Buffer<f32>,
     matrix: Buffer<f32>,
     keys: Buffer<u32>,
+    /// Of the images that `interval_mean` scores.
+    ranks: Buffer<u32>,
 }
 
 /// Values of each buffer.
@@ -177,7 +178,14 @@ impl Probe {
         let values: Vec<u32> =
             (0..sizes.keys).map(|_| if cosines { key(seeded.number()) } else { 0 }).collect();
         let keys = stream.upload_new(&values, "keys")?;
-        Ok(Probe { op, stream, pixels, a, b, half_out, vector, matrix, keys })
+        let ranks = match op {
+            Op::IntervalMean { scored, ranks, .. } => {
+                [ranks.0 as u32, ranks.1 as u32].repeat(scored)
+            }
+            _ => Vec::new(),
+        };
+        let ranks = stream.upload_new(&ranks, "ranks")?;
+        Ok(Probe { op, stream, pixels, a, b, half_out, vector, matrix, keys, ranks })
     }
 
     /// Gives the launch to the stream. The three of `lnamd` come together.
@@ -189,7 +197,7 @@ impl Probe {
         let (vector, no_norm) = (self.vector.view(), self.vector.view());
         match self.op.clone() {
             Op::PatchRows { images, grid, patch } => {
-                let sizes = (images, grid, patch);
+                let sizes = (images, Grid::square(grid), patch);
                 let out = self.half_out.view_mut();
                 patch_embed::rows(
                     stream,
@@ -201,7 +209,8 @@ impl Probe {
                 )
             }
             Op::ClassRows { images, grid, width } => {
-                patch_embed::class(stream, vector, (images, grid, width), self.matrix.view_mut())
+                let sizes = (images, Grid::square(grid), width);
+                patch_embed::class(stream, vector, sizes, self.matrix.view_mut())
             }
             Op::Gemm { epilogue, m, n, k } => {
                 let operands = Operands {
@@ -259,7 +268,7 @@ impl Probe {
                 let (mean, inv_norm) = rest.split(images)?;
                 let out = Statistics { row_sum, mean, inv_norm, norm_images: images };
                 let tokens = self.a.view();
-                let sizes = (images, grid);
+                let sizes = (images, Grid::square(grid));
                 lnamd::statistics(stream, HALF, tokens, sizes, (width, width), &degrees, &out)
             }
             Op::Gram { block, patches, width } => {
@@ -275,32 +284,36 @@ impl Probe {
                     k: width,
                 };
                 let out = self.matrix.view_mut();
-                gemm::gram(stream, &operands, block, (patches, width), vector, vector, out)
+                let side = side(vector, &block);
+                gemm::gram(stream, &operands, block, (patches, width), (&side, &side), out)
             }
             Op::Pool { block, grid, degrees } => {
                 let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
                 let mut keys =
                     Keys { keys: self.keys.view_mut(), images, first_kept: 0, kept: images };
                 let gram = self.matrix.view();
-                gram_pool::pool(stream, gram, vector, block, grid, &degrees, &mut keys)
+                let side = side(vector, &block);
+                let grid = Grid::square(grid);
+                gram_pool::pool(stream, gram, (&side, &side), block, grid, &degrees, &mut keys)
             }
             Op::PatchDistance { block, patches, width } => {
                 let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
                 let mut keys =
                     Keys { keys: self.keys.view_mut(), images, first_kept: 0, kept: images };
-                let prepared = Prepared { row_sum: vector, mean: vector, inv_norm: vector };
+                let side = side(vector, &block);
                 let tokens = (self.a.view(), self.b.view());
                 let sizes = (patches, width, width);
-                patch_distance::max(stream, HALF, tokens, &prepared, block, sizes, &mut keys)
+                let sides = (&side, &side);
+                patch_distance::max(stream, HALF, tokens, sides, block, sizes, &mut keys)
             }
-            Op::IntervalMean { images, patches, scored, ranks } => {
+            Op::IntervalMean { images, patches, scored, .. } => {
                 let scores = self.matrix.view_mut();
                 let keys = self.keys.view();
                 let sizes = (images, patches);
-                interval_mean::keys(stream, keys, scores, sizes, (0, scored), ranks.0..ranks.1)
+                interval_mean::keys(stream, keys, scores, sizes, scored, self.ranks.view())
             }
             Op::Upsample { images, grid, side } => {
-                let sizes = (images, grid, side);
+                let sizes = (images, Grid::square(grid), ImageSize::square(side));
                 upsample::map(stream, vector, sizes, self.matrix.view_mut(), self.keys.view_mut())
             }
         }
@@ -319,6 +332,12 @@ impl Probe {
         values.extend(keys.into_iter().map(|key| if key == 0 { 0.0 } else { value_of_key(key) }));
         Ok(values)
     }
+}
+
+/// One set of images whose row sums, means and norms are the same numbers.
+fn side<'a>(vector: View<'a, f32>, block: &PairBlock) -> Side<'a> {
+    let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
+    Side { row_sum: vector, mean: vector, inv_norm: vector, images }
 }
 
 /// The simulator with a memory of what launches cost: each kind of launch runs once.

@@ -65,12 +65,7 @@ pub struct CategoryFiles {
 
 impl CategoryFiles {
     /// Names the files of these samples, which may be fewer than the category has.
-    pub fn new(
-        root: &Path,
-        config: &Config,
-        batch: &Batch,
-        samples: &[Sample],
-    ) -> Result<Self> {
+    pub fn new(root: &Path, config: &Config, batch: &Batch, samples: &[Sample]) -> Result<Self> {
         let of_dataset = matches!(config.source, Source::Dataset { .. });
         let (folder, heat, overlay) = if of_dataset {
             let folder = root.join(batch.name());

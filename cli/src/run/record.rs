@@ -72,7 +72,6 @@ impl Record {
             InputSize::Exactly(size) => match backbone.activation(size) {
                 Activation::Gelu => "gelu",
                 Activation::QuickGelu => "quick_gelu",
-                _ => "other",
             },
             _ => "by the size of each category",
         };

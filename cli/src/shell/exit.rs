@@ -121,8 +121,7 @@ mod tests {
         assert!(said.contains(command) && !said.contains("convert"), "{said}");
         let said = advice(&error("dinov2_vitl14", "", Some("cache/pytorch_model.bin")));
         assert!(said.contains("weights download dinov2_vitl14\n"), "{said}");
-        let convert =
-            "weights convert cache/pytorch_model.bin weights/dinov2_vitl14.safetensors\n";
+        let convert = "weights convert cache/pytorch_model.bin weights/dinov2_vitl14.safetensors\n";
         assert!(said.contains(convert), "{said}");
     }
 }

@@ -1,8 +1,8 @@
 //! What a run says while it works, on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet.
 
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -194,7 +194,8 @@ mod tests {
         teller.advance(1);
         teller.begin(Stage::Scoring, 3);
         rayon::join(|| teller.advance(2), || teller.advance(5));
-        let done = teller.stage.read().unwrap().as_ref().map(|lap| lap.done.load(Ordering::Relaxed));
+        let done =
+            teller.stage.read().unwrap().as_ref().map(|lap| lap.done.load(Ordering::Relaxed));
         assert_eq!(done, Some(7));
         assert!(!teller.stopped());
         teller.end();

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use musc::backend::HostFeatures;
+use musc::backend::{HostFeatures, write_features};
 use musc::dataset::FolderOptions;
 use musc::inspect::{Batch, InputSize};
-use musc::tensor_file::{TensorFile, write_features};
+use musc::tensor_file::TensorFile;
 use musc::{Error, ImageSize, Result};
 
 use super::report;
@@ -24,8 +24,8 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
     may_write(&args.output, args.overwrite).map_err(Stop::Usage)?;
     let mut none = Yaml::default();
-    let backbone = BackboneConfig::new(args.backbone, &mut none, BUILT_IN_BACKBONE)
-        .map_err(Stop::Usage)?;
+    let backbone =
+        BackboneConfig::new(args.backbone, &mut none, BUILT_IN_BACKBONE).map_err(Stop::Usage)?;
     let voice = Voice::new(machine.quiet);
     let teller = voice.teller();
 
@@ -82,9 +82,10 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
 /// Names and shapes of what was written.
 fn shapes(features: &HostFeatures) -> Vec<(String, Vec<usize>)> {
     let (images, patches) = (features.images, features.grid.patches());
-    let tokens = features.layers.iter().map(|layer| {
-        (format!("tokens.{layer}"), vec![images, patches, features.width])
-    });
+    let tokens = features
+        .layers
+        .iter()
+        .map(|layer| (format!("tokens.{layer}"), vec![images, patches, features.width]));
     let class = (String::from("class_tokens"), vec![images, features.class_width]);
     tokens.chain([class]).collect()
 }

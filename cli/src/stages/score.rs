@@ -1,9 +1,9 @@
 //! `musc-run score`: patch tokens to patch scores, maps and image scores.
 
 use musc::backend::device::DeviceOptions;
-use musc::backend::{Backend, References};
+use musc::backend::{Backend, References, read_features};
 use musc::scoring::upsample::{upsample, upsample_max};
-use musc::tensor_file::{Tensor, read_features, write_tensors};
+use musc::tensor_file::{Tensor, write_tensors};
 use musc::{ImageSize, Result};
 use rayon::prelude::*;
 
@@ -25,7 +25,8 @@ pub fn score(args: ScoreArgs) -> Result<(), Stop> {
     let size = side.map_err(Stop::Usage)?.map(ImageSize::square).or(args.img_size);
     may_write(&args.output, args.overwrite).map_err(Stop::Usage)?;
     let features = read_features(&args.features, args.grid)?;
-    let others = args.references.as_deref().map(|path| read_features(path, args.grid)).transpose()?;
+    let others =
+        args.references.as_deref().map(|path| read_features(path, args.grid)).transpose()?;
     let voice = Voice::new(machine.quiet);
     let teller = voice.teller();
     let options = DeviceOptions::default()

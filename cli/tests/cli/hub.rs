@@ -8,7 +8,8 @@ use crate::server::{COMMIT, Conduct, Server, files};
 
 /// The built-in weights are those of dinov2_vits14; their published name is in the table.
 fn whole_weights() -> Vec<u8> {
-    musc::model::embedded_weights().to_vec()
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../weights/dinov2_vits14.safetensors");
+    std::fs::read(path).expect("the default weights")
 }
 
 fn musc(folder: &Path) -> Command {

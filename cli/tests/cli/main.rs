@@ -4,9 +4,9 @@ mod bad_input;
 mod bench;
 mod hub;
 mod runs;
+#[path = "../../../tests/hub/server.rs"]
+mod server;
 mod sets;
 mod stages;
 mod support;
-#[path = "../../../tests/hub/server.rs"]
-mod server;
 mod weights;

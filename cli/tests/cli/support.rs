@@ -129,9 +129,9 @@ pub fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
 pub fn write_tensors(path: &Path, tensors: &[(&str, &[usize], &[f32])]) {
     let listed: Vec<_> = tensors
         .iter()
-        .map(|(name, shape, data)| musc::report::Tensor { name, shape, data })
+        .map(|(name, shape, data)| musc::tensor_file::Tensor::f32(name, shape, data))
         .collect();
-    musc::report::write_tensors(path, &listed, &[]).expect("write tensors");
+    musc::tensor_file::write_tensors(path, &listed, &[]).expect("write tensors");
 }
 
 /// A cell of a workbook.

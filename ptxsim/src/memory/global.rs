@@ -21,10 +21,11 @@ pub(crate) struct Allocation {
 }
 
 impl Allocation {
-    pub fn new(base: u64, bytes: u64, label: String, constant: bool) -> Allocation {
-        let n = bytes.div_ceil(4) as usize;
-        let words = bytemuck::zeroed_slice_box(n);
-        Allocation { base, bytes, label, constant, words, tags: Tags::new(base, n) }
+    /// `None` when the host has not the memory.
+    pub fn new(base: u64, bytes: u64, label: String, constant: bool) -> Option<Allocation> {
+        let n = usize::try_from(bytes.div_ceil(4)).ok()?;
+        let words = bytemuck::try_zeroed_slice_box(n).ok()?;
+        Some(Allocation { base, bytes, label, constant, words, tags: Tags::new(base, n)? })
     }
 
     #[inline(always)]

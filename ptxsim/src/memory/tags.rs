@@ -91,8 +91,9 @@ pub(crate) fn written(tag: u64) -> u32 {
 }
 
 impl Tags {
-    pub fn new(base: u64, words: usize) -> Tags {
-        Tags { base, tags: bytemuck::zeroed_slice_box(words) }
+    /// `None` when the host has not the memory.
+    pub fn new(base: u64, words: usize) -> Option<Tags> {
+        Some(Tags { base, tags: bytemuck::try_zeroed_slice_box(words).ok()? })
     }
 
     #[inline(always)]
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     fn fixture() -> (Tags, Splits) {
-        (Tags::new(0, 2), Splits::default())
+        (Tags::new(0, 2).unwrap(), Splits::default())
     }
 
     #[test]

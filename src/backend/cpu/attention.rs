@@ -1,9 +1,10 @@
 //! Multi-head attention of one image, a block of queries at a time.
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::elementwise::softmax_numerators;
-use super::gemm::{Into, Right, Shape, gemm};
+use crate::gemm::{Right, Shape, Store, gemm};
 
 /// Width of a head in every backbone here.
 pub const HEAD: usize = 64;
@@ -11,11 +12,18 @@ pub const HEAD: usize = 64;
 /// Scores of a block of queries against all keys: at most this many, so that they stay in the L2 cache.
 const BLOCK_SCORES: usize = 48 * 1024;
 
-/// A head's memory.
-#[derive(Default)]
+/// A head's memory, and the vector instructions to use.
 pub struct Scratch {
+    arch: Arch,
     scores: Vec<f32>,
     scales: Vec<f32>,
+}
+
+impl Scratch {
+    /// None yet: it grows to what a head takes.
+    pub fn new(arch: Arch) -> Self {
+        Scratch { arch, scores: Vec::new(), scales: Vec::new() }
+    }
 }
 
 /// softmax(Q·Kᵀ)·V for each head: `qkv` `[T, 3·heads·64]` with q, k, v side by side and the queries already
@@ -75,15 +83,15 @@ fn one_head(
         gemm(
             (queries, Shape::strided(count, HEAD, 3 * width)),
             (keys, all, Right::Transposed),
-            (scores, scores_shape, Into::Overwrite),
+            (scores, scores_shape, Store::Overwrite),
             1,
         );
-        softmax_numerators(scores, tokens, &mut scratch.scales[..count]);
+        softmax_numerators(scratch.arch, scores, tokens, &mut scratch.scales[..count]);
         let out = &mut out[first * HEAD..][..count * HEAD];
         gemm(
             (scores, scores_shape),
             (values, all, Right::Plain),
-            (out, Shape::dense(count, HEAD), Into::Overwrite),
+            (out, Shape::dense(count, HEAD), Store::Overwrite),
             1,
         );
         for (row, &scale) in out.chunks_exact_mut(HEAD).zip(&scratch.scales) {
@@ -94,10 +102,15 @@ fn one_head(
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::testable;
     use super::*;
 
     #[test]
     fn equals_the_definition_on_awkward_sizes() {
+        testable().into_iter().for_each(equals_the_definition_with);
+    }
+
+    fn equals_the_definition_with(arch: Arch) {
         for (tokens, heads, threads) in
             [(1, 1, 1), (2, 3, 2), (17, 2, 1), (257, 1, 3), (1025, 1, 1)]
         {
@@ -107,7 +120,7 @@ mod tests {
                 .collect();
             let mut out = vec![0.0; tokens * width];
             let mut by_head = vec![0.0; tokens * width];
-            let mut scratch: Vec<Scratch> = (0..threads).map(|_| Scratch::default()).collect();
+            let mut scratch: Vec<Scratch> = (0..threads).map(|_| Scratch::new(arch)).collect();
             attention(&qkv, tokens, heads, &mut by_head, &mut out, &mut scratch);
             let at = |token: usize, part: usize, channel: usize| {
                 qkv[token * 3 * width + part * width + channel] as f64

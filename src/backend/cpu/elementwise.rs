@@ -1,13 +1,13 @@
 //! The steps between the matrix products: layer normalisation, bias, activation, softmax.
 //!
-//! Each runs with the widest vectors the processor has: the loops below are compiled once for each instruction
-//! set that `pulp` knows and chosen at run time.
+//! Each runs with the vector instructions that it is given: the loops below are compiled once for each set that `pulp`
+//! knows.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::model::Activation;
 
-/// Calls `row` for every row with the widest vectors; `row` must be inlined for that to help.
+/// Calls `row` for every row with vectors; `row` must be inlined for that to help.
 struct Rows<'a, R> {
     values: &'a mut [f32],
     width: usize,
@@ -30,9 +30,9 @@ impl<R: RowStep> WithSimd for Rows<'_, R> {
     }
 }
 
-fn for_each_row(values: &mut [f32], width: usize, row: impl RowStep) {
+fn for_each_row(arch: Arch, values: &mut [f32], width: usize, row: impl RowStep) {
     if width > 0 {
-        Arch::new().dispatch(Rows { values, width, row });
+        arch.dispatch(Rows { values, width, row });
     }
 }
 
@@ -83,7 +83,7 @@ fn quick_gelu(x: f32) -> f32 {
 }
 
 /// Adds `bias` to every row.
-pub fn add_bias(values: &mut [f32], bias: &[f32]) {
+pub fn add_bias(arch: Arch, values: &mut [f32], bias: &[f32]) {
     struct Step<'a>(&'a [f32]);
     impl RowStep for Step<'_> {
         #[inline(always)]
@@ -93,11 +93,11 @@ pub fn add_bias(values: &mut [f32], bias: &[f32]) {
             }
         }
     }
-    for_each_row(values, bias.len(), Step(bias));
+    for_each_row(arch, values, bias.len(), Step(bias));
 }
 
 /// Adds `bias` to every row and applies the activation.
-pub fn add_bias_activate(values: &mut [f32], bias: &[f32], activation: Activation) {
+pub fn add_bias_activate(arch: Arch, values: &mut [f32], bias: &[f32], activation: Activation) {
     struct Gelu<'a>(&'a [f32]);
     impl RowStep for Gelu<'_> {
         #[inline(always)]
@@ -117,8 +117,8 @@ pub fn add_bias_activate(values: &mut [f32], bias: &[f32], activation: Activatio
         }
     }
     match activation {
-        Activation::Gelu => for_each_row(values, bias.len(), Gelu(bias)),
-        Activation::QuickGelu => for_each_row(values, bias.len(), QuickGelu(bias)),
+        Activation::Gelu => for_each_row(arch, values, bias.len(), Gelu(bias)),
+        Activation::QuickGelu => for_each_row(arch, values, bias.len(), QuickGelu(bias)),
     }
 }
 
@@ -147,7 +147,7 @@ pub struct LayerNorm {
 }
 
 /// Layer normalisation of every row, in place: mean and biased variance in two passes.
-pub fn layer_norm(values: &mut [f32], norm: &LayerNorm) {
+pub fn layer_norm(arch: Arch, values: &mut [f32], norm: &LayerNorm) {
     struct Step<'a>(&'a LayerNorm);
     impl RowStep for Step<'_> {
         #[inline(always)]
@@ -161,11 +161,11 @@ pub fn layer_norm(values: &mut [f32], norm: &LayerNorm) {
             }
         }
     }
-    for_each_row(values, norm.weight.len(), Step(norm));
+    for_each_row(arch, values, norm.weight.len(), Step(norm));
 }
 
 /// Replaces every row of `width` values by e^(value − row maximum) and stores 1/(their sum) in `scales`.
-pub fn softmax_numerators(values: &mut [f32], width: usize, scales: &mut [f32]) {
+pub fn softmax_numerators(arch: Arch, values: &mut [f32], width: usize, scales: &mut [f32]) {
     struct Step<'a>(std::slice::IterMut<'a, f32>);
     impl RowStep for Step<'_> {
         #[inline(always)]
@@ -187,11 +187,12 @@ pub fn softmax_numerators(values: &mut [f32], width: usize, scales: &mut [f32]) 
             }
         }
     }
-    for_each_row(values, width, Step(scales.iter_mut()));
+    for_each_row(arch, values, width, Step(scales.iter_mut()));
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::testable;
     use super::*;
 
     /// erf by its series and continued fraction in f64, to 1e-15.
@@ -238,8 +239,41 @@ mod tests {
         }
     }
 
+    /// The bounds of `activations_are_within_their_bounds`, with each kind of vectors.
+    #[test]
+    fn activations_with_each_kind_of_vectors() {
+        for arch in testable() {
+            for width in [1usize, 7, 16, 33] {
+                let bias: Vec<f32> = (0..width).map(|at| at as f32 / 8.0 - 1.0).collect();
+                let input: Vec<f32> =
+                    (0..5 * width).map(|at| ((at * 7919 % 1000) as f32 - 500.0) / 90.0).collect();
+                let of_biased = |apply: fn(f64) -> f64| -> Vec<f64> {
+                    let biased = input.iter().zip(bias.iter().cycle());
+                    biased.map(|(value, bias)| apply(f64::from(value + bias))).collect()
+                };
+                let gelu = |x: f64| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
+                let quick_gelu = |x: f64| x / (1.0 + (-1.702 * x).exp());
+                let mut plain = input.clone();
+                add_bias(arch, &mut plain, &bias);
+                let mut got = [plain, input.clone(), input.clone()];
+                add_bias_activate(arch, &mut got[1], &bias, Activation::Gelu);
+                add_bias_activate(arch, &mut got[2], &bias, Activation::QuickGelu);
+                let expected = [of_biased(|x| x), of_biased(gelu), of_biased(quick_gelu)];
+                for (got, &expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+                    // Arguments of up to 7, each error at most 1e-6 of them and 1e-6 by itself.
+                    let error = (f64::from(*got) - expected).abs();
+                    assert!(error <= 1e-6 * (1.0 + expected.abs()), "{arch:?} {width} {error:e}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn rows_on_awkward_widths() {
+        testable().into_iter().for_each(rows_on_awkward_widths_with);
+    }
+
+    fn rows_on_awkward_widths_with(arch: Arch) {
         for width in [1usize, 2, 15, 16, 17, 64, 257] {
             let rows = 3;
             let input: Vec<f32> =
@@ -250,9 +284,9 @@ mod tests {
                 epsilon: 1e-5,
             };
             let mut normed = input.clone();
-            layer_norm(&mut normed, &norm);
+            layer_norm(arch, &mut normed, &norm);
             let (mut soft, mut scales) = (input.clone(), vec![0.0; rows]);
-            softmax_numerators(&mut soft, width, &mut scales);
+            softmax_numerators(arch, &mut soft, width, &mut scales);
             for row in 0..rows {
                 let wide: Vec<f64> =
                     input[row * width..][..width].iter().map(|&v| v as f64).collect();

@@ -10,6 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::aligned::{Aligned, LANES};
 use super::lnamd::add_row;
+use crate::Grid;
 
 /// The stride of a Gram block's rows for `patches` columns: whole cache lines, so that every pass runs in whole
 /// vectors.
@@ -20,16 +21,19 @@ pub fn row_stride(patches: usize) -> usize {
 /// What pooling needs to know of a grid and a list of degrees, and its scratch memory. One a thread.
 pub struct GramPool {
     arch: Arch,
-    grid: Grid,
+    layout: Layout,
     degrees: Vec<Degree>,
 }
 
 /// What all degrees share.
-struct Grid {
-    side: usize,
+struct Layout {
+    grid: Grid,
     stride: usize,
-    /// Added to a scaled row: 0 for patches, −∞ for the padding behind them.
+    /// Added to a scaled row: 0 for patches, −∞ for what is no patch: the padding behind them, and the column image's patches
+    /// that are left out.
     padding: Aligned,
+    /// Whether the padding has anything but zeros.
+    padded: bool,
 }
 
 /// Rows that go through the last three steps together.
@@ -38,7 +42,7 @@ const TOGETHER: usize = 4;
 /// One degree's memory. Everything but the rows' own values is zero and stays so.
 struct Degree {
     degree: usize,
-    /// A grid row of p summed along p_y, between `half` rows of zeros: `[half + side + half, stride]`.
+    /// A grid row of p summed along p_y, between `half` rows of zeros: `[half + W + half, stride]`.
     over_py: Aligned,
     /// A few rows summed along p_x too, between guards: `[guard + TOGETHER·stride + guard]`.
     over_p: Aligned,
@@ -60,22 +64,25 @@ pub struct Pair<'a> {
     pub row_scale: &'a [&'a [f32]],
     /// For each degree 1/‖box_r F'_j(q)‖, `[R][L]`.
     pub column_scale: &'a [&'a [f32]],
+    /// Patches of the row image that are in nobody's maximum, `[L]`, or empty; what becomes of their own is not said.
+    pub row_left_out: &'a [bool],
+    /// The same of the column image.
+    pub column_left_out: &'a [bool],
 }
 
 impl GramPool {
-    /// Scratch for grids of `side`×`side` patches and these aggregation degrees (odd).
-    pub fn new(side: usize, degrees: &[usize]) -> Self {
-        let patches = side * side;
-        let stride = row_stride(patches);
-        let mut padding = Aligned::zeros(stride);
-        padding[patches..].fill(f32::NEG_INFINITY);
-        let degrees = degrees.iter().map(|&degree| Degree::new(side, stride, degree)).collect();
-        let grid = Grid { side, stride, padding };
-        GramPool { arch: Arch::new(), grid, degrees }
+    /// Scratch for one size of grid and these aggregation degrees (odd).
+    pub fn new(arch: Arch, grid: Grid, degrees: &[usize]) -> Self {
+        let stride = row_stride(grid.patches());
+        let degrees = degrees.iter().map(|&degree| Degree::new(grid, stride, degree)).collect();
+        let padding = Aligned::zeros(stride);
+        let mut layout = Layout { grid, stride, padding, padded: false };
+        layout.pad(&[]);
+        GramPool { arch, layout, degrees }
     }
 
-    /// For each degree the best cosine of every patch of the row image (`rows[d]`, `[L]`) and of the column
-    /// image (`columns[d]`, `[L]`).
+    /// For each degree the best cosine of every patch of the row image, `rows[d]` `[L]`, and, where `columns` is given, of
+    /// the column image, `columns[d]` `[L]`.
     ///
     /// # Panics
     /// When the pair's slices are shorter than the grid asks for.
@@ -83,10 +90,15 @@ impl GramPool {
         &mut self,
         pair: &Pair<'_>,
         rows: &mut [Vec<f32>],
-        columns: &mut [Vec<f32>],
+        columns: Option<&mut [Vec<f32>]>,
     ) {
-        let patches = self.grid.side * self.grid.side;
-        assert!(pair.gram.len() >= patches * self.grid.stride, "gram block too short");
+        let patches = self.layout.grid.patches();
+        assert!(pair.gram.len() >= patches * self.layout.stride, "gram block too short");
+        let masked = |left_out: &[bool]| left_out.is_empty() || left_out.len() == patches;
+        assert!(masked(pair.row_left_out) && masked(pair.column_left_out), "marks of patches");
+        if !pair.column_left_out.is_empty() {
+            self.layout.pad(pair.column_left_out);
+        }
         for ((degree, scale), best) in
             self.degrees.iter_mut().zip(pair.column_scale).zip(&mut *rows)
         {
@@ -94,31 +106,47 @@ impl GramPool {
             degree.column_best.fill(f32::NEG_INFINITY);
             best.resize(patches, 0.0);
         }
-        self.arch.dispatch(Visit {
-            grid: &self.grid,
-            gram: pair.gram,
-            degrees: &mut self.degrees,
-            row_scale: pair.row_scale,
-            rows,
-        });
-        for (degree, best) in self.degrees.iter().zip(columns) {
-            best.clear();
-            best.extend_from_slice(&degree.column_best[..patches]);
+        let (layout, degrees) = (&self.layout, &mut self.degrees);
+        match columns {
+            None => self.arch.dispatch(Visit::<false> { layout, degrees, pair, rows }),
+            Some(columns) => {
+                self.arch.dispatch(Visit::<true> { layout, degrees, pair, rows });
+                for (degree, best) in self.degrees.iter().zip(columns) {
+                    best.clear();
+                    best.extend_from_slice(&degree.column_best[..patches]);
+                }
+            }
+        }
+        if !pair.column_left_out.is_empty() {
+            self.layout.pad(&[]);
         }
     }
 }
 
+impl Layout {
+    /// Sets the padding for a column image with these patches left out.
+    fn pad(&mut self, left_out: &[bool]) {
+        let patches = self.grid.patches();
+        self.padding[..patches].fill(0.0);
+        self.padding[patches..].fill(f32::NEG_INFINITY);
+        for (value, _) in self.padding.iter_mut().zip(left_out).filter(|(_, out)| **out) {
+            *value = f32::NEG_INFINITY;
+        }
+        self.padded = patches < self.stride || left_out.contains(&true);
+    }
+}
+
 impl Degree {
-    fn new(side: usize, stride: usize, degree: usize) -> Self {
-        let half = degree / 2;
-        let guard = (half * side).next_multiple_of(LANES);
+    fn new(grid: Grid, stride: usize, degree: usize) -> Self {
+        let (half, width) = (degree / 2, grid.columns);
+        let guard = (half * width).next_multiple_of(LANES);
         let same_row = (1..=half)
             .flat_map(|shift| [-(shift as isize), shift as isize])
             .map(|shift| {
                 let mut mask = Aligned::zeros(stride);
-                for (patch, value) in mask[..side * side].iter_mut().enumerate() {
-                    let column = (patch % side) as isize + shift;
-                    *value = f32::from(u8::from((0..side as isize).contains(&column)));
+                for (patch, value) in mask[..grid.patches()].iter_mut().enumerate() {
+                    let column = (patch % width) as isize + shift;
+                    *value = f32::from(u8::from((0..width as isize).contains(&column)));
                 }
                 mask
             })
@@ -127,7 +155,7 @@ impl Degree {
         let pooled = usize::from(degree > 1);
         Degree {
             degree,
-            over_py: Aligned::zeros(pooled * (side + 2 * half) * stride),
+            over_py: Aligned::zeros(pooled * (width + 2 * half) * stride),
             over_p: Aligned::zeros(pooled * (TOGETHER * stride + 2 * guard)),
             over_qx: Aligned::zeros(pooled * (TOGETHER * (stride + guard) + guard)),
             guard,
@@ -138,86 +166,95 @@ impl Degree {
     }
 }
 
-/// A whole Gram block, a grid row of p at a time, for every degree.
-struct Visit<'a> {
-    grid: &'a Grid,
-    gram: &'a [f32],
+/// A whole Gram block, a grid row of p at a time, for every degree; of the columns' maxima only with `COLUMNS`.
+struct Visit<'a, const COLUMNS: bool> {
+    layout: &'a Layout,
     degrees: &'a mut [Degree],
-    row_scale: &'a [&'a [f32]],
+    pair: &'a Pair<'a>,
     rows: &'a mut [Vec<f32>],
 }
 
-impl WithSimd for Visit<'_> {
+impl<const COLUMNS: bool> WithSimd for Visit<'_, COLUMNS> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Visit { grid, gram, degrees, row_scale, rows } = self;
-        for y in 0..grid.side {
-            for ((degree, scale), best) in degrees.iter_mut().zip(row_scale).zip(&mut *rows) {
-                let patches = y * grid.side..(y + 1) * grid.side;
-                let (scale, best) = (&scale[patches.clone()], &mut best[patches]);
+        let Visit { layout, degrees, pair, rows } = self;
+        let width = layout.grid.columns;
+        for y in 0..layout.grid.rows {
+            for ((degree, scale), best) in degrees.iter_mut().zip(pair.row_scale).zip(&mut *rows) {
+                let patches = y * width..(y + 1) * width;
+                let best = &mut best[patches.clone()];
+                let left_out = pair.row_left_out.get(patches.clone()).unwrap_or_default();
+                let row = GridRow { y, gram: pair.gram, scale: &scale[patches], left_out };
                 match degree.degree {
-                    1 => unpooled(simd, grid, gram, degree, y, scale, best),
-                    3 => pooled::<S, 3>(simd, grid, gram, degree, y, scale, best),
-                    5 => pooled::<S, 5>(simd, grid, gram, degree, y, scale, best),
-                    _ => pooled::<S, ANY>(simd, grid, gram, degree, y, scale, best),
+                    1 => unpooled::<S, COLUMNS>(simd, layout, &row, degree, best),
+                    3 => pooled::<S, 3, COLUMNS>(simd, layout, &row, degree, best),
+                    5 => pooled::<S, 5, COLUMNS>(simd, layout, &row, degree, best),
+                    _ => pooled::<S, ANY, COLUMNS>(simd, layout, &row, degree, best),
                 }
             }
         }
     }
 }
 
+/// The rows p of one grid row y of the row image.
+struct GridRow<'a> {
+    y: usize,
+    /// The whole Gram block.
+    gram: &'a [f32],
+    /// Reciprocal norms, `[W]`.
+    scale: &'a [f32],
+    /// Patches that are left out, `[W]`, or empty.
+    left_out: &'a [bool],
+}
+
 /// Stands for a number of taps that is known at run time only.
 const ANY: usize = 0;
 
 #[inline(always)]
-fn unpooled<S: Simd>(
+fn unpooled<S: Simd, const COLUMNS: bool>(
     simd: S,
-    grid: &Grid,
-    gram: &[f32],
+    layout: &Layout,
+    rows: &GridRow<'_>,
     degree: &mut Degree,
-    y: usize,
-    scale: &[f32],
     best: &mut [f32],
 ) {
-    let row = |x: usize| [&gram[(y * grid.side + x) * grid.stride..][..grid.stride]];
-    let mut ends = Ends::new(grid, &degree.column_scale, &mut degree.column_best);
-    for x in (0..grid.side).step_by(2) {
-        match (&mut best[x..], &scale[x..]) {
-            ([first, second, ..], &[a, b, ..]) => {
-                [*first, *second] = ends.of_rows(simd, [row(x), row(x + 1)], [a, b]);
-            }
-            (last, scale) => [last[0]] = ends.of_rows(simd, [row(x)], [scale[0]]),
+    let (width, stride) = (layout.grid.columns, layout.stride);
+    let row = |x: usize| [&rows.gram[(rows.y * width + x) * stride..][..stride]];
+    let mut ends = Ends::<COLUMNS>::new(layout, &degree.column_scale, &mut degree.column_best);
+    for x in (0..width).step_by(2) {
+        if x + 1 < width {
+            ends.of_two_rows(simd, [row(x), row(x + 1)], rows, x, best);
+        } else {
+            ends.of_one_row(simd, row(x), rows, x, best);
         }
     }
 }
 
-/// The rows p of one grid row y: `scale` and `best` are theirs.
+/// The rows p of one grid row y: `best` is theirs.
 #[inline(always)]
-fn pooled<S: Simd, const R: usize>(
+fn pooled<S: Simd, const R: usize, const COLUMNS: bool>(
     simd: S,
-    grid: &Grid,
-    gram: &[f32],
+    layout: &Layout,
+    rows: &GridRow<'_>,
     degree: &mut Degree,
-    y: usize,
-    scale: &[f32],
     best: &mut [f32],
 ) {
-    let (side, stride) = (grid.side, grid.stride);
+    let (Grid { rows: height, columns: width }, stride) = (layout.grid, layout.stride);
     let taps = if R == ANY { degree.degree } else { R };
     let half = taps / 2;
     let Degree { over_py, over_p, over_qx, guard, same_row, column_scale, column_best, .. } =
         degree;
     let guard = *guard;
 
-    let (first, last) = (y.saturating_sub(half), side.min(y + half + 1));
-    let grid_row = side * stride;
+    let (first, last) = (rows.y.saturating_sub(half), height.min(rows.y + half + 1));
+    let grid_row = width * stride;
     let out = &mut over_py[half * stride..][..grid_row];
-    sum_taps(simd, &gram[first * grid_row..], grid_row, last - first, out);
+    sum_taps(simd, &rows.gram[first * grid_row..], grid_row, last - first, out);
 
-    for start in (0..side).step_by(TOGETHER) {
-        let count = TOGETHER.min(side - start);
+    for start in (0..width).step_by(TOGETHER) {
+        let count = TOGETHER.min(width - start);
         let out = &mut over_p[guard..][..count * stride];
         sum_taps(simd, &over_py[start * stride..], stride, taps, out);
         for row in (0..count).step_by(2) {
@@ -238,46 +275,79 @@ fn pooled<S: Simd, const R: usize>(
                 sum_same_row::<S, R, 1>(simd, over_p, same_row, from, [first]);
             }
         }
-        let mut ends = Ends::new(grid, column_scale, column_best);
+        let mut ends = Ends::<COLUMNS>::new(layout, column_scale, column_best);
         for row in (0..count).step_by(2) {
-            let top = |row: usize| guard + row * (stride + guard) - half * side;
+            let top = |row: usize| guard + row * (stride + guard) - half * width;
             if R == ANY {
                 for row in row..count.min(row + 2) {
                     let out = &mut over_p[guard..][..stride];
-                    sum_taps(simd, &over_qx[top(row)..], side, taps, out);
-                    [best[start + row]] = ends.of_rows(simd, [[&*out]], [scale[start + row]]);
+                    sum_taps(simd, &over_qx[top(row)..], width, taps, out);
+                    ends.of_one_row(simd, [&*out], rows, start + row, best);
                 }
                 continue;
             }
             let taps = |row: usize| -> [&[f32]; R] {
-                std::array::from_fn(|tap| &over_qx[top(row) + tap * side..][..stride])
+                std::array::from_fn(|tap| &over_qx[top(row) + tap * width..][..stride])
             };
-            match (&mut best[start + row..][..count - row], &scale[start + row..]) {
-                ([first, second, ..], &[a, b, ..]) => {
-                    [*first, *second] = ends.of_rows(simd, [taps(row), taps(row + 1)], [a, b]);
-                }
-                (last, scale) => [last[0]] = ends.of_rows(simd, [taps(row)], [scale[0]]),
+            if row + 1 < count {
+                ends.of_two_rows(simd, [taps(row), taps(row + 1)], rows, start + row, best);
+            } else {
+                ends.of_one_row(simd, taps(row), rows, start + row, best);
             }
         }
     }
 }
 
 /// Where rows of pooled products end: scaled, and compared with the best so far.
-struct Ends<'a> {
+struct Ends<'a, const COLUMNS: bool> {
     column_scale: &'a [f32],
     column_best: &'a mut [f32],
-    /// The padding to add; `None` when rows are whole cache lines.
+    /// The padding to add; `None` when it is all zeros.
     padding: Option<&'a [f32]>,
 }
 
-impl<'a> Ends<'a> {
+impl<'a, const COLUMNS: bool> Ends<'a, COLUMNS> {
     #[inline(always)]
-    fn new(grid: &'a Grid, column_scale: &'a [f32], column_best: &'a mut [f32]) -> Self {
-        let whole = grid.side * grid.side == grid.stride;
-        Ends { column_scale, column_best, padding: (!whole).then_some(&*grid.padding) }
+    fn new(layout: &'a Layout, column_scale: &'a [f32], column_best: &'a mut [f32]) -> Self {
+        Ends { column_scale, column_best, padding: layout.padded.then_some(&*layout.padding) }
     }
 
-    /// Takes rows, each the sum of its taps: raises the columns' best cosines and returns the rows'.
+    /// Takes rows `x` and `x + 1` of a grid row, each the sum of its taps, into the columns' and their own best cosines.
+    #[inline(always)]
+    fn of_two_rows<S: Simd, const TAPS: usize>(
+        &mut self,
+        simd: S,
+        taps: [[&[f32]; TAPS]; 2],
+        rows: &GridRow<'_>,
+        x: usize,
+        best: &mut [f32],
+    ) {
+        if rows.left_out.is_empty() {
+            let scales = [rows.scale[x], rows.scale[x + 1]];
+            [best[x], best[x + 1]] = self.of_rows(simd, taps, scales);
+        } else {
+            for (row, taps) in taps.into_iter().enumerate() {
+                self.of_one_row(simd, taps, rows, x + row, best);
+            }
+        }
+    }
+
+    /// The same for one row; a patch that is left out is passed over.
+    #[inline(always)]
+    fn of_one_row<S: Simd, const TAPS: usize>(
+        &mut self,
+        simd: S,
+        taps: [&[f32]; TAPS],
+        rows: &GridRow<'_>,
+        x: usize,
+        best: &mut [f32],
+    ) {
+        if !rows.left_out.get(x).is_some_and(|&out| out) {
+            [best[x]] = self.of_rows(simd, [taps], [rows.scale[x]]);
+        }
+    }
+
+    /// Takes rows, each the sum of its taps: raises the columns' best cosines, where they are wanted, and returns the rows'.
     #[inline(always)]
     fn of_rows<S: Simd, const TAPS: usize, const ROWS: usize>(
         &mut self,
@@ -319,10 +389,14 @@ impl<'a> Ends<'a> {
                     simd.mul_f32s(sum, scales[at])
                 };
                 best[row] = simd.max_f32s(best[row], scaled);
-                let by_row = simd.mul_f32s(scaled, simd.splat_f32s(row_scale[row]));
-                column = simd.max_f32s(column, by_row);
+                if COLUMNS {
+                    let by_row = simd.mul_f32s(scaled, simd.splat_f32s(row_scale[row]));
+                    column = simd.max_f32s(column, by_row);
+                }
             }
-            column_best[at] = column;
+            if COLUMNS {
+                column_best[at] = column;
+            }
         }
         let mut of_rows = [0.0; ROWS];
         for row in 0..ROWS {

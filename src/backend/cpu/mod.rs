@@ -6,25 +6,36 @@
 //! Extraction holds the weights in f32, the tokens of the feature layers (layers·N·L·C f32) and, a thread, one
 //! image in flight: (6·D + M)·(1 + L) f32 and a block of attention scores. `batch_size` has no effect here.
 //!
-//! Mutual scoring holds the tokens (layers·N·L·C f32), a centred copy of one layer and its transpose (2·N·L·C), the table of minima
-//! (at most [`MutualScoring::table_bytes`], and never less than one image's R·N·L) and, a thread, one Gram block
-//! with the windows of the largest degree (L² + (Σr)·H·L). Nothing grows with N².
+//! Scoring N queries holds their tokens (layers·N·L·C f32), those of the M references where they are another set, and of one
+//! layer a centred copy of the queries' and a transposed one of the references' (N·L·C + M·L·C, M = N where the queries are
+//! compared with each other), the table of minima (at most [`MutualScoring::table_bytes`], and never less than one image's
+//! R·M·L) and, a thread, one Gram block with the windows of the largest degree (L² + (Σr)·W·L). With a radius it holds
+//! pooled tokens of one layer and degree in place of those copies, and no table: N·L·C + M·L·C (N·L·C where the queries are
+//! compared with each other), the scores of one layer and degree (N·L) and, a thread, 128·M + L·C. Of what grows with N²
+//! there is only the list of a group's pairs, 16 bytes each.
 
 mod aligned;
 mod attention;
 mod elementwise;
-mod gemm;
 mod gram_pool;
 mod interval_mean;
 mod lnamd;
-mod mutual_scores;
+mod local_distance;
+mod panels;
+mod patch_scores;
+mod sides;
+mod simd;
 mod vit;
 
+pub use simd::Instructions;
 pub use vit::Model;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use self::sides::Sides;
+use self::simd::Chosen;
 use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
+use crate::gemm;
 use crate::model::Vit;
 use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Error, Progress, Result};
@@ -33,23 +44,54 @@ use crate::{Error, Progress, Result};
 const TABLE_BYTES: usize = 1 << 30;
 
 /// The CPU as a device.
+#[derive(Debug)]
 pub struct Cpu {
     pool: ThreadPool,
+    simd: Chosen,
 }
 
 impl Cpu {
     /// A backend with `threads` threads; 0 means one a core.
     ///
+    /// It computes with the widest vector instructions that the processor has, or with those that the environment variable
+    /// `MUSC_CPU` names ([`Instructions`]).
+    ///
+    /// The matrix products are those of the crate `gemm`, which chooses its instructions itself. Two of its settings, the sizes
+    /// from which it copies operands, are the whole process's: this sets them.
+    ///
     /// # Errors
-    /// When the system refuses the threads.
+    /// When the system refuses the threads; when `MUSC_CPU` is no name of instructions, or of some that the processor lacks.
     pub fn new(threads: usize) -> Result<Self> {
+        Self::build(threads, Chosen::of_environment()?)
+    }
+
+    /// As [`Cpu::new`], with these vector instructions whatever the environment says.
+    ///
+    /// # Errors
+    /// When the system refuses the threads, or the processor lacks the instructions.
+    pub fn with_instructions(threads: usize, instructions: Instructions) -> Result<Self> {
+        Self::build(threads, Chosen::new(instructions)?)
+    }
+
+    fn build(threads: usize, simd: Chosen) -> Result<Self> {
         gemm::tune();
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("musc-{index}"))
             .build()
             .map_err(|error| Error::Device { device: "cpu".into(), reason: error.to_string() })?;
-        Ok(Cpu { pool })
+        Ok(Cpu { pool, simd })
+    }
+
+    /// The vector instructions it computes with, the matrix products apart.
+    pub fn instructions(&self) -> Instructions {
+        self.simd.instructions()
+    }
+
+    /// Does parallel work on this backend's threads.
+    #[cfg(feature = "files")]
+    pub(crate) fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(work)
     }
 
     /// The number of threads.
@@ -67,7 +109,7 @@ impl Backend for Cpu {
     }
 
     fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<vit::Model> {
-        self.pool.install(|| vit::Model::new(vit, extraction))
+        self.pool.install(|| vit::Model::new(vit, extraction, self.simd.arch()))
     }
 
     fn extract(
@@ -85,10 +127,12 @@ impl Backend for Cpu {
     }
 
     fn leave_out(&self, features: &mut HostFeatures, left_out: Vec<bool>) -> Result<()> {
-        let marked = features.clone().with_left_out(left_out);
-        marked.check()?;
-        *features = marked;
-        Ok(())
+        let before = std::mem::replace(&mut features.left_out, left_out);
+        let checked = features.check_sizes();
+        if checked.is_err() {
+            features.left_out = before;
+        }
+        checked
     }
 
     fn patch_scores(
@@ -98,16 +142,9 @@ impl Backend for Cpu {
         scoring: &MutualScoring,
         progress: &dyn Progress,
     ) -> Result<PatchScores> {
-        let References::Others = references else {
-            return Err(Error::invalid("references", "another set", "the other images"));
-        };
-        scoring.check(queries.images.saturating_sub(1), queries.grid)?;
-        let tokens = mutual_scores::Tokens {
-            images: queries.images,
-            grid: queries.grid.rows,
-            width: queries.width,
-            layers: queries.tokens.iter().map(Vec::as_slice).collect(),
-        };
-        self.pool.install(|| mutual_scores::mutual_scores(&tokens, scoring, progress))
+        let sides = Sides::new(queries, references)?;
+        scoring.check(sides.fewest_seen(), queries.grid)?;
+        let arch = self.simd.arch();
+        self.pool.install(|| patch_scores::patch_scores(&sides, scoring, arch, progress))
     }
 }

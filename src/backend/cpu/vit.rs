@@ -1,21 +1,25 @@
 //! The vision transformer on the CPU: f32, one image a thread; threads left over work inside an image.
 
+use std::fmt;
 use std::sync::Mutex;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::attention::{self, HEAD, attention};
 use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
-use super::gemm::{Into, Panels, Right, Shape, gemm};
+use super::panels::Panels;
 use crate::backend::input::Image;
 use crate::backend::patch_embed::patch_rows;
 use crate::backend::{Extraction, HostFeatures, Pixels};
-use crate::model::{self, Family, Vit, position_embedding};
+use crate::gemm::{Right, Shape, Store, gemm};
+use crate::model::{self, Family, Vit, token_embedding};
 use crate::progress::go_on;
 use crate::{Grid, Progress, Result, Stage};
 
 /// A backbone in f32, ready for one extraction setting.
 pub struct Model {
+    arch: Arch,
     extraction: Extraction,
     family: Family,
     grid: Grid,
@@ -70,13 +74,13 @@ impl Linear {
     }
 
     /// `out` = or += `input`·Wᵀ, without the bias.
-    fn product(&self, input: &[f32], out: &mut [f32], into: Into, threads: usize) {
+    fn product(&self, input: &[f32], out: &mut [f32], store: Store, threads: usize) {
         let outputs = self.bias.len();
         let rows = out.len() / outputs;
         let input_shape = Shape::dense(rows, input.len() / rows);
         self.weight.product(
             (input, input_shape),
-            (out, Shape::dense(rows, outputs), into),
+            (out, Shape::dense(rows, outputs), store),
             threads,
         );
     }
@@ -93,9 +97,24 @@ struct Workspace {
     attention: Vec<attention::Scratch>,
 }
 
+/// What it is for; not its weights.
+impl fmt::Debug for Model {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Model { family, grid, width, extraction, .. } = self;
+        let blocks = self.blocks.len();
+        out.debug_struct("Model")
+            .field("family", family)
+            .field("grid", grid)
+            .field("width", width)
+            .field("blocks", &blocks)
+            .field("extraction", extraction)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Model {
     /// Converts the weights and folds in what is constant: the attention's scale, LayerScale, positions.
-    pub fn new(vit: &Vit, extraction: &Extraction) -> Result<Self> {
+    pub(super) fn new(vit: &Vit, extraction: &Extraction, arch: Arch) -> Result<Self> {
         let architecture = &vit.architecture;
         let grid = extraction.grid(vit)?;
         let width = architecture.width;
@@ -105,11 +124,6 @@ impl Model {
             bias: norm.bias.to_f32(),
             epsilon: architecture.layer_norm_eps,
         };
-        let mut embedding = position_embedding(vit, grid);
-        add_bias(&mut embedding[..width], &vit.class_token.to_f32());
-        if let Some(bias) = &vit.patch_bias {
-            add_bias(&mut embedding[width..], &bias.to_f32());
-        }
         let mut query_scale = vec![1.0; 3 * width];
         query_scale[..width].fill(1.0 / (HEAD as f32).sqrt());
         let blocks = vit
@@ -128,6 +142,7 @@ impl Model {
             })
             .collect();
         Ok(Model {
+            arch,
             extraction: extraction.clone(),
             family: architecture.family,
             grid,
@@ -137,7 +152,7 @@ impl Model {
             mlp_width: architecture.mlp_width,
             class_width: architecture.class_dim,
             patch_weight: Panels::of_transposed(&vit.patch_weight.to_f32(), row_width, row_width),
-            embedding,
+            embedding: token_embedding(vit, grid),
             pre_norm: vit.pre_norm.as_ref().map(norm),
             blocks,
             final_norm: norm(&vit.final_norm),
@@ -146,7 +161,11 @@ impl Model {
     }
 
     /// Tokens of all images, on the current thread pool.
-    pub fn extract(&self, pixels: Pixels<'_>, progress: &dyn Progress) -> Result<HostFeatures> {
+    pub(super) fn extract(
+        &self,
+        pixels: Pixels<'_>,
+        progress: &dyn Progress,
+    ) -> Result<HostFeatures> {
         let images = pixels.images(self.extraction.input)?.all()?;
         let count = images.len();
         progress.begin(Stage::Features, count as u64);
@@ -197,7 +216,9 @@ impl Model {
             normed: vec![0.0; tokens * self.width],
             qkv: vec![0.0; tokens * 3 * self.width],
             by_head: vec![0.0; tokens * self.width],
-            attention: (0..threads.min(self.heads)).map(|_| Default::default()).collect(),
+            attention: (0..threads.min(self.heads))
+                .map(|_| attention::Scratch::new(self.arch))
+                .collect(),
         }
     }
 
@@ -210,57 +231,57 @@ impl Model {
         threads: usize,
     ) {
         let Workspace { wide, x, normed, qkv, by_head, attention: scratch } = workspace;
-        let (grid, width) = (self.grid, self.width);
+        let (arch, grid, width) = (self.arch, self.grid, self.width);
         let (patches, row_width) = (grid.patches(), 3 * self.patch * self.patch);
         let rows = &mut wide[..patches * row_width];
         patch_rows(image, &self.extraction.normalisation, grid, self.patch, rows);
         x.copy_from_slice(&self.embedding);
         self.patch_weight.product(
             (rows, Shape::dense(patches, row_width)),
-            (&mut x[width..], Shape::dense(patches, width), Into::Add),
+            (&mut x[width..], Shape::dense(patches, width), Store::Add),
             threads,
         );
         if let Some(norm) = &self.pre_norm {
-            layer_norm(x, norm);
+            layer_norm(arch, x, norm);
         }
         let hidden = &mut wide[..(1 + patches) * self.mlp_width];
         for (index, block) in self.blocks.iter().enumerate() {
             normed.copy_from_slice(x);
-            layer_norm(normed, &block.norm1);
-            block.qkv.product(normed, qkv, Into::Overwrite, threads);
-            add_bias(qkv, &block.qkv.bias);
+            layer_norm(arch, normed, &block.norm1);
+            block.qkv.product(normed, qkv, Store::Overwrite, threads);
+            add_bias(arch, qkv, &block.qkv.bias);
             attention(qkv, 1 + patches, self.heads, by_head, normed, scratch);
-            block.out.product(normed, x, Into::Add, threads);
-            add_bias(x, &block.out.bias);
+            block.out.product(normed, x, Store::Add, threads);
+            add_bias(arch, x, &block.out.bias);
             normed.copy_from_slice(x);
-            layer_norm(normed, &block.norm2);
-            block.fc1.product(normed, hidden, Into::Overwrite, threads);
-            add_bias_activate(hidden, &block.fc1.bias, self.extraction.activation);
-            block.fc2.product(hidden, x, Into::Add, threads);
-            add_bias(x, &block.fc2.bias);
+            layer_norm(arch, normed, &block.norm2);
+            block.fc1.product(normed, hidden, Store::Overwrite, threads);
+            add_bias_activate(arch, hidden, &block.fc1.bias, self.extraction.activation);
+            block.fc2.product(hidden, x, Store::Add, threads);
+            add_bias(arch, x, &block.fc2.bias);
             for (&layer, out) in self.extraction.layers.iter().zip(tokens.iter_mut()) {
                 if layer == index {
                     out.copy_from_slice(&x[width..]);
-                    if self.family != Family::Clip {
-                        layer_norm(out, &self.final_norm);
+                    if self.family.norms_patch_tokens() {
+                        layer_norm(arch, out, &self.final_norm);
                     }
                 }
             }
         }
         let class = &mut x[..width];
-        layer_norm(class, &self.final_norm);
+        layer_norm(arch, class, &self.final_norm);
         match &self.projection {
             None => class_token.copy_from_slice(class),
             Some(projection) => {
                 gemm(
                     (class, Shape::dense(1, width)),
                     (projection, Shape::dense(width, self.class_width), Right::Plain),
-                    (class_token, Shape::dense(1, self.class_width), Into::Overwrite),
+                    (class_token, Shape::dense(1, self.class_width), Store::Overwrite),
                     1,
                 );
             }
         }
-        if self.family == Family::Clip {
+        if self.family.unit_class_tokens() {
             let norm = class_token.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
             if norm > 0.0 {
                 class_token.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);

@@ -20,7 +20,7 @@ pub struct Buffer<T> {
 }
 
 impl<T: Pod> Buffer<T> {
-    /// An allocation of the card's, freed with the buffer.
+    /// An allocation of the card's, freed with the buffer. `len` values take at most `isize::MAX` bytes.
     pub(super) fn owned(card: &Arc<Card>, address: u64, len: usize) -> Self {
         Buffer { card: Arc::clone(card), address, len, owned: true, of: PhantomData }
     }
@@ -100,6 +100,15 @@ pub struct ViewMut<'a, T> {
 }
 
 impl<'a, T: Pod> View<'a, T> {
+    /// Somebody else's memory on the card.
+    ///
+    /// # Safety
+    /// `len` values lie at `address`, live as long as the view, and are left alone meanwhile.
+    #[cfg(feature = "cust-interop")]
+    pub(super) unsafe fn from_raw(card: &'a Arc<Card>, address: u64, len: usize) -> Self {
+        View { card, address, len, of: PhantomData }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -121,6 +130,15 @@ impl<'a, T: Pod> View<'a, T> {
 }
 
 impl<'a, T: Pod> ViewMut<'a, T> {
+    /// Somebody else's memory on the card.
+    ///
+    /// # Safety
+    /// `len` values lie at `address`, live as long as the view, and are used by nobody else meanwhile.
+    #[cfg(feature = "cust-interop")]
+    pub(super) unsafe fn from_raw(card: &'a Arc<Card>, address: u64, len: usize) -> Self {
+        ViewMut { card, address, len, of: PhantomData }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -177,7 +195,10 @@ pub struct Pinned<T> {
 
 impl<T: Pod> Pinned<T> {
     /// `len` values at `at`, which the card's driver allocated and this frees.
-    pub(super) fn new(card: &Arc<Card>, at: NonNull<T>, len: usize) -> Self {
+    ///
+    /// # Safety
+    /// `len` values are there, written, aligned, and nobody else's; together they take at most `isize::MAX` bytes.
+    pub(super) unsafe fn new(card: &Arc<Card>, at: NonNull<T>, len: usize) -> Self {
         Pinned { card: Arc::clone(card), at, len }
     }
 }
@@ -191,7 +212,7 @@ impl<T: Pod> Deref for Pinned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` values lie there, written (with zeros at first), aligned to a page; `T` takes any bits.
+        // SAFETY: `len` values lie there, written (with zeros at first) and aligned (`new`'s promise); `T` takes any bits.
         unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 }
@@ -207,5 +228,32 @@ impl<T> Drop for Pinned<T> {
     fn drop(&mut self) {
         // SAFETY: allocated by `Card::alloc_pinned` with this length; whoever copies waits before it lets go.
         unsafe { self.card.driver().free_pinned(self.at.cast(), self.len * size_of::<T>()) };
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_lies_within_its_view() {
+        let card = Card::sim();
+        let mut buffer = card.alloc::<u32>(10, "values").unwrap();
+        let start = buffer.address();
+        let part = buffer.view().part(3..7).unwrap().part(1..4).unwrap();
+        assert_eq!((part.address, part.len()), (start + 16, 3));
+        assert!(buffer.view().part(10..10).unwrap().is_empty());
+        let far = usize::MAX;
+        for (from, to) in [(4, 3), (0, 11), (11, 11), (11, 0), (0, far), (far, 0), (far, far)] {
+            let range = from..to;
+            let error = buffer.view().part(range.clone()).unwrap_err().to_string();
+            assert_eq!(error, format!("part of a buffer: found {range:?}, expected within 0..10"));
+            assert!(buffer.view_mut().part(range).is_err());
+        }
+        let (head, tail) = buffer.view_mut().split(4).unwrap();
+        assert_eq!((head.len(), tail.len(), tail.address), (4, 6, start + 16));
+        for len in [11, far / 4 + 2, far] {
+            assert!(buffer.view_mut().split(len).is_err(), "{len}");
+        }
     }
 }

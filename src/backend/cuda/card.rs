@@ -9,7 +9,7 @@ use bytemuck::Pod;
 
 use super::buffer::{Buffer, Pinned};
 use super::driver::card::CudaCard;
-use super::driver::{CardInfo, Driver, Function, ModuleHandle};
+use super::driver::{CardInfo, Driver, Function, ModuleHandle, PINNED_ALIGNMENT};
 use super::kernels::ptx_for;
 use super::stream::{Event, Stream};
 use crate::{Error, Result};
@@ -91,15 +91,10 @@ impl Card {
     /// # Errors
     /// [`Error::OutOfMemory`] with need and have, or the driver's.
     pub fn alloc<T: Pod>(self: &Arc<Self>, len: usize, what: &str) -> Result<Buffer<T>> {
-        let bytes = len as u64 * size_of::<T>() as u64;
-        let used = self.used.load(Ordering::Relaxed);
-        if bytes > self.limit.saturating_sub(used) {
-            return Err(Error::OutOfMemory {
-                device: self.info().label.clone(),
-                what: what.to_string(),
-                need: bytes,
-                have: self.limit.saturating_sub(used),
-            });
+        let bytes = self.bytes_of::<T>(len, what)? as u64;
+        let have = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        if bytes > have {
+            return Err(self.out_of_memory(what, bytes, have));
         }
         let address = self.driver.alloc(bytes, what)?;
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -107,16 +102,35 @@ impl Card {
         Ok(Buffer::owned(self, address, len))
     }
 
-    /// Page-locked host memory, zeroed.
+    /// Page-locked host memory for `len` values, zeroed.
     ///
     /// # Errors
-    /// The driver's.
+    /// [`Error::OutOfMemory`] for more bytes than memory can have, or the driver's.
     pub fn alloc_pinned<T: Pod>(self: &Arc<Self>, len: usize) -> Result<Pinned<T>> {
-        let bytes = len * size_of::<T>();
+        // No page is larger, and no value that is copied to a card has reason to be.
+        const { assert!(align_of::<T>() <= PINNED_ALIGNMENT) };
+        let bytes = self.bytes_of::<T>(len, "page-locked host memory")?;
         let at = self.driver.alloc_pinned(bytes)?;
-        // SAFETY: the driver gave that many bytes, to this call alone.
+        // SAFETY: `Driver` promises that many bytes, aligned to `PINNED_ALIGNMENT`, to this call alone.
         unsafe { at.as_ptr().write_bytes(0, bytes) };
-        Ok(Pinned::new(self, at.cast(), len))
+        // SAFETY: so `len` values fit there: their bytes were multiplied without overflow. They are written, with zeros.
+        Ok(unsafe { Pinned::new(self, at.cast(), len) })
+    }
+
+    /// Bytes that `len` values take. What is larger than any object can be is refused here, so that no product of a length
+    /// and a size overflows behind it.
+    fn bytes_of<T>(&self, len: usize, what: &str) -> Result<usize> {
+        const MOST: usize = isize::MAX as usize;
+        match len.checked_mul(size_of::<T>()) {
+            Some(bytes) if bytes <= MOST => Ok(bytes),
+            bytes => {
+                Err(self.out_of_memory(what, bytes.map_or(u64::MAX, |b| b as u64), MOST as u64))
+            }
+        }
+    }
+
+    fn out_of_memory(&self, what: &str, need: u64, have: u64) -> Error {
+        Error::OutOfMemory { device: self.info().label.clone(), what: what.to_string(), need, have }
     }
 
     /// A new stream.
@@ -168,5 +182,67 @@ impl Card {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { self.driver.free(address) };
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+    use crate::backend::cuda::driver::sim::{Sim, SimOptions};
+
+    /// What was needed and what there was, of an error that has to be of memory.
+    fn refused<T: fmt::Debug>(result: Result<T>) -> (u64, u64) {
+        match result {
+            Err(Error::OutOfMemory { need, have, .. }) => (need, have),
+            other => panic!("found {other:?}, expected a refusal"),
+        }
+    }
+
+    #[test]
+    fn a_length_whose_bytes_overflow_is_refused() {
+        let card = Card::sim();
+        let most = isize::MAX as u64;
+        // 2^61 values of 8 bytes are 2^64 bytes: no bytes at all to a product that wraps.
+        for len in [1 << 61, (1 << 61) + 1, usize::MAX / 8 + 1, usize::MAX] {
+            assert_eq!(refused(card.alloc::<u64>(len, "values").map(drop)), (u64::MAX, most));
+            assert_eq!(refused(card.alloc_pinned::<u64>(len).map(drop)), (u64::MAX, most));
+        }
+        // No overflow, but more than a slice may have.
+        assert_eq!(refused(card.alloc_pinned::<u8>(1 << 63).map(drop)), (1 << 63, most));
+        assert_eq!(refused(card.alloc::<u8>(1 << 63, "values").map(drop)), (1 << 63, most));
+        assert_eq!(card.peak_bytes(), 0);
+    }
+
+    #[test]
+    fn what_no_machine_has_is_refused_by_the_driver() {
+        let card = Card::sim();
+        let need = 1 << 62;
+        assert_eq!(refused(card.alloc::<u8>(need, "values").map(drop)), (1 << 62, 16 << 30));
+        let error = card.alloc_pinned::<u8>(need).map(drop).unwrap_err();
+        assert!(
+            error.to_string().contains("no host memory of 4611686018427387904 bytes"),
+            "{error}"
+        );
+        // A card that claims more memory than there are addresses.
+        let options = SimOptions { memory_bytes: Some(u64::MAX), ..SimOptions::default() };
+        let card = Card::with_driver(Arc::new(Sim::new(options)), None);
+        assert_eq!(refused(card.alloc::<u8>(need, "values").map(drop)).0, 1 << 62);
+        assert_eq!(refused(card.driver().alloc(u64::MAX, "values").map(drop)).0, u64::MAX);
+    }
+
+    #[test]
+    fn page_locked_memory_is_zeroed_and_aligned() {
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        #[repr(C, align(256))]
+        struct Wide([u64; 32]);
+
+        let card = Card::sim();
+        for len in [0, 1, 3] {
+            let mut pinned = card.alloc_pinned::<Wide>(len).unwrap();
+            assert!(pinned.as_ptr().addr().is_multiple_of(PINNED_ALIGNMENT));
+            assert!(pinned.iter().all(|value| value.0 == [0; 32]));
+            pinned.fill(Wide([7; 32]));
+            assert_eq!(pinned.len(), len);
+        }
     }
 }

@@ -14,13 +14,14 @@ use bytemuck::Pod;
 use cudarc::driver::sys;
 use cust::memory::{DeviceCopy, DevicePointer, DeviceSlice};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, View, ViewMut};
 use super::card::Card;
 use super::driver::StreamHandle;
 use super::stream::Stream;
 use crate::{Error, Result};
 
-/// A value that borrows what it stands for.
+/// A value that borrows what it stands for. Only to look at: what could be swapped against another would outlive its owner.
+#[derive(Debug)]
 pub struct Lent<'a, V> {
     value: V,
     of: PhantomData<&'a ()>,
@@ -34,52 +35,67 @@ impl<V> Deref for Lent<'_, V> {
     }
 }
 
-impl<V> DerefMut for Lent<'_, V> {
+/// As [`Lent`], to write.
+#[derive(Debug)]
+pub struct LentMut<'a, V> {
+    value: V,
+    of: PhantomData<&'a mut ()>,
+}
+
+impl<V> Deref for LentMut<'_, V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.value
+    }
+}
+
+impl<V> DerefMut for LentMut<'_, V> {
     fn deref_mut(&mut self) -> &mut V {
         &mut self.value
     }
 }
 
-/// Memory of `cust` as a buffer to read.
+/// Memory of `cust` to read.
 ///
 /// # Errors
 /// [`Error::Device`] for memory that is not of the card's primary context.
-pub fn buffer<'a, T: Pod + DeviceCopy>(
-    card: &Arc<Card>,
+pub fn view<'a, T: Pod + DeviceCopy>(
+    card: &'a Arc<Card>,
     memory: &'a DeviceSlice<T>,
-) -> Result<Lent<'a, Buffer<T>>> {
-    lend(card, memory.as_device_ptr(), memory.len())
+) -> Result<View<'a, T>> {
+    let address = address_of(card, memory)?;
+    // SAFETY: `len` values of the card's context (checked), alive as long as the view, which borrows them.
+    Ok(unsafe { View::from_raw(card, address, memory.len()) })
 }
 
-/// Memory of `cust` as a buffer to write.
+/// Memory of `cust` to write.
 ///
 /// # Errors
-/// As [`buffer`].
-pub fn buffer_mut<'a, T: Pod + DeviceCopy>(
-    card: &Arc<Card>,
+/// As [`view`].
+pub fn view_mut<'a, T: Pod + DeviceCopy>(
+    card: &'a Arc<Card>,
     memory: &'a mut DeviceSlice<T>,
-) -> Result<Lent<'a, Buffer<T>>> {
-    lend(card, memory.as_device_ptr(), memory.len())
+) -> Result<ViewMut<'a, T>> {
+    let address = address_of(card, memory)?;
+    // SAFETY: as in `view`, and borrowed for writing.
+    Ok(unsafe { ViewMut::from_raw(card, address, memory.len()) })
 }
 
-fn lend<'a, T: Pod + DeviceCopy>(
-    card: &Arc<Card>,
-    at: DevicePointer<T>,
-    len: usize,
-) -> Result<Lent<'a, Buffer<T>>> {
+/// The address of memory that is the card's.
+fn address_of<T: DeviceCopy>(card: &Card, memory: &DeviceSlice<T>) -> Result<u64> {
+    let at = memory.as_device_ptr().as_raw();
     let mut context: usize = 0;
     // SAFETY: writes one pointer, which `context` has room for; any address may be asked about.
     let asked = unsafe {
         sys::cuPointerGetAttribute(
             (&raw mut context).cast(),
             sys::CUpointer_attribute_enum::CU_POINTER_ATTRIBUTE_CONTEXT,
-            at.as_raw(),
+            at,
         )
     };
     same_context(card, asked.result().is_ok().then_some(context), "memory")?;
-    // SAFETY: `len` values of the card's context (checked), alive and lent as long as the result, which borrows them.
-    let value = unsafe { Buffer::from_raw(card, at.as_raw(), len) };
-    Ok(Lent { value, of: PhantomData })
+    Ok(at)
 }
 
 /// A stream of `cust`, for launches and copies of this crate in its order.
@@ -107,12 +123,18 @@ pub fn device_slice<T: Pod + DeviceCopy>(buffer: &Buffer<T>) -> Lent<'_, DeviceS
 }
 
 /// A buffer as memory of `cust` that it may write.
-pub fn device_slice_mut<T: Pod + DeviceCopy>(buffer: &mut Buffer<T>) -> Lent<'_, DeviceSlice<T>> {
+///
+/// # Safety
+/// The `DeviceSlice` says nothing of how long its memory lives: it is neither moved out of the result nor swapped against
+/// another.
+pub unsafe fn device_slice_mut<T: Pod + DeviceCopy>(
+    buffer: &mut Buffer<T>,
+) -> LentMut<'_, DeviceSlice<T>> {
     // SAFETY: as many values lie there, and the result borrows the buffer for writing.
     let value = unsafe {
         DeviceSlice::from_raw_parts_mut(DevicePointer::from_raw(buffer.address()), buffer.len())
     };
-    Lent { value, of: PhantomData }
+    LentMut { value, of: PhantomData }
 }
 
 fn same_context(card: &Card, found: Option<usize>, what: &str) -> Result<()> {

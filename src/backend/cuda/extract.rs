@@ -17,7 +17,8 @@ use crate::backend::Extraction;
 use crate::backend::input::{Image, Images};
 use crate::backend::patch_embed::patch_rows;
 use crate::model::{Family, Vit};
-use crate::{Error, Grid, Progress, Result};
+use crate::progress::go_on;
+use crate::{Error, Progress, Result};
 
 /// A backbone on one card, ready for one extraction setting.
 pub(super) struct CardModel {
@@ -30,12 +31,21 @@ pub(super) struct CardModel {
     extraction: Extraction,
 }
 
+/// What of each image goes to the host wherever its tokens are.
+pub(super) struct OfImages {
+    /// After the final norm, `[n, D]`.
+    pub class_tokens: Vec<f32>,
+    /// The hash of its pixels, `[n]`.
+    pub content: Vec<u64>,
+}
+
 /// The memory of a batch.
 struct Workspace {
     /// Pixels of two batches: one is copied while the other is read.
     pixels: [Buffer<u8>; 2],
     rows: Buffer<u16>,
-    stream: Buffer<f32>,
+    /// The residual stream.
+    residual: Buffer<f32>,
     normed: Buffer<u16>,
     qkv: Buffer<u16>,
     mlp: Buffer<u16>,
@@ -49,20 +59,20 @@ impl CardModel {
     /// Puts the weights on the card.
     pub fn new(card: &Arc<Card>, vit: &Vit, extraction: &Extraction, half: Half) -> Result<Self> {
         let architecture = &vit.architecture;
-        let grid = extraction.grid(vit)?.rows;
+        let grid = extraction.grid(vit)?;
         let width = architecture.width;
         if !width.is_multiple_of(layer_norm::WIDTH_STEP) || width > layer_norm::MAX_WIDTH {
             return Err(Error::invalid(
                 format!("width of the backbone, on {}", card.info().label),
                 width,
-                "a multiple of 128 up to 1024",
+                format!("a multiple of {} up to {}", layer_norm::WIDTH_STEP, layer_norm::MAX_WIDTH),
             ));
         }
-        if grid * grid + 1 > attention::MAX_TOKENS {
+        if grid.patches() >= attention::MAX_TOKENS {
             return Err(Error::invalid(
-                format!("tokens of an image, on {}", card.info().label),
-                grid * grid + 1,
-                "at most 8192: choose a smaller image size",
+                format!("grid of patches, on {}", card.info().label),
+                format!("{grid}, {} patches", grid.patches()),
+                format!("at most {}: choose a smaller image size", attention::MAX_TOKENS - 1),
             ));
         }
         Ok(CardModel {
@@ -104,9 +114,9 @@ impl CardModel {
 
     fn workspace(&self, images: usize, batch: usize, layers_to_host: usize) -> Result<Workspace> {
         let (card, width) = (&self.card, self.sizes.width);
-        let (patches, side) = (self.sizes.patches(), self.sizes.grid * self.sizes.patch);
+        let (patches, patch) = (self.sizes.patches(), self.sizes.patch);
         let tokens = batch * (patches + 1);
-        let pixels = || card.alloc(batch * side * side * 3, "pixels");
+        let pixels = || card.alloc(batch * patches * patch * patch * 3, "pixels");
         let leaving = || {
             (0..layers_to_host)
                 .map(|_| card.alloc(batch * patches * width, "tokens on their way"))
@@ -116,7 +126,7 @@ impl CardModel {
             pixels: [pixels()?, pixels()?],
             rows: card
                 .alloc(batch * patches * patch_embed::row_width(self.sizes.patch), "patch rows")?,
-            stream: card.alloc(tokens * width, "residual stream")?,
+            residual: card.alloc(tokens * width, "residual stream")?,
             normed: card.alloc(tokens * width, "normalised rows")?,
             qkv: card.alloc(tokens * 3 * width, "query, key, value")?,
             mlp: card.alloc(tokens * self.sizes.mlp_width, "MLP")?,
@@ -125,13 +135,13 @@ impl CardModel {
         })
     }
 
-    /// Tokens of the images into `sink`, and their class tokens after the final norm, `[n, D]`.
+    /// Tokens of the images into `sink`, and what goes to the host in any case.
     pub fn extract(
         &self,
         images: &Images<'_>,
         mut sink: Sink<'_>,
         progress: &dyn Progress,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<OfImages> {
         let count = images.len();
         let layers_to_host =
             if matches!(sink, Sink::Host(_)) { self.extraction.layers.len() } else { 0 };
@@ -147,14 +157,16 @@ impl CardModel {
             staging: Staging::new(&self.card)?,
         };
         let mut work = self.workspace(count, batch, layers_to_host)?;
-        let result = self.batches(images, batch, &mut run, &mut work, &mut sink, progress);
+        let content = self.batches(images, batch, &mut run, &mut work, &mut sink, progress);
         // Whatever happened, nothing runs any more when the borrowed memory goes back.
         let waited = run.leaving.synchronise().and(run.compute.synchronise());
-        result.and(waited)?;
+        let content = content?;
+        waited?;
         let class_tokens = run.compute.download_new(work.class.view().part(0..count * width)?)?;
-        Ok(class_tokens)
+        Ok(OfImages { class_tokens, content })
     }
 
+    /// All batches, one after another. The hash of each image's pixels, taken as it comes.
     fn batches(
         &self,
         images: &Images<'_>,
@@ -163,16 +175,16 @@ impl CardModel {
         work: &mut Workspace,
         sink: &mut Sink<'_>,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Vec<u64>> {
         let values = self.sizes.patches() * self.sizes.width;
+        let mut content = Vec::with_capacity(images.len());
         let mut under_way: Option<usize> = None;
         for (number, start) in (0..images.len()).step_by(batch).enumerate() {
-            if progress.stopped() {
-                return Err(Error::Interrupted);
-            }
+            go_on(progress)?;
             let turn = number % 2;
             let range = start..images.len().min(start + batch);
             let ready = images.part(range.clone()).all()?;
+            content.extend(ready.iter().map(|image| image.content()));
             let normalised = self.input(&ready, run, work, turn)?;
             run.compute.wait(&run.ready[turn])?;
             // The tokens of the batch before last must have left before new ones take their place.
@@ -198,7 +210,7 @@ impl CardModel {
         }
         run.compute.synchronise()?;
         progress.advance(under_way.unwrap_or(0) as u64);
-        Ok(())
+        Ok(content)
     }
 
     /// Gives a batch's pixels to the copying stream; or its patch rows, where the pixels come normalised. Tells which.
@@ -210,18 +222,17 @@ impl CardModel {
         turn: usize,
     ) -> Result<bool> {
         let BackboneSizes { patch, grid, .. } = self.sizes;
-        let side = grid * patch;
+        let patches = grid.patches();
         let normalised = images.iter().any(|image| matches!(image, Image::Normalised(_)));
         run.staging.stream().wait(&run.read[turn])?;
         if normalised {
             // The rows are held once: both halves must have been read.
             run.staging.stream().wait(&run.read[1 - turn])?;
             let (row, padded) = (3 * patch * patch, patch_embed::row_width(patch));
-            let patches = grid * grid;
             let mut rows = vec![0.0f32; patches * row];
             let mut bits = vec![0u16; images.len() * patches * padded];
             for (image, bits) in images.iter().zip(bits.chunks_exact_mut(patches * padded)) {
-                patch_rows(*image, &self.extraction.normalisation, Grid::square(grid), patch, &mut rows);
+                patch_rows(*image, &self.extraction.normalisation, grid, patch, &mut rows);
                 for (to, from) in bits.chunks_exact_mut(padded).zip(rows.chunks_exact(row)) {
                     round(self.half, from, &mut to[..row]);
                 }
@@ -231,7 +242,7 @@ impl CardModel {
                 part.copy_from_slice(&bits[first..first + part.len()]);
             })?;
         } else {
-            let values = side * side * 3;
+            let values = patches * patch * patch * 3;
             let to = work.pixels[turn].view_mut().part(0..images.len() * values)?;
             run.staging.send(to, |first, mut part: &mut [u8]| {
                 let mut at = first;
@@ -261,7 +272,7 @@ impl CardModel {
         sink: &mut Sink<'_>,
     ) -> Result<()> {
         let BackboneSizes { width, patch, grid, .. } = self.sizes;
-        let (half, count, patches) = (self.half, range.len(), grid * grid);
+        let (half, count, patches) = (self.half, range.len(), grid.patches());
         let (tokens, compute, weights) = (count * (patches + 1), &run.compute, &self.weights);
         if !normalised {
             let pixels = work.pixels[turn].view();
@@ -270,47 +281,63 @@ impl CardModel {
             patch_embed::rows(compute, half, pixels, &self.extraction.normalisation, sizes, rows)?;
         }
         let class_row = weights.positions.view().part(0..width)?;
-        patch_embed::class(compute, class_row, (count, grid, width), work.stream.view_mut())?;
+        patch_embed::class(compute, class_row, (count, grid, width), work.residual.view_mut())?;
         gemm::embed(
             compute,
             &operands(half, work.rows.view(), count * patches, &weights.patch),
             weights.positions.view(),
             patches,
-            work.stream.view_mut(),
+            work.residual.view_mut(),
         )?;
         // Pixels and rows are read.
         compute.record(&run.read[turn])?;
         if let Some(norm) = &weights.pre_norm {
-            let stream = work.stream.view_mut();
-            layer_norm::stream_in_place(compute, tokens, width, norm.norm(), stream)?;
+            let residual = work.residual.view_mut();
+            layer_norm::stream_in_place(compute, tokens, width, norm.norm(), residual)?;
         }
         for (index, block) in weights.blocks.iter().enumerate() {
             let (scale1, scale2) = block.scales();
             let all = Rows::All(tokens);
-            let (stream, normed) = (work.stream.view(), work.normed.view_mut());
-            layer_norm::store(compute, half, stream, all, width, Some(block.norm1.norm()), normed)?;
+            let (residual, normed) = (work.residual.view(), work.normed.view_mut());
+            layer_norm::store(
+                compute,
+                half,
+                residual,
+                all,
+                width,
+                Some(block.norm1.norm()),
+                normed,
+            )?;
             let input = operands(half, work.normed.view(), tokens, &block.qkv);
             gemm::bias(compute, &input, block.qkv.bias.view(), None, work.qkv.view_mut())?;
             let (qkv, out) = (work.qkv.view(), work.normed.view_mut());
             attention::flash(compute, half, qkv, out, count, patches + 1, self.heads)?;
             let input = operands(half, work.normed.view(), tokens, &block.out);
-            let stream = work.stream.view_mut();
-            gemm::bias_residual(compute, &input, block.out.bias.view(), scale1, stream)?;
-            let (stream, normed) = (work.stream.view(), work.normed.view_mut());
-            layer_norm::store(compute, half, stream, all, width, Some(block.norm2.norm()), normed)?;
+            let residual = work.residual.view_mut();
+            gemm::bias_residual(compute, &input, block.out.bias.view(), scale1, residual)?;
+            let (residual, normed) = (work.residual.view(), work.normed.view_mut());
+            layer_norm::store(
+                compute,
+                half,
+                residual,
+                all,
+                width,
+                Some(block.norm2.norm()),
+                normed,
+            )?;
             let input = operands(half, work.normed.view(), tokens, &block.fc1);
             let activation = Some(self.extraction.activation);
             let hidden = work.mlp.view_mut();
             gemm::bias(compute, &input, block.fc1.bias.view(), activation, hidden)?;
             let input = operands(half, work.mlp.view(), tokens, &block.fc2);
-            let stream = work.stream.view_mut();
-            gemm::bias_residual(compute, &input, block.fc2.bias.view(), scale2, stream)?;
+            let residual = work.residual.view_mut();
+            gemm::bias_residual(compute, &input, block.fc2.bias.view(), scale2, residual)?;
             self.keep(compute, work, turn, index, range, sink)?;
         }
         let class = work.class.view_mut().part(range.start * width..range.end * width)?;
         let rows = Rows::Class { images: count, patches };
         let norm = weights.final_norm.norm();
-        layer_norm::stream(compute, work.stream.view(), rows, width, norm, class)
+        layer_norm::stream(compute, work.residual.view(), rows, width, norm, class)
     }
 
     /// Stores the tokens after block `index` where it is a feature layer: as they are for CLIP, else after the final norm.
@@ -334,7 +361,7 @@ impl CardModel {
             };
             let rows = Rows::Patches { images: range.len(), patches };
             let norm = (self.family != Family::Clip).then(|| self.weights.final_norm.norm());
-            layer_norm::store(compute, self.half, work.stream.view(), rows, width, norm, out)?;
+            layer_norm::store(compute, self.half, work.residual.view(), rows, width, norm, out)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Tokens of N images: on the card, or page-locked on the host when they do not fit or several cards share them.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,6 +40,20 @@ pub struct Features {
     pub(super) class_tokens: Vec<f32>,
     pub(super) content: Vec<u64>,
     pub(super) left_out: Vec<bool>,
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Features")
+            .field("images", &self.images)
+            .field("grid", &self.grid)
+            .field("width", &self.width)
+            .field("layers", &self.layers)
+            .field("half", &self.half)
+            .field("on_card", &self.on_card())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Features {
@@ -130,8 +145,8 @@ pub(super) enum Sink<'a> {
 pub(super) struct Blocks<'a> {
     features: &'a Features,
     layer: usize,
-    /// Images of a block: all, where the tokens are on the card.
-    pub size: usize,
+    /// Images of a block.
+    size: usize,
     slots: Vec<Slot>,
     copies: Option<Stream>,
 }
@@ -143,18 +158,18 @@ struct Slot {
     released: Event,
 }
 
-/// Slots on the card: one for the block of A, two in turn for the blocks of B.
-pub(super) const SLOTS: usize = 3;
-
 impl<'a> Blocks<'a> {
-    /// Blocks of `size` images; slots are only allocated for tokens on the host.
-    pub fn new(card: &Arc<Card>, features: &'a Features, size: usize) -> Result<Self> {
-        let mut blocks =
-            Blocks { features, layer: 0, size: features.images, slots: Vec::new(), copies: None };
+    /// Blocks of `size` images, in up to `slots` places on the card. Those are only allocated for tokens on the host,
+    /// and only one where a block is all.
+    pub fn new(
+        card: &Arc<Card>,
+        features: &'a Features,
+        size: usize,
+        slots: usize,
+    ) -> Result<Self> {
+        let mut blocks = Blocks { features, layer: 0, size, slots: Vec::new(), copies: None };
         if !features.on_card() {
-            blocks.size = size;
-            // All at once needs one slot.
-            let count = if size >= features.images { 1 } else { SLOTS };
+            let count = if size >= features.images { 1 } else { slots };
             for _ in 0..count {
                 blocks.slots.push(Slot {
                     tokens: card.alloc(size * features.image_values(), "a block of tokens")?,

@@ -8,7 +8,8 @@
 //! | card, buffer, stream | [`Card`], [`Buffer`], [`Pinned`], [`Stream`], [`Event`]: handles with an owner |
 //! | [`launch`] | one safe function a kernel, for any crate's buffers |
 //! | staging, weights, extract | host memory to the card; the weights; images to tokens |
-//! | features, mutual_scores | tokens on the card or in blocks from the host; tokens to patch scores |
+//! | features, left_out | tokens on the card or in blocks from the host; patches that are no part of their image |
+//! | image_set, patch_scores | a set of images on one card; queries and references to patch scores |
 //! | [`plan`] | how much memory all that takes |
 //!
 //! Numbers: tokens, weights and activations are 16-bit ([`Half`]); every sum, norm and softmax is f32. Scores do not
@@ -26,14 +27,17 @@ pub mod cust_interop;
 pub mod driver;
 mod extract;
 mod features;
+mod image_set;
 pub mod kernels;
 pub mod launch;
-mod mutual_scores;
+mod left_out;
+mod patch_scores;
 pub mod plan;
 mod staging;
 mod stream;
 mod weights;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,22 +49,20 @@ pub use staging::{SLOT_BYTES, Staging};
 pub use stream::{Event, Stream};
 
 use self::driver::card::CudaCard;
-use self::extract::CardModel;
+use self::extract::{CardModel, OfImages};
 use self::features::{Place, Sink, WIDTH_STEP};
 use self::kernels::{OLDEST_COMPUTE_CAPABILITY, decimal};
 use self::launch::layer_norm::MAX_WIDTH;
-use self::plan::{ScoringSizes, total};
+use self::plan::{ScoringSizes, SetSizes, total};
 use crate::backend::input::Images;
 use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::model::{Family, Vit};
 use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Error, Grid, ImageSize, Progress, Result, Stage};
 
-/// Degrees that the decision where tokens live reckons with, before it is known how many there will be.
-const USUAL_DEGREES: usize = 3;
-
 /// How the backend uses its cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct CudaOptions {
     /// The 16-bit format of tokens, weights and activations.
     pub half: Half,
@@ -68,7 +70,22 @@ pub struct CudaOptions {
     pub memory_limit: Option<u64>,
 }
 
+impl CudaOptions {
+    /// With this 16-bit format.
+    pub fn with_half(mut self, half: Half) -> Self {
+        self.half = half;
+        self
+    }
+
+    /// With at most so many bytes on each card; `None` leaves it to what is free.
+    pub fn with_memory_limit(mut self, bytes: Option<u64>) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+}
+
 /// One card or several.
+#[derive(Debug)]
 pub struct Cuda {
     cards: Vec<Arc<Card>>,
     half: Half,
@@ -79,13 +96,25 @@ pub struct Model {
     cards: Vec<CardModel>,
     input: ImageSize,
     grid: Grid,
-    patches: usize,
     width: usize,
     layers: Vec<usize>,
     family: Family,
     class_width: usize,
     /// CLIP's `[D, E]`.
     projection: Option<Vec<f32>>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Model")
+            .field("cards", &self.cards.len())
+            .field("input", &self.input)
+            .field("grid", &self.grid)
+            .field("width", &self.width)
+            .field("layers", &self.layers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Cuda {
@@ -168,9 +197,31 @@ impl Cuda {
         Ok(fits.then_some(card))
     }
 
-    fn scoring_sizes(images: usize, patches: usize, width: usize) -> ScoringSizes {
-        ScoringSizes { images, patches, width, degrees: USUAL_DEGREES, fused: false, on_card: true }
+    /// What the decision where tokens live reckons with, before it is known how they will be scored.
+    fn usual_sizes(images: usize, grid: Grid, width: usize) -> ScoringSizes {
+        let set = SetSizes { images, on_card: true };
+        ScoringSizes::new(set, None, (grid, width), &MutualScoring::default())
     }
+}
+
+/// Does `work` for each of the items at once, on threads of their own; for one of them here. All are waited for, and the
+/// first error is told.
+fn at_once<T: Send, R: Send>(
+    items: impl ExactSizeIterator<Item = T>,
+    work: impl Fn(T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    if items.len() < 2 {
+        return items.map(work).collect();
+    }
+    let results: Vec<Result<R>> = std::thread::scope(|scope| {
+        let work = &work;
+        let running: Vec<_> = items.map(|item| scope.spawn(move || work(item))).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    results.into_iter().collect()
 }
 
 /// Images in as many runs as there are cards, the first ones longer by one where it does not come out even.
@@ -212,17 +263,13 @@ impl Backend for Cuda {
     }
 
     fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<Model> {
-        let cards = self
-            .cards
-            .iter()
-            .map(|card| CardModel::new(card, vit, extraction, self.half))
-            .collect::<Result<Vec<_>>>()?;
+        let cards =
+            at_once(self.cards.iter(), |card| CardModel::new(card, vit, extraction, self.half))?;
         let grid = extraction.grid(vit)?;
         Ok(Model {
             cards,
             input: extraction.input,
             grid,
-            patches: grid.patches(),
             width: vit.architecture.width,
             layers: extraction.layers.clone(),
             family: vit.architecture.family,
@@ -240,28 +287,27 @@ impl Backend for Cuda {
         let images = pixels.images(model.input)?;
         let count = images.len();
         progress.begin(Stage::Features, count as u64);
-        let (patches, width, layers) = (model.patches, model.width, model.layers.len());
+        let (patches, width, layers) = (model.grid.patches(), model.width, model.layers.len());
         let values = count * patches * width;
         // A model is on every card, and there is at least one.
         let on_first = &model.cards[0];
         let workspace = total(&on_first.sizes().workspace(on_first.least_batch(count), 0));
-        let sizes = Self::scoring_sizes(count, patches, width);
+        let sizes = Self::usual_sizes(count, model.grid, width);
         let token_bytes = (layers * values * size_of::<u16>()) as u64;
-        let mut class = Vec::with_capacity(count * width);
-        let place = if let Some(card) = self.card_that_holds(token_bytes, workspace, &sizes)? {
-            let mut buffers = (0..layers)
-                .map(|_| card.alloc(values, "patch tokens"))
-                .collect::<Result<Vec<_>>>()?;
-            class.extend(on_first.extract(&images, Sink::Card(&mut buffers), progress)?);
-            Place::Card(buffers)
-        } else {
-            let mut pinned = self.pinned(layers, values)?;
-            let runs = deal(count, self.cards.len());
-            class.extend(extract_to_host(model, &images, &runs, &mut pinned, progress)?);
-            Place::Host(pinned)
-        };
+        let (place, of_images) =
+            if let Some(card) = self.card_that_holds(token_bytes, workspace, &sizes)? {
+                let mut buffers = (0..layers)
+                    .map(|_| card.alloc(values, "patch tokens"))
+                    .collect::<Result<Vec<_>>>()?;
+                let of_images = on_first.extract(&images, Sink::Card(&mut buffers), progress)?;
+                (Place::Card(buffers), of_images)
+            } else {
+                let mut pinned = self.pinned(layers, values)?;
+                let runs = deal(count, self.cards.len());
+                let of_images = extract_to_host(model, &images, &runs, &mut pinned, progress)?;
+                (Place::Host(pinned), of_images)
+            };
         progress.end();
-        let content = images.all()?.iter().map(|image| image.content()).collect();
         Ok(Features {
             images: count,
             grid: model.grid,
@@ -272,8 +318,8 @@ impl Backend for Cuda {
             half: self.half,
             place,
             class_width: model.class_width,
-            class_tokens: model.class_tokens(class),
-            content,
+            class_tokens: model.class_tokens(of_images.class_tokens),
+            content: of_images.content,
             left_out: Vec::new(),
         })
     }
@@ -288,10 +334,10 @@ impl Backend for Cuda {
             return Err(Error::invalid(
                 "width of the patch tokens, on a card",
                 width,
-                format!("at most {MAX_WIDTH}; --device cpu takes any"),
+                format!("at most {MAX_WIDTH}: wider ones need the CPU"),
             ));
         }
-        let sizes = Self::scoring_sizes(images, patches, stride);
+        let sizes = Self::usual_sizes(images, grid, stride);
         let values = images * patches * stride;
         let token_bytes = (features.tokens.len() * values * size_of::<u16>()) as u64;
         let round = |layer: usize, tokens: &[f32]| -> Result<Vec<u16>> {
@@ -327,7 +373,7 @@ impl Backend for Cuda {
             }
             Place::Host(pinned)
         };
-        Ok(Features {
+        let mut on_device = Features {
             images,
             grid,
             patches,
@@ -339,13 +385,14 @@ impl Backend for Cuda {
             class_width: features.class_width,
             class_tokens: features.class_tokens,
             content: features.content,
-            left_out: features.left_out,
-        })
+            left_out: Vec::new(),
+        };
+        left_out::leave_out(&mut on_device, features.left_out)?;
+        Ok(on_device)
     }
 
     fn leave_out(&self, features: &mut Features, left_out: Vec<bool>) -> Result<()> {
-        features.left_out = left_out;
-        Ok(())
+        left_out::leave_out(features, left_out)
     }
 
     fn patch_scores(
@@ -355,11 +402,7 @@ impl Backend for Cuda {
         scoring: &MutualScoring,
         progress: &dyn Progress,
     ) -> Result<PatchScores> {
-        let References::Others = references else {
-            return Err(Error::invalid("references", "another set", "the other images"));
-        };
-        scoring.check(queries.images.saturating_sub(1), queries.grid)?;
-        mutual_scores::mutual_scores(&self.cards, queries, scoring, progress)
+        patch_scores::patch_scores(&self.cards, queries, references, scoring, progress)
     }
 }
 
@@ -369,15 +412,15 @@ impl Cuda {
     }
 }
 
-/// Every card extracts a run of the images into its part of the host's memory. The class tokens, in order.
+/// Every card extracts a run of the images into its part of the host's memory. What is known of the images, in order.
 fn extract_to_host(
     model: &Model,
     images: &Images<'_>,
     runs: &[Range<usize>],
     pinned: &mut [Pinned<u16>],
     progress: &dyn Progress,
-) -> Result<Vec<f32>> {
-    let values = model.patches * model.width;
+) -> Result<OfImages> {
+    let values = model.grid.patches() * model.width;
     let mut sinks: Vec<Vec<&mut [u16]>> = runs.iter().map(|_| Vec::new()).collect();
     for layer in pinned {
         let mut rest: &mut [u16] = layer;
@@ -387,23 +430,16 @@ fn extract_to_host(
             rest = others;
         }
     }
-    let results: Vec<Result<Vec<f32>>> = std::thread::scope(|scope| {
-        let running: Vec<_> = model
-            .cards
-            .iter()
-            .zip(runs)
-            .zip(sinks)
-            .map(|((card, run), sink)| {
-                let images = images.part(run.clone());
-                scope.spawn(move || card.extract(&images, Sink::Host(sink), progress))
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
-    Ok(results.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    let work: Vec<_> = model.cards.iter().zip(runs).zip(sinks).collect();
+    let parts = at_once(work.into_iter(), |((card, run), sink)| {
+        card.extract(&images.part(run.clone()), Sink::Host(sink), progress)
+    })?;
+    let mut all = OfImages { class_tokens: Vec::new(), content: Vec::new() };
+    for part in parts {
+        all.class_tokens.extend(part.class_tokens);
+        all.content.extend(part.content);
+    }
+    Ok(all)
 }
 
 impl Model {

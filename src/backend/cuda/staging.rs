@@ -51,16 +51,17 @@ impl Staging {
         to: ViewMut<'_, T>,
         mut fill: impl FnMut(usize, &mut [T]),
     ) -> Result<()> {
+        const { assert!(size_of::<T>() != 0 && size_of::<T>() <= SLOT_BYTES) };
         let values = SLOT_BYTES / size_of::<T>();
         let total = to.len();
         let mut to = Some(to);
         for first in (0..total).step_by(values) {
-            let last = total.min(first + values);
+            let last = total.min(first.saturating_add(values));
             let slot = &mut self.slots[self.next];
             self.next = 1 - self.next;
             slot.copied.synchronise()?;
             let bytes = &mut slot.memory[..(last - first) * size_of::<T>()];
-            // Page-locked memory is aligned to a page, so the cast cannot fail.
+            // Page-locked memory is aligned to a page, and the length is a multiple, so the cast cannot fail.
             let part: &mut [T] = bytemuck::cast_slice_mut(bytes);
             fill(first, part);
             let Some(whole) = to.take() else { break };

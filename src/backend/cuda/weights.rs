@@ -87,17 +87,17 @@ struct Loader<'a> {
 }
 
 impl Weights {
-    /// Uploads a backbone for a grid of `grid`×`grid` patches.
+    /// Uploads a backbone for a grid of patches.
     ///
     /// # Errors
     /// No memory, a weight beyond the format's range, or the driver's.
-    pub fn new(card: &Arc<Card>, vit: &Vit, half: Half, grid: usize) -> Result<Self> {
+    pub fn new(card: &Arc<Card>, vit: &Vit, half: Half, grid: Grid) -> Result<Self> {
         let architecture = &vit.architecture;
         let eps = architecture.layer_norm_eps;
         let staging = Staging::new(card)?;
         let mut loader = Loader { card, half, staging, source: vit.source(), eps };
         let width = architecture.width;
-        let mut positions = position_embedding(vit, Grid::square(grid));
+        let mut positions = position_embedding(vit, grid);
         let (class_row, patch_rows) = positions.split_at_mut(width);
         add(class_row, &vit.class_token.to_f32());
         if let Some(bias) = &vit.patch_bias {

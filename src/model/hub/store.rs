@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Hub, Remote, failed};
 use crate::model::{WeightFile, sha256_of_file};
-use crate::{Progress, Error, Result};
+use crate::{Error, Progress, Result, Stage};
 
 impl Hub {
     /// Brings a file into the cache and returns its path there. What is there already is not fetched again. `progress` counts
@@ -25,6 +25,7 @@ impl Hub {
         }
         std::fs::create_dir_all(&blobs).map_err(Error::io("create", &blobs))?;
         let _lock = self.lock(remote)?;
+        progress.begin(Stage::Download, remote.bytes);
         if blob.is_file() && self.check(remote, &blob).is_ok() {
             progress.advance(remote.bytes);
         } else {
@@ -44,6 +45,7 @@ impl Hub {
             }
             std::fs::rename(&incomplete, &blob).map_err(Error::io("write", &blob))?;
         }
+        progress.end();
         let path = self.link(remote, &folder, &blob)?;
         let reference = folder.join("refs/main");
         replace(&reference, |aside| std::fs::write(aside, &remote.commit))?;

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{Hub, Remote, failed, header, status};
-use crate::{Progress, Error, Result};
+use crate::{Error, Progress, Result};
 
 /// Bytes taken at a time.
 const CHUNK: usize = 1 << 18;

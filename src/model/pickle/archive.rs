@@ -129,7 +129,7 @@ fn find_entries(bytes: &[u8]) -> Result<Entries, String> {
     if let Some(name) = within.find(script) {
         return Err(format!(
             "a TorchScript archive, with programs in it (`{}`), as OpenAI publishes CLIP; its values are not read here. \
-             Take the same weights as safetensors with musc-run weights download, or save them in Python: \
+             Take the same weights as safetensors from where they are published, or save them in Python: \
              safetensors.torch.save_file(torch.jit.load(IN).state_dict(), OUT)",
             super::short(name)
         ));

@@ -38,7 +38,8 @@ pub use archive::TorchFile;
 pub use class_features::{ClassFeatures, class_features_of_bytes, read_class_features};
 pub use state_dict::{StateDict, StateTensor};
 
-use crate::model::weight_file::{self, printable};
+use crate::model::weight_file;
+use crate::tensor_file::printable;
 
 /// True for the first bytes of a pickle of protocol 2 or later.
 pub fn is_pickle(start: &[u8]) -> bool {

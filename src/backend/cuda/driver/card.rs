@@ -25,6 +25,15 @@ pub struct CudaCard {
     info: CardInfo,
 }
 
+/// Whether a device of NVIDIA's is on the bus, as far as the system tells (Linux).
+fn has_nvidia_device() -> bool {
+    const VENDOR: &str = "0x10de";
+    let devices = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    devices
+        .filter_map(|device| std::fs::read_to_string(device.path().join("vendor")).ok())
+        .any(|vendor| vendor.trim() == VENDOR)
+}
+
 /// How many cards there are.
 ///
 /// # Errors
@@ -33,8 +42,9 @@ pub fn count() -> Result<usize> {
     let absent = |reason: String| Error::Device { device: "cuda".into(), reason };
     // SAFETY: only looks whether a library of that name loads.
     if !unsafe { sys::is_culib_present() } {
-        return Err(absent(String::from(
-            "no CUDA driver on this machine (libcuda is not there): install NVIDIA's driver",
+        let advice = if has_nvidia_device() { ": install NVIDIA's driver" } else { "" };
+        return Err(absent(format!(
+            "no CUDA driver on this machine (libcuda is not there){advice}"
         )));
     }
     let said = |call: &str, error: DriverError| absent(format!("{call}: {}", describe(error)));
@@ -136,7 +146,9 @@ fn event_of(event: EventHandle) -> sys::CUevent {
 
 // SAFETY lines of the blocks below: "trait" stands for the promise of the caller in `Driver` that handles are this
 // driver's and that ranges live until the stream has passed the work; the context is current by `call`.
-impl Driver for CudaCard {
+
+// SAFETY: `cuMemHostAlloc` gives whole pages. After a failure the context is lost: the driver runs nothing more in it.
+unsafe impl Driver for CudaCard {
     fn info(&self) -> &CardInfo {
         &self.info
     }

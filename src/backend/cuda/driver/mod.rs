@@ -67,14 +67,21 @@ pub struct LaunchShape {
     pub shared_bytes: u32,
 }
 
+/// Bytes that page-locked memory is aligned to: a page.
+pub const PINNED_ALIGNMENT: usize = 4096;
+
 /// A CUDA driver, opened on one card. Work given to a stream runs in its order; streams do not wait for each other
 /// unless told to.
 ///
 /// # Safety
+/// Safe code reads and writes what [`alloc_pinned`](Driver::alloc_pinned) gives, so an implementation has to keep its
+/// promise: as many bytes as asked for, aligned to [`PINNED_ALIGNMENT`], nobody else's until they are freed. Work that
+/// cannot be done any more must not touch host memory later: once a wait has failed, nothing given before it may run.
+///
 /// The methods marked unsafe take addresses and lengths that nothing below checks on a real card. Ranges must lie in
 /// living allocations of this driver (or in host memory of that length), and must live until the stream has passed
 /// the work, which [`synchronise`](Driver::synchronise) or an event tells.
-pub trait Driver: Send + Sync {
+pub unsafe trait Driver: Send + Sync {
     /// The card.
     fn info(&self) -> &CardInfo;
     /// The CUDA context (`CUcontext`) behind it, as a number, where there is one.
@@ -106,7 +113,8 @@ pub trait Driver: Send + Sync {
     /// # Safety
     /// `address` came from [`alloc`](Driver::alloc) and is not used any more.
     unsafe fn free(&self, address: u64);
-    /// Allocates page-locked host memory, from which copies run beside kernels.
+    /// Allocates page-locked host memory of `bytes` bytes, aligned to [`PINNED_ALIGNMENT`], from which copies run beside
+    /// kernels.
     ///
     /// # Errors
     /// The driver's.

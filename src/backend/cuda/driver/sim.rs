@@ -5,13 +5,17 @@
 //! with the kernels late, a copy that does not wait overwrites what they have yet to read, and the numbers differ. So
 //! the order of streams is tested as strictly as the kernels are.
 
+use std::alloc::Layout;
 use std::collections::{HashMap, VecDeque};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 
-use super::{CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle};
+use super::{
+    CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, PINNED_ALIGNMENT,
+    StreamHandle,
+};
 use crate::{Error, Result};
 
 /// A simulated card.
@@ -150,7 +154,21 @@ impl Sim {
     }
 
     /// Does the stream's work up to a count, and what it waits for on other streams.
+    ///
+    /// When something of it fails, the rest that waits on the stream is dropped: whoever waited is told and lets go of the
+    /// host memory that the rest would copy from and to.
     fn run_until(&self, state: &mut State, stream: u64, until: u64) -> Result<()> {
+        let done = self.run_until_failure(state, stream, until);
+        if done.is_err()
+            && let Some(queue) = state.streams.get_mut(&stream)
+        {
+            queue.waiting.clear();
+            queue.done = queue.given;
+        }
+        done
+    }
+
+    fn run_until_failure(&self, state: &mut State, stream: u64, until: u64) -> Result<()> {
         loop {
             let queue = state.queue(stream, &self.info)?;
             if queue.done >= until {
@@ -208,9 +226,11 @@ impl Sim {
     fn run_all(&self) -> Result<()> {
         let mut state = self.state();
         let streams: Vec<(u64, u64)> = state.streams.iter().map(|(&s, q)| (s, q.given)).collect();
+        // One that fails keeps no other from its end. The first failure is told.
         streams
             .into_iter()
-            .try_for_each(|(stream, given)| self.run_until(&mut state, stream, given))
+            .map(|(stream, given)| self.run_until(&mut state, stream, given))
+            .fold(Ok(()), Result::and)
     }
 }
 
@@ -227,7 +247,14 @@ impl State {
     }
 }
 
-impl Driver for Sim {
+/// Host memory of so many bytes, at least one; `None` for more than there can be.
+fn host_layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes.max(1), PINNED_ALIGNMENT).ok()
+}
+
+// SAFETY: pinned memory is the allocator's, with the layout asked for; work of a stream that fails is dropped with it
+// (`run_until`).
+unsafe impl Driver for Sim {
     fn info(&self) -> &CardInfo {
         &self.info
     }
@@ -281,18 +308,20 @@ impl Driver for Sim {
     }
 
     fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>> {
-        let memory: Box<[u64]> = vec![0; bytes.div_ceil(8)].into_boxed_slice();
-        NonNull::new(Box::into_raw(memory).cast::<u8>()).ok_or_else(|| Error::Device {
+        let none = || Error::Device {
             device: self.info.label.clone(),
-            reason: "no host memory".into(),
-        })
+            reason: format!("no host memory of {bytes} bytes"),
+        };
+        let layout = host_layout(bytes).ok_or_else(none)?;
+        // SAFETY: the layout has at least one byte.
+        NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(none)
     }
 
     unsafe fn free_pinned(&self, at: NonNull<u8>, bytes: usize) {
-        let memory =
-            std::ptr::slice_from_raw_parts_mut(at.as_ptr().cast::<u64>(), bytes.div_ceil(8));
-        // SAFETY: made by `alloc_pinned` for as many bytes, as the caller promises, from a box of this type.
-        drop(unsafe { Box::from_raw(memory) });
+        if let Some(layout) = host_layout(bytes) {
+            // SAFETY: made by `alloc_pinned` for as many bytes, as the caller promises, so with this layout.
+            unsafe { std::alloc::dealloc(at.as_ptr(), layout) };
+        }
     }
 
     fn create_stream(&self) -> Result<StreamHandle> {
@@ -395,5 +424,57 @@ impl Driver for Sim {
         let mut state = self.state();
         let given = state.queue(stream.0, &self.info)?.given;
         self.run_until(&mut state, stream.0, given)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cuda::Card;
+
+    /// A late stream has work waiting; the first piece fails when something waits for it. What comes after it must not
+    /// touch the host's memory, which its owner takes back once told of the failure.
+    #[test]
+    fn work_behind_a_failure_is_dropped() {
+        let sim = Arc::new(Sim::new(SimOptions { late_streams: 1, ..SimOptions::default() }));
+        let card = Card::with_driver(Arc::clone(&sim) as Arc<dyn Driver>, None);
+        let stream = card.stream().unwrap();
+        let unwritten = card.alloc::<u32>(4, "never written").unwrap();
+        let mut written = stream.upload_new(&[1u32; 4], "written").unwrap();
+        let mut first = [9u32; 4];
+        let mut second = [9u32; 4];
+        // SAFETY: both arrays, and the one copied from, live until the stream has nothing left to do.
+        unsafe {
+            stream.download_async(unwritten.view(), &mut first).unwrap();
+            stream.download_async(written.view(), &mut second).unwrap();
+            stream.upload_async(written.view_mut(), &[2u32; 4]).unwrap();
+        }
+        let error = stream.synchronise().unwrap_err().to_string();
+        assert!(error.contains("never written"), "{error}");
+        assert!(sim.state().streams.values().all(|queue| queue.waiting.is_empty()));
+        stream.synchronise().unwrap();
+        assert_eq!(second, [9; 4]);
+        // The stream takes new work.
+        assert_eq!(stream.download_new(written.view()).unwrap(), [1; 4]);
+    }
+
+    /// Memory is freed when all streams have passed their work, also those that come after one that fails.
+    #[test]
+    fn a_failing_stream_does_not_keep_others_from_their_end() {
+        let sim =
+            Arc::new(Sim::new(SimOptions { late_streams: u64::MAX, ..SimOptions::default() }));
+        let card = Card::with_driver(Arc::clone(&sim) as Arc<dyn Driver>, None);
+        let streams: Vec<_> = (0..8).map(|_| card.stream().unwrap()).collect();
+        let unwritten = card.alloc::<u32>(4, "never written").unwrap();
+        let written = streams[0].upload_new(&[1u32; 4], "written").unwrap();
+        let mut to = [[0u32; 4]; 8];
+        for (at, (stream, to)) in streams.iter().zip(&mut to).enumerate() {
+            let from = if at % 2 == 0 { unwritten.view() } else { written.view() };
+            // SAFETY: `to` lives until the streams have nothing left to do.
+            unsafe { stream.download_async(from, to).unwrap() };
+        }
+        drop(card.alloc::<u32>(1, "freed").unwrap());
+        assert!(sim.state().streams.values().all(|queue| queue.waiting.is_empty()));
+        assert!(to.iter().skip(1).step_by(2).all(|to| *to == [1; 4]), "{to:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! `kernels/gemm.cu`: out = epilogue(A·Bᵀ), every product of the backbone and the Gram blocks of the mutual scores.
 
-use super::{Call, GRAM_STRIDE, GemmParams, Half, Matrix};
+use super::{Call, GRAM_STRIDE, GemmParams, Half, Matrix, PairBlock, Side};
 use crate::Result;
 use crate::backend::cuda::buffer::{View, ViewMut};
 use crate::backend::cuda::stream::Stream;
@@ -12,6 +12,9 @@ pub const THREADS: u32 = 128;
 pub const TILE: usize = 128;
 /// What the length of the sums must be a multiple of.
 pub const K_STEP: usize = 32;
+
+/// What the stride of a row must stay below: the offsets within a tile are bytes in 32 bits.
+pub const MAX_STRIDE: usize = 1 << 24;
 
 /// Blocks for an output of m×n.
 pub fn tiles(m: usize, n: usize) -> usize {
@@ -35,14 +38,15 @@ impl Operands<'_> {
     /// What every epilogue has in common, checked.
     fn params(&self, call: &Call<'_>) -> Result<GemmParams> {
         let (a, b, k) = (&self.a, &self.b, self.k);
-        call.require(k > 0 && k % K_STEP == 0, "k", k, "a multiple of 32 above 0")?;
+        let expected = format!("a multiple of {K_STEP} above 0");
+        call.require(k > 0 && k.is_multiple_of(K_STEP), "k", k, &expected)?;
         for (what, matrix) in [("stride of a", a), ("stride of b", b)] {
             let stride = matrix.stride;
             call.require(
-                stride % 8 == 0 && stride >= k && stride < 1 << 24,
+                stride.is_multiple_of(8) && stride >= k && stride < MAX_STRIDE,
                 what,
                 stride,
-                &format!("a multiple of 8 from {k} to 2^24"),
+                &format!("a multiple of 8 from {k} on, below {MAX_STRIDE}"),
             )?;
         }
         let length =
@@ -164,25 +168,12 @@ pub fn embed(
     launch(&call, &params)
 }
 
-/// Two runs of images of a set, for the product of their tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PairBlock {
-    /// First image of A.
-    pub first_a: usize,
-    /// Images of A.
-    pub images_a: usize,
-    /// First image of B.
-    pub first_b: usize,
-    /// Images of B.
-    pub images_b: usize,
-}
-
-/// The Gram block of two runs of images: the products of their tokens less their images' means, for the pairs i < j. Of
-/// tiles without such a pair nothing is written.
+/// The Gram block of two runs of images: the products of their tokens less their images' means, for the pairs that count.
+/// Of tiles without such a pair nothing is written.
 ///
 /// # Shapes
-/// A `[images_a·L, k]`, B `[images_b·L, k]`, C channels and zeros up to k; `row_sum` `[N, L]` and `mean` `[N]` from [`super::lnamd`]; `out`
-/// `[images_a·L, GRAM_STRIDE]`; images_b·L at most `GRAM_STRIDE`.
+/// A `[images_a·L, k]`, B `[images_b·L, k]`, C channels and zeros up to k; `a` and `b` the sets of A and B, the same one
+/// twice where the block is symmetric; `out` `[images_a·L, GRAM_STRIDE]`; images_b·L at most `GRAM_STRIDE`.
 ///
 /// # Errors
 /// [`Error::Kernel`](crate::Error::Kernel) for shapes that do not fit.
@@ -191,11 +182,11 @@ pub fn gram(
     operands: &Operands<'_>,
     block: PairBlock,
     (patches, channels): (usize, usize),
-    row_sum: View<'_, f32>,
-    mean: View<'_, f32>,
+    (a, b): (&Side<'_>, &Side<'_>),
     out: ViewMut<'_, f32>,
 ) -> Result<()> {
     let call = Call::of_half(stream, "gemm", "gram", operands.half);
+    block.check(&call, (a.images, b.images))?;
     let (m, n) = (operands.a.rows, operands.b.rows);
     call.require(
         m == block.images_a * patches,
@@ -215,17 +206,20 @@ pub fn gram(
         channels,
         &format!("at most k, {}", operands.k),
     )?;
-    call.require(n <= GRAM_STRIDE, "rows of b", n, "at most 8192, a row of the Gram block")?;
-    let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
+    let expected = format!("at most {GRAM_STRIDE}, a row of the Gram block");
+    call.require(n <= GRAM_STRIDE, "rows of b", n, &expected)?;
     let params = GemmParams {
-        row_sum: call.input("row_sum", row_sum, images * patches)?,
-        mean: call.input("mean", mean, images)?,
+        row_sum_a: call.input("row sums of a", a.row_sum, a.images * patches)?,
+        mean_a: call.input("means of a", a.mean, a.images)?,
+        row_sum_b: call.input("row sums of b", b.row_sum, b.images * patches)?,
+        mean_b: call.input("means of b", b.mean, b.images)?,
         out: call.output_wide("out", &out, m * GRAM_STRIDE)?,
         ldo: GRAM_STRIDE as u32,
         rows_per_image: call.count("patches", patches)?,
         channels: call.count("channels", channels)?,
         first_image_a: call.count("first image of a", block.first_a)?,
         first_image_b: call.count("first image of b", block.first_b)?,
+        symmetric: u32::from(block.symmetric),
         ..operands.params(&call)?
     };
     launch(&call, &params)

@@ -5,8 +5,8 @@
 //! `kernels/` say what is computed. Any crate can call them on buffers of its own
 //! ([`Buffer::from_raw`](super::Buffer::from_raw) takes memory of somebody else's).
 //!
-//! Letters: N images; G the side of the patch grid; L = G·G patch tokens an image; T = L + 1 tokens with the class token;
-//! C the width of a token. A launch over nothing (no image, no row) does nothing.
+//! Letters: N images; H × W the patch grid; L = H·W patch tokens an image; T = L + 1 tokens with the class token; C the
+//! width of a token. A launch over nothing (no image, no row) does nothing.
 
 pub mod attention;
 pub mod gemm;
@@ -14,11 +14,14 @@ pub mod gram_pool;
 pub mod interval_mean;
 pub mod layer_norm;
 pub mod lnamd;
+pub mod local_distance;
+mod pairs;
 mod params;
 pub mod patch_distance;
 pub mod patch_embed;
 pub mod upsample;
 
+pub use pairs::{Keys, PairBlock, Side};
 pub use params::*;
 
 use bytemuck::Pod;
@@ -195,7 +198,7 @@ fn degree_fields(call: &Call<'_>, degrees: &[usize]) -> Result<(u32, [u32; MAX_D
         (1..=MAX_DEGREES).contains(&degrees.len()),
         "aggregation degrees of a launch",
         degrees.len(),
-        "1 to 4",
+        &format!("1 to {MAX_DEGREES}"),
     )?;
     let mut fields = [0; MAX_DEGREES];
     for (field, &degree) in fields.iter_mut().zip(degrees) {
@@ -203,7 +206,7 @@ fn degree_fields(call: &Call<'_>, degrees: &[usize]) -> Result<(u32, [u32; MAX_D
             degree % 2 == 1 && degree <= MAX_DEGREE,
             "aggregation degree r",
             degree,
-            "an odd number from 1 to 7",
+            &format!("an odd number from 1 to {MAX_DEGREE}"),
         )?;
         *field = degree as u32;
     }

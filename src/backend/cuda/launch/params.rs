@@ -8,8 +8,12 @@ mod generated {
 pub use generated::*;
 
 /// Largest number of aggregation degrees in one launch.
-pub const MAX_DEGREES: usize = 4;
+pub const MAX_DEGREES: usize = MUSC_MAX_DEGREES as usize;
 /// Largest aggregation degree.
-pub const MAX_DEGREE: usize = 7;
+pub const MAX_DEGREE: usize = MUSC_MAX_DEGREE as usize;
+/// The longest side of a grid whose tokens are scored.
+pub const MAX_SIDE: usize = MUSC_MAX_SIDE as usize;
 /// Row stride of a Gram block in floats.
-pub const GRAM_STRIDE: usize = 8192;
+pub const GRAM_STRIDE: usize = MUSC_GRAM_STRIDE as usize;
+/// The largest L: one image's patches are a row of the Gram block.
+pub const MAX_PATCHES: usize = GRAM_STRIDE;

@@ -11,10 +11,10 @@
 
 use std::path::Path;
 
+use super::HostFeatures;
 #[cfg(feature = "files")]
-use super::write::{Tensor, write_tensors};
-use super::{TensorFile, header::printable};
-use crate::backend::HostFeatures;
+use crate::tensor_file::{Tensor, write_tensors};
+use crate::tensor_file::{TensorFile, printable};
 use crate::{Error, Grid, Result};
 
 /// What the names of patch tokens begin with; the layer's number follows.
@@ -198,5 +198,5 @@ pub fn write_features(
 }
 
 #[cfg(all(test, feature = "files"))]
-#[path = "features_tests.rs"]
+#[path = "features_file_tests.rs"]
 mod tests;

@@ -1,0 +1,310 @@
+//! MSM on the CPU: every pair of images once, a group of queries at a time.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::TABLE_BYTES;
+use super::aligned::Aligned;
+use super::gram_pool::{GramPool, Pair, row_stride};
+use super::interval_mean::interval_mean;
+use super::lnamd::{centre, inverse_norms, token_stride};
+use super::local_distance::local_distance;
+use super::panels::{Panels, fill_panels, product_of_panels};
+use super::sides::{Sides, left_out_of};
+use crate::backend::HostFeatures;
+use crate::gemm::{Shape, Store};
+use crate::progress::go_on;
+use crate::scoring::schedule::Schedule;
+use crate::scoring::{MutualScoring, PatchScores};
+use crate::{Grid, Progress, Result, Stage};
+
+/// Pairs are visited in tiles of this many images a side, so that a tile's tokens stay in the last-level cache.
+const TILE_IMAGES: usize = 8;
+
+/// Scores on the current thread pool. The options have been checked.
+pub fn patch_scores(
+    sides: &Sides<'_>,
+    scoring: &MutualScoring,
+    arch: Arch,
+    progress: &dyn Progress,
+) -> Result<PatchScores> {
+    let by_degree_layer = match scoring.radius {
+        None => anywhere(sides, scoring, arch, progress)?,
+        Some(radius) => local_distance(sides, scoring, radius, arch, progress)?,
+    };
+    Ok(PatchScores {
+        images: sides.queries.images,
+        grid: sides.queries.grid,
+        degrees: scoring.degrees.clone(),
+        layers: sides.queries.layers.len(),
+        by_degree_layer,
+    })
+}
+
+/// One layer of one side, ready for products.
+struct Centred<'a> {
+    features: &'a HostFeatures,
+    degrees: &'a [usize],
+    /// F' `[N, L, token_stride(C)]`, of what is a left operand.
+    tokens: Option<Aligned>,
+    /// F'ᵀ `[N]` in panels of `[C, L]`, of what is a right operand.
+    panels: Option<Aligned>,
+    /// 1/‖box_r F'‖ `[N, R, L]`.
+    inverse_norms: Vec<f32>,
+}
+
+/// A thread's memory for one pair.
+struct Scratch {
+    gram: Aligned,
+    pool: GramPool,
+    rows: Vec<Vec<f32>>,
+    columns: Vec<Vec<f32>>,
+}
+
+/// `[R, layers, N, L]` where a patch sees patches anywhere.
+fn anywhere(
+    sides: &Sides<'_>,
+    scoring: &MutualScoring,
+    arch: Arch,
+    progress: &dyn Progress,
+) -> Result<Vec<f32>> {
+    let (queries, references) = (sides.queries, sides.references);
+    let (images, columns, grid) = (queries.images, references.images, queries.grid);
+    let (patches, layers) = (grid.patches(), queries.tokens.len());
+    let degrees = &scoring.degrees;
+    let plane = images * patches;
+    let mut by_degree_layer = vec![0.0f32; degrees.len() * layers * plane];
+    let scratch: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+    let group_images = scoring.group_images((images, columns), patches, TABLE_BYTES);
+    // One table serves every group of every layer: [R, group, M, L].
+    let table: Vec<AtomicU32> = (0..degrees.len() * group_images * columns * patches)
+        .into_par_iter()
+        .map(|_| AtomicU32::new(0))
+        .collect();
+    let schedule =
+        if sides.others { Schedule::others(images) } else { Schedule::set(images, columns) };
+    let schedule = schedule.in_groups(group_images).in_pieces(TILE_IMAGES, TILE_IMAGES);
+    let pairs = if sides.others { schedule.pairs() } else { sides.pairs() };
+    progress.begin(Stage::Scoring, pairs * layers as u64);
+    let mut left = Centred::new(queries, degrees).with_tokens();
+    let mut right = None;
+    if sides.others {
+        left = left.with_panels();
+    } else {
+        right = Some(Centred::new(references, degrees).with_panels());
+    }
+    for layer in 0..layers {
+        left.fill(layer, arch);
+        if let Some(right) = &mut right {
+            right.fill(layer, arch);
+        }
+        let right = right.as_ref().unwrap_or(&left);
+        for group in schedule.groups() {
+            let slot = |degree: usize, query: usize, reference: usize| {
+                let row = (degree * group_images + query - group.start) * columns + reference;
+                &table[row * patches..][..patches]
+            };
+            // The lower image is always the row, whichever of the two is asked for: so a pair's numbers are the same bits
+            // in any grouping.
+            let pairs: Vec<(usize, usize)> = schedule
+                .chunks(group.clone(), (0, 1))
+                .flat_map(|chunk| chunk.pairs())
+                .filter(|&(i, j)| sides.sees(i, j))
+                .collect();
+            pairs.into_par_iter().try_for_each(|(i, j)| {
+                go_on(progress)?;
+                let taken = take(&scratch);
+                let mut mine = taken.unwrap_or_else(|| Scratch::new(arch, grid, degrees));
+                best_cosines((&left, i), (right, j), sides.others, &mut mine);
+                for degree in 0..degrees.len() {
+                    if group.contains(&i) {
+                        store(slot(degree, i, j), &mine.rows[degree]);
+                    }
+                    if sides.others && group.contains(&j) {
+                        store(slot(degree, j, i), &mine.columns[degree]);
+                    }
+                }
+                put(&scratch, mine);
+                progress.advance(1);
+                Ok(())
+            })?;
+            for degree in 0..degrees.len() {
+                let scores = &mut by_degree_layer[(degree * layers + layer) * plane..];
+                scores[group.start * patches..group.end * patches]
+                    .par_chunks_mut(patches)
+                    .enumerate()
+                    .for_each(|(offset, scores)| {
+                        let query = group.start + offset;
+                        let row = |reference| slot(degree, query, reference);
+                        let seen = sides.seen_by(query);
+                        mean_of_lowest(&seen, row, scoring.ranks(seen.len()), scores);
+                        for (score, _) in
+                            scores.iter_mut().zip(left_out_of(queries, query)).filter(|(_, o)| **o)
+                        {
+                            *score = 0.0;
+                        }
+                    });
+            }
+        }
+    }
+    progress.end();
+    Ok(by_degree_layer)
+}
+
+/// One image's scores from its table rows: for each patch the mean distance over `ranks` of the images it sees.
+fn mean_of_lowest<'a>(
+    seen: &[usize],
+    row: impl Fn(usize) -> &'a [AtomicU32],
+    (first, last): (usize, usize),
+    scores: &mut [f32],
+) {
+    /// Patches gathered together: a cache line of each table row.
+    const TOGETHER: usize = 16;
+    let mut gathered = vec![0.0f32; TOGETHER * seen.len()];
+    for (chunk_index, chunk) in scores.chunks_mut(TOGETHER).enumerate() {
+        for (at, &other) in seen.iter().enumerate() {
+            let cells = &row(other)[chunk_index * TOGETHER..][..chunk.len()];
+            for (patch, cell) in cells.iter().enumerate() {
+                gathered[patch * seen.len() + at] = f32::from_bits(cell.load(Ordering::Relaxed));
+            }
+        }
+        for (score, cosines) in chunk.iter_mut().zip(gathered.chunks_exact_mut(seen.len())) {
+            *score = interval_mean(cosines, first, last);
+        }
+    }
+}
+
+fn store(cells: &[AtomicU32], values: &[f32]) {
+    for (cell, value) in cells.iter().zip(values) {
+        cell.store(value.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// A scratch that no thread uses at the moment.
+fn take(scratch: &Mutex<Vec<Scratch>>) -> Option<Scratch> {
+    scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop()
+}
+
+fn put(scratch: &Mutex<Vec<Scratch>>, mine: Scratch) {
+    scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(mine);
+}
+
+impl Scratch {
+    fn new(arch: Arch, grid: Grid, degrees: &[usize]) -> Self {
+        let patches = grid.patches();
+        Scratch {
+            gram: Aligned::zeros(patches * row_stride(patches)),
+            pool: GramPool::new(arch, grid, degrees),
+            rows: vec![Vec::new(); degrees.len()],
+            columns: vec![Vec::new(); degrees.len()],
+        }
+    }
+}
+
+impl<'a> Centred<'a> {
+    /// Room for the norms of one layer.
+    fn new(features: &'a HostFeatures, degrees: &'a [usize]) -> Self {
+        let norms = features.images * degrees.len() * features.grid.patches();
+        let inverse_norms = vec![0.0; norms];
+        Centred { features, degrees, tokens: None, panels: None, inverse_norms }
+    }
+
+    /// With room for left operands.
+    fn with_tokens(mut self) -> Self {
+        self.tokens = Some(Aligned::zeros(self.features.images * self.token_values()));
+        self
+    }
+
+    /// With room for right operands.
+    fn with_panels(mut self) -> Self {
+        self.panels = Some(Aligned::zeros(self.features.images * self.panel_values()));
+        self
+    }
+
+    fn token_values(&self) -> usize {
+        self.features.grid.patches() * token_stride(self.features.width)
+    }
+
+    fn panel_values(&self) -> usize {
+        Panels::extent(self.features.width, self.features.grid.patches())
+    }
+
+    /// Takes in a layer.
+    fn fill(&mut self, layer: usize, arch: Arch) {
+        let HostFeatures { images, grid, width, ref tokens, .. } = *self.features;
+        let (patches, stride) = (grid.patches(), token_stride(width));
+        let (token_values, panel_values) = (self.token_values(), self.panel_values());
+        let (features, degrees) = (self.features, self.degrees);
+        let lefts = parts(&mut self.tokens, token_values, images);
+        let rights = parts(&mut self.panels, panel_values, images);
+        tokens[layer]
+            .par_chunks_exact(patches * width)
+            .zip(self.inverse_norms.par_chunks_exact_mut(degrees.len() * patches))
+            .zip(lefts)
+            .zip(rights)
+            .enumerate()
+            .for_each_init(
+                || None,
+                |scratch, (image, (((tokens, norms), left), right))| {
+                    let centred = match left {
+                        Some(left) => left,
+                        None => scratch.get_or_insert_with(|| Aligned::zeros(token_values)),
+                    };
+                    centre(tokens, width, left_out_of(features, image), centred);
+                    if let Some(right) = right {
+                        fill_panels(centred, stride, width, right);
+                    }
+                    for (&degree, norms) in degrees.iter().zip(norms.chunks_exact_mut(patches)) {
+                        inverse_norms(arch, centred, grid, stride, degree, norms);
+                    }
+                },
+            );
+    }
+
+    /// 1/‖box_r F'‖ of one image, `[R][L]`.
+    fn norms(&self, image: usize) -> Vec<&[f32]> {
+        let patches = self.features.grid.patches();
+        let values = self.degrees.len() * patches;
+        self.inverse_norms[image * values..][..values].chunks_exact(patches).collect()
+    }
+}
+
+/// One part of `size` values an image, or none an image where there are no values at all.
+fn parts(values: &mut Option<Aligned>, size: usize, images: usize) -> Vec<Option<&mut [f32]>> {
+    match values {
+        None => (0..images).map(|_| None).collect(),
+        Some(values) => values.chunks_exact_mut(size).map(Some).collect(),
+    }
+}
+
+/// The pair's Gram block and its pooled maxima, into `scratch.rows` and, where `columns`, `scratch.columns`.
+fn best_cosines(
+    (left, i): (&Centred<'_>, usize),
+    (right, j): (&Centred<'_>, usize),
+    columns: bool,
+    scratch: &mut Scratch,
+) {
+    let (patches, width) = (left.features.grid.patches(), left.features.width);
+    let (stride, gram_stride) = (token_stride(width), row_stride(patches));
+    let (values, extent) = (left.token_values(), right.panel_values());
+    let tokens = &left.tokens.as_deref().unwrap_or_default()[i * values..][..values];
+    let panels = &right.panels.as_deref().unwrap_or_default()[j * extent..][..extent];
+    product_of_panels(
+        (tokens, Shape::strided(patches, width, stride)),
+        (panels, width, patches),
+        (&mut scratch.gram, Shape::strided(patches, patches, gram_stride), Store::Overwrite),
+        1,
+    );
+    let pair = Pair {
+        gram: &scratch.gram,
+        row_scale: &left.norms(i),
+        column_scale: &right.norms(j),
+        row_left_out: left_out_of(left.features, i),
+        column_left_out: left_out_of(right.features, j),
+    };
+    let columns = columns.then_some(scratch.columns.as_mut_slice());
+    scratch.pool.best_cosines(&pair, &mut scratch.rows, columns);
+}

@@ -1,0 +1,10 @@
+//! The job as a library: what goes in, what comes out, on the CPU and on the simulated card, with tiny random weights.
+#![cfg(feature = "files")]
+
+mod aspect;
+mod batches;
+mod references;
+#[cfg(feature = "sim")]
+mod simulated;
+mod subsets;
+mod support;

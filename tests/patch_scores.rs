@@ -1,0 +1,502 @@
+//! LNAMD and MSM of the CPU backend: against the definition in f64, and against the goldens.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use musc::backend::cpu::{Cpu, Instructions};
+use musc::backend::{Backend, HostFeatures, References};
+use musc::scoring::{MutualScoring, PatchScores, reference};
+use musc::{Error, Grid, Progress, Stage};
+use safetensors::SafeTensors;
+
+use self::random_features::random_features;
+use self::stages::Stages;
+
+#[path = "common/random_features.rs"]
+mod random_features;
+#[path = "common/stages.rs"]
+mod stages;
+
+/// Grids that no vector width, no window and no square fits.
+const GRIDS: [(usize, usize); 7] = [(1, 17), (64, 5), (7, 7), (1, 1), (16, 3), (2, 9), (17, 1)];
+
+/// What is scored against what.
+struct Sides {
+    queries: HostFeatures,
+    references: Option<HostFeatures>,
+}
+
+impl Sides {
+    fn others(queries: HostFeatures) -> Self {
+        Sides { queries, references: None }
+    }
+
+    /// Queries against references, two of which are queries 0 and 1: twins in content, and named so.
+    fn set(queries: usize, references: usize, grid: Grid, width: usize, layers: usize) -> Self {
+        let all = random_features(queries + references, grid, width, layers);
+        let values = grid.patches() * width;
+        let part = |from: usize, to: usize| {
+            let of_layer = |layer: &Vec<f32>| layer[from * values..to * values].to_vec();
+            let tokens = all.tokens.iter().map(of_layer).collect();
+            HostFeatures::new(to - from, grid, width, all.layers.clone(), tokens)
+        };
+        let queries_part = part(0, queries);
+        let mut set = part(queries, queries + references);
+        for (layer, own) in set.tokens.iter_mut().zip(&queries_part.tokens) {
+            layer[values..2 * values].copy_from_slice(&own[..values]);
+            if queries > 1 && references > 3 {
+                layer[3 * values..4 * values].copy_from_slice(&own[values..2 * values]);
+            }
+        }
+        Sides { queries: queries_part, references: Some(set) }
+    }
+
+    /// With about one patch in four left out, others in each image, and something large in its place.
+    fn with_left_out(mut self) -> Self {
+        let mark = |features: &mut HostFeatures, salt: usize| {
+            let patches = features.grid.patches();
+            let marks: Vec<bool> = (0..features.images * patches)
+                .map(|at| at % patches != 0 && (at * 7919 + at / patches * 31 + salt) % 13 < 3)
+                .collect();
+            for layer in &mut features.tokens {
+                for (token, _) in
+                    layer.chunks_exact_mut(features.width).zip(&marks).filter(|(_, out)| **out)
+                {
+                    token.fill(1e6 + salt as f32);
+                }
+            }
+            features.left_out = marks;
+        };
+        mark(&mut self.queries, 0);
+        if let Some(references) = &mut self.references {
+            mark(references, 5);
+        }
+        self
+    }
+
+    fn references(&self) -> References<'_, HostFeatures> {
+        self.references.as_ref().map_or(References::Others, References::Set)
+    }
+
+    fn scores(&self, cpu: &Cpu, scoring: &MutualScoring) -> PatchScores {
+        cpu.patch_scores(&self.queries, self.references(), scoring, &()).unwrap()
+    }
+
+    /// The references with the tokens of a query, for each query. None where tokens are left out: they were overwritten by
+    /// others in the references.
+    fn unseen(&self) -> Vec<Vec<usize>> {
+        let Some(references) = &self.references else { return Vec::new() };
+        let values = self.queries.grid.patches() * self.queries.width;
+        let image = |features: &HostFeatures, at: usize| -> Vec<f32> {
+            let of_layer = |layer: &Vec<f32>| layer[at * values..(at + 1) * values].to_vec();
+            features.tokens.iter().flat_map(of_layer).collect()
+        };
+        let same = |query: usize| {
+            let query = image(&self.queries, query);
+            (0..references.images).filter(|&at| image(references, at) == query).collect()
+        };
+        (0..self.queries.images).map(same).collect()
+    }
+
+    /// `[R, layers, N, L]` by the definition.
+    fn expected(&self, scoring: &MutualScoring) -> Vec<f64> {
+        let unseen = self.unseen();
+        let mut scores = Vec::new();
+        for &degree in &scoring.degrees {
+            for layer in 0..self.queries.layers.len() {
+                let queries = layer_of(&self.queries, layer);
+                let references = self.references.as_ref().map(|set| layer_of(set, layer));
+                let references = references.as_ref().map(|set| (set, unseen.as_slice()));
+                scores.extend(reference::patch_scores(&queries, references, degree, scoring));
+            }
+        }
+        scores
+    }
+
+    /// Holds the scores to the definition, as a difference of cosines: d = √(2 − 2c), so an error δ of the cosine is δ/d of
+    /// the distance, and √(2δ) at most where d is 0.
+    ///
+    /// A cosine carries the rounding of a dot product and of four box sums of up to 9 terms of f32: eight roundings of 1.2e-7
+    /// in a row.
+    fn assert_scored(&self, cpu: &Cpu, scoring: &MutualScoring) {
+        let scores = self.scores(cpu, scoring);
+        let expected = self.expected(scoring);
+        assert_eq!(scores.by_degree_layer.len(), expected.len());
+        assert_eq!((scores.images, scores.grid), (self.queries.images, self.queries.grid));
+        let patches = self.queries.grid.patches();
+        for (at, (&got, &expected)) in scores.by_degree_layer.iter().zip(&expected).enumerate() {
+            let error = (f64::from(got) - expected).abs() * expected.max(1e-3);
+            assert!(
+                error <= 1e-6,
+                "grid {}, {scoring:?}, image {}, patch {}: {got} in place of {expected}",
+                self.queries.grid,
+                at / patches % self.queries.images,
+                at % patches,
+            );
+        }
+    }
+}
+
+fn layer_of(features: &HostFeatures, layer: usize) -> reference::Layer<'_> {
+    let HostFeatures { images, grid, width, .. } = *features;
+    let (tokens, left_out) = (&features.tokens[layer], &features.left_out);
+    reference::Layer { tokens, images, grid, width, left_out }
+}
+
+fn cpu() -> Cpu {
+    Cpu::new(2).unwrap()
+}
+
+/// A backend for each kind of vector instructions that this machine has. Those it lacks are named, and how many they are.
+fn each_kind() -> Vec<Cpu> {
+    let (here, lacking): (Vec<_>, Vec<_>) =
+        Instructions::ALL.into_iter().partition(|each| each.available());
+    println!("not on this machine, not tested: {} {lacking:?}", lacking.len());
+    here.into_iter().map(|each| Cpu::with_instructions(2, each).unwrap()).collect()
+}
+
+/// Degrees whose window fits the grid on one side at least.
+fn degrees(grid: Grid) -> Vec<usize> {
+    [1, 3, 5, 7].into_iter().filter(|degree| *degree < 2 * grid.longest()).collect()
+}
+
+/// The pooled product equals pooling first, on awkward sizes.
+#[test]
+fn equals_the_definition_on_awkward_sizes() {
+    for (images, grid, width, degrees) in [
+        (2, 1, 2, vec![1]),
+        (2, 1, 5, vec![1]),
+        (2, 2, 3, vec![1, 3]),
+        (3, 3, 7, vec![1, 3, 5]),
+        (5, 4, 16, vec![5, 3, 1]),
+        (4, 5, 17, vec![1, 3, 5, 7, 9]),
+        (11, 7, 31, vec![3]),
+        (9, 8, 33, vec![1, 3, 5]),
+        (3, 16, 64, vec![1, 3, 5]),
+        (2, 17, 24, vec![7, 1]),
+    ] {
+        let sides = Sides::others(random_features(images, Grid::square(grid), width, 2));
+        sides.assert_scored(&cpu(), &MutualScoring::default().with_degrees(degrees));
+    }
+}
+
+/// Every kind of vectors, both kinds of references, with and without a radius, with and without patches left out.
+#[test]
+fn equals_the_definition_with_each_kind_of_vectors() {
+    for cpu in each_kind() {
+        for (rows, columns) in GRIDS {
+            let grid = Grid::new(rows, columns);
+            let scoring = MutualScoring::default().with_degrees(degrees(grid));
+            let others = || Sides::others(random_features(4, grid, 19, 2));
+            let set = || Sides::set(3, 5, grid, 19, 2);
+            for radius in [None, Some(0), Some(1), Some(2)] {
+                let scoring = scoring.clone().with_radius(radius);
+                for sides in [others(), set(), others().with_left_out(), set().with_left_out()] {
+                    sides.assert_scored(&cpu, &scoring);
+                }
+            }
+        }
+    }
+}
+
+/// A grid of the size of real ones, whose rows are whole cache lines and whose columns are not.
+#[test]
+fn equals_the_definition_on_a_large_grid() {
+    let grid = Grid::new(37, 16);
+    for cpu in each_kind() {
+        let others = Sides::others(random_features(3, grid, 24, 1));
+        others.assert_scored(&cpu, &MutualScoring::default());
+        let set = Sides::set(2, 3, grid, 24, 1).with_left_out();
+        for radius in [None, Some(3)] {
+            set.assert_scored(&cpu, &MutualScoring::default().with_radius(radius));
+        }
+    }
+}
+
+#[test]
+fn other_intervals_are_means_of_those_ranks() {
+    let grid = Grid::square(4);
+    for sides in [Sides::others(random_features(8, grid, 12, 1)), Sides::set(4, 9, grid, 12, 1)] {
+        for (low, high) in [(0.0, 1.0), (0.3, 0.7), (0.9, 1.0), (0.0, 0.01)] {
+            sides.assert_scored(&cpu(), &MutualScoring::default().with_interval(low, high));
+        }
+    }
+}
+
+/// Two ways to one number: pooling after the product, and the product of what is pooled.
+#[test]
+fn radius_over_the_whole_grid_is_none() {
+    for (rows, columns) in GRIDS {
+        let grid = Grid::new(rows, columns);
+        let scoring = MutualScoring::default().with_degrees(degrees(grid));
+        for sides in [
+            Sides::others(random_features(5, grid, 20, 2)),
+            Sides::set(3, 5, grid, 20, 2),
+            Sides::set(3, 5, grid, 20, 2).with_left_out(),
+        ] {
+            let anywhere = sides.scores(&cpu(), &scoring);
+            for radius in [grid.longest() - 1, usize::MAX] {
+                let near = sides.scores(&cpu(), &scoring.clone().with_radius(Some(radius)));
+                for (a, b) in anywhere.by_degree_layer.iter().zip(&near.by_degree_layer) {
+                    // As in `assert_scored`, for both.
+                    let error = f64::from((a - b).abs() * a.max(1e-3));
+                    assert!(error <= 2e-6, "grid {grid}, radius {radius}: {a} and {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_and_threads_change_no_bit() {
+    let grid = Grid::new(5, 6);
+    let kinds = [
+        Sides::others(random_features(13, grid, 20, 2)),
+        Sides::others(random_features(13, grid, 20, 2)).with_left_out(),
+        Sides::set(7, 11, grid, 20, 2),
+        Sides::set(70, 3, grid, 20, 2).with_left_out(),
+    ];
+    for (sides, radius) in kinds.iter().flat_map(|sides| [(sides, None), (sides, Some(1))]) {
+        let whole = MutualScoring::default().with_radius(radius);
+        let expected = sides.scores(&Cpu::new(1).unwrap(), &whole);
+        let references = sides.references.as_ref().unwrap_or(&sides.queries).images;
+        let three_images = 3 * 3 * references * grid.patches() * 4;
+        for (threads, table_bytes) in [(2, 1 << 30), (3, 0), (2, three_images)] {
+            let scoring = whole.clone().with_table_bytes(Some(table_bytes));
+            let cpu = Cpu::new(threads).unwrap();
+            let counted = Counter::default();
+            let scores =
+                cpu.patch_scores(&sides.queries, sides.references(), &scoring, &counted).unwrap();
+            assert!(scores == expected, "{threads} threads, table of {table_bytes} bytes");
+            let images = sides.queries.images;
+            let pairs = match (&sides.references, radius) {
+                (None, None) => {
+                    let group = scoring.group_images((images, images), grid.patches(), 0);
+                    MutualScoring::pairs_in_groups(images, group)
+                }
+                (None, Some(_)) => (images * (images - 1) / 2) as u64,
+                (Some(_), _) => {
+                    let unseen = sides.unseen().iter().map(Vec::len).sum::<usize>();
+                    (images * references - unseen) as u64
+                }
+            };
+            assert_eq!(counted.all(), [2 * pairs, 2 * pairs, 1], "table of {table_bytes} bytes");
+        }
+    }
+}
+
+/// A pair's numbers do not depend on which other images there are, nor on which side they stand.
+#[test]
+fn set_gives_the_bits_of_others() {
+    let grid = Grid::new(3, 7);
+    let all = random_features(6, grid, 24, 1);
+    let scoring = MutualScoring::default();
+    let one = |at: usize| {
+        let values = grid.patches() * all.width;
+        let tokens = vec![all.tokens[0][at * values..(at + 1) * values].to_vec()];
+        HostFeatures::new(1, grid, all.width, vec![0], tokens)
+    };
+    let others = Sides::others(all.clone()).scores(&cpu(), &scoring);
+    let (patches, plane) = (grid.patches(), 6 * grid.patches());
+    // Image 0 is the row of all its pairs, as a query is.
+    let set = Sides { queries: one(0), references: Some(all.clone()) }.scores(&cpu(), &scoring);
+    for degree in 0..3 {
+        let got = &set.by_degree_layer[degree * patches..][..patches];
+        assert_eq!(got, &others.by_degree_layer[degree * plane..][..patches]);
+    }
+    // Left-out patches may hold anything.
+    let marked = Sides::others(all.clone()).with_left_out();
+    let mut changed = Sides::others(marked.queries.clone());
+    let width = all.width;
+    for (token, _) in changed.queries.tokens[0]
+        .chunks_exact_mut(width)
+        .zip(&marked.queries.left_out)
+        .filter(|(_, out)| **out)
+    {
+        token.fill(-3.0);
+    }
+    for radius in [None, Some(1)] {
+        let scoring = scoring.clone().with_radius(radius);
+        assert!(marked.scores(&cpu(), &scoring) == changed.scores(&cpu(), &scoring));
+    }
+    // Marks that leave nothing out change nothing.
+    let mut unmarked = Sides::others(all.clone());
+    unmarked.queries.left_out = vec![false; 6 * patches];
+    assert!(unmarked.scores(&cpu(), &scoring) == others);
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let cpu = cpu();
+    let grid = Grid::new(2, 3);
+    let queries = random_features(2, grid, 5, 1);
+    let scoring = MutualScoring::default().with_degrees([1]);
+    let said = |queries: &HostFeatures, references: References<'_, HostFeatures>| {
+        cpu.patch_scores(queries, references, &scoring, &()).unwrap_err().to_string()
+    };
+    let set = |other: &HostFeatures| said(&queries, References::Set(other));
+    let turned = set(&random_features(2, Grid::new(3, 2), 5, 1));
+    assert!(turned.contains("2x3") && turned.contains("3x2"), "{turned}");
+    let wide = set(&random_features(2, grid, 6, 1));
+    assert!(wide.contains("found 5") && wide.contains("expected 6"), "{wide}");
+    assert!(set(&random_features(2, grid, 5, 2)).contains("layers"));
+    assert!(set(&random_features(0, grid, 5, 1)).contains("none"));
+    let one = Sides::set(1, 2, grid, 5, 1);
+    let mut itself = one.queries.clone();
+    itself.content.clear();
+    let alone = said(&one.queries, References::Set(&itself));
+    assert!(alone.contains("query 0") && alone.contains("own content"), "{alone}");
+    let single = said(&one.queries, References::Others);
+    assert!(single.contains("at least 1"), "{single}");
+    let mut short = queries.clone();
+    short.tokens[0].pop();
+    assert!(said(&short, References::Others).contains("59 values"));
+
+    let mut marked = queries.clone();
+    let nothing = [vec![false; 6], vec![true; 6]].concat();
+    let refused = cpu.leave_out(&mut marked, nothing).unwrap_err().to_string();
+    assert!(refused.contains("image 1"), "{refused}");
+    assert!(cpu.leave_out(&mut marked, vec![false; 5]).is_err());
+    assert!(marked == queries, "changed by what was refused");
+    let marks = vec![true, false, false, false, false, false].repeat(2);
+    cpu.leave_out(&mut marked, marks.clone()).unwrap();
+    assert_eq!(marked.left_out, marks);
+    for radius in [None, Some(1)] {
+        let scoring = scoring.clone().with_radius(radius);
+        let stopped = cpu.patch_scores(&queries, References::Others, &scoring, &Stopped);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+}
+
+/// Steps announced and done, and stages that ended.
+#[derive(Default)]
+struct Counter([AtomicU64; 3]);
+
+impl Counter {
+    fn all(&self) -> [u64; 3] {
+        self.0.each_ref().map(|count| count.load(Ordering::SeqCst))
+    }
+}
+
+impl Progress for Counter {
+    fn begin(&self, stage: Stage, steps: u64) {
+        assert_eq!(stage, Stage::Scoring);
+        self.0[0].fetch_add(steps, Ordering::SeqCst);
+    }
+    fn advance(&self, steps: u64) {
+        self.0[1].fetch_add(steps, Ordering::SeqCst);
+    }
+    fn end(&self) {
+        self.0[2].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Stopped;
+
+impl Progress for Stopped {
+    fn stopped(&self) -> bool {
+        true
+    }
+}
+
+/// Holds patch scores to a golden: 2e-4 where the score is above 0.05. A score near 0 is a distance of nearly equal vectors,
+/// whose square is what is rounded: √(2·1e-6), as in `assert_scored`.
+fn assert_golden(what: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let mut largest = 0.0f32;
+    for (at, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let bound = if expected > 0.05 { 2e-4 } else { 1.5e-3 };
+        let error = (got - expected).abs();
+        assert!(error <= bound, "{what}, value {at}: {got} in place of {expected}");
+        if expected > 0.05 {
+            largest = largest.max(error);
+        }
+    }
+    println!("{what}: {largest:.1e}");
+}
+
+fn golden_stages(path: &str) {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let patches = file.tensor("tokens.0").unwrap().shape()[1];
+    let stages = Stages::new(&file, "", Grid::of_square(patches).unwrap());
+    let scores = Sides::others(stages.queries()).scores(&cpu(), &MutualScoring::default());
+    let by_layer = stages.floats("patch_scores_by_r_layer");
+    assert_golden("by degree and layer", &scores.by_degree_layer, &by_layer);
+    assert_golden("mean", &scores.mean(), &stages.floats("patch_scores"));
+}
+
+fn data(name: &str) -> String {
+    format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn golden_stages_small() {
+    golden_stages(&data("stages_small.safetensors"));
+}
+
+/// The large twin of `stages_small`, which is not in the repository: where `MUSC_GOLDENS` names the folder it must be there;
+/// where it does not, nothing is claimed, and a line says so.
+#[test]
+fn golden_stages_large() {
+    let Some(folder) = std::env::var_os("MUSC_GOLDENS") else {
+        println!("left out: MUSC_GOLDENS names no folder of goldens");
+        return;
+    };
+    let path = std::path::Path::new(&folder).join("stages.safetensors");
+    golden_stages(&path.display().to_string());
+}
+
+/// All that a case of the goldens on grids that are not square holds of scoring.
+fn golden_case(cpu: &Cpu, stages: &Stages<'_>, with_left_out: bool) {
+    let others = Sides::others(stages.queries());
+    let set = Sides { queries: stages.queries(), references: Some(stages.references()) };
+    for (kind, sides, mean) in
+        [("others", &others, "patch_scores"), ("set", &set, "set_patch_scores")]
+    {
+        let plain = MutualScoring::default();
+        for (suffix, scoring) in [
+            ("", plain.clone()),
+            ("_radius1", plain.clone().with_radius(Some(1))),
+            ("_radius2", plain.clone().with_radius(Some(2))),
+            ("_interval", plain.clone().with_interval(0.25, 0.75)),
+        ] {
+            let scores = sides.scores(cpu, &scoring);
+            let name = format!("{kind}{suffix}");
+            assert_golden(&name, &scores.by_degree_layer, &stages.floats(&name));
+            if suffix.is_empty() {
+                assert_golden(mean, &scores.mean(), &stages.floats(mean));
+            }
+        }
+    }
+    if with_left_out {
+        let mut queries = stages.queries();
+        cpu.leave_out(&mut queries, stages.marks("left_out")).unwrap();
+        let mut references = stages.references();
+        cpu.leave_out(&mut references, stages.marks("reference_left_out")).unwrap();
+        let others = Sides::others(queries.clone()).scores(cpu, &MutualScoring::default());
+        let expected = stages.floats("others_left_out");
+        assert_golden("others_left_out", &others.by_degree_layer, &expected);
+        let set = Sides { queries, references: Some(references) };
+        let set = set.scores(cpu, &MutualScoring::default());
+        assert_golden("set_left_out", &set.by_degree_layer, &stages.floats("set_left_out"));
+    }
+}
+
+#[test]
+fn golden_stages_wide() {
+    let bytes = std::fs::read(data("stages_wide.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    for cpu in each_kind() {
+        golden_case(&cpu, &Stages::new(&file, "", Grid::new(5, 9)), true);
+    }
+}
+
+#[test]
+fn golden_stages_awkward() {
+    let bytes = std::fs::read(data("stages_awkward.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    for cpu in each_kind() {
+        golden_case(&cpu, &Stages::new(&file, "1x17.", Grid::new(1, 17)), false);
+        golden_case(&cpu, &Stages::new(&file, "16x3.", Grid::new(16, 3)), false);
+    }
+}
