@@ -40,12 +40,8 @@ fn what_is_written_reads_back() {
 fn a_file_without_a_grid_is_square_unless_it_is_named() {
     let (_folder, path) = file();
     let write = |patches: usize| {
-<<<<<<< HEAD:src/backend/features_file_tests.rs
         let data = vec![0.5; 2 * patches];
         let shape = [2, patches, 1];
-=======
-        let (data, shape) = (vec![0.5; 2 * patches], [2, patches, 1]);
->>>>>>> shapes:src/tensor_file/features_tests.rs
         let tensor = Tensor::f32("tokens.0", &shape, &data);
         write_tensors(&path, &[tensor], &[]).unwrap();
     };
