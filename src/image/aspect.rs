@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn among_equals_the_first_image_decides() {
-        let sizes = images(&[(2, 1), (1, 2), (1, 2), (2, 1)]);
+        let sizes = images(&[(2, 1), (1, 2), (2, 1), (1, 2)]);
         assert_eq!(common_size_padded(&sizes, 56, 7).unwrap(), ImageSize::new(56, 28));
         let turned = images(&[(1, 2), (2, 1), (2, 1)]);
         assert_eq!(common_size_padded(&turned, 56, 7).unwrap(), ImageSize::new(56, 28));
