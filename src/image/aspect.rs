@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn among_equals_the_first_image_decides() {
-        let sizes = images(&[(2, 1), (1, 2), (1, 2), (2, 1)]);
+        let sizes = images(&[(2, 1), (1, 2), (2, 1), (1, 2)]);
         assert_eq!(common_size_padded(&sizes, 56, 7).unwrap(), ImageSize::new(56, 28));
         let turned = images(&[(1, 2), (2, 1), (2, 1)]);
         assert_eq!(common_size_padded(&turned, 56, 7).unwrap(), ImageSize::new(56, 28));
@@ -241,9 +241,9 @@ mod tests {
         let text = said(&[(20, 448)], 448, 14);
         assert!(text.contains("0.png") && text.contains("at least 2 patches"), "{text}");
         assert!(common_size(&images(&[(21, 448)]), 448, 14).is_ok());
-        let thin = images(&[(448, 448), (448, 448), (20, 448), (10, 448)]);
+        let thin = images(&[(448, 448), (448, 448), (448, 448), (20, 448), (10, 448)]);
         let text = common_size_padded(&thin, 448, 14).unwrap_err().to_string();
-        assert!(text.contains("3.png (10x448)") && !text.contains("2.png"), "{text}");
+        assert!(text.contains("4.png (10x448)") && !text.contains("3.png"), "{text}");
     }
 
     #[test]
