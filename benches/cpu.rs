@@ -72,6 +72,36 @@ fn scoring(criterion: &mut Criterion) {
     }
 }
 
+/// Queries against a set, and patches that see only those near their own place.
+fn references(criterion: &mut Criterion) {
+    let cpu = Cpu::new(0).expect("a processor");
+    let (grid, width) = (16, 384);
+    let queries = cpu.upload(features(4, grid, width, 1)).expect("sizes fit");
+    let all = features(12, grid, width, 1);
+    let known = all.tokens[0][4 * grid * grid * width..].to_vec();
+    let known = HostFeatures::new(8, all.grid, width, vec![0], vec![known]);
+    let known = cpu.upload(known).expect("sizes fit");
+    let whole = MutualScoring::default().with_degrees([1]).with_radius(Some(grid - 1));
+    for (options, same) in [
+        (MutualScoring::default(), MutualScoring::default()),
+        // A radius over the whole grid is none.
+        (MutualScoring::default().with_radius(Some(1)), whole),
+    ] {
+        let score = |options: &MutualScoring| {
+            cpu.patch_scores(black_box(&queries), References::Set(&known), options, &())
+                .expect("options fit")
+        };
+        let anywhere = MutualScoring::default().with_degrees(same.degrees.clone());
+        let (found, expected) = (score(&same), score(&anywhere));
+        for (a, b) in found.by_degree_layer.iter().zip(&expected.by_degree_layer) {
+            assert!((a - b).abs() <= 1e-4, "{a} and {b}");
+        }
+        let near = options.radius.map_or("anywhere".into(), |radius| format!("radius{radius}"));
+        let name = format!("patch_scores_{near}/4by8x{grid}x{grid}x{width}_r[1, 3, 5]/f32/cpu");
+        criterion.bench_function(&name, |timed| timed.iter(|| score(&options)));
+    }
+}
+
 /// Many images of few patches: what grows is the mean of the lowest distances.
 fn lowest_distances(criterion: &mut Criterion) {
     let cpu = Cpu::new(0).expect("a processor");
@@ -142,5 +172,5 @@ fn short() -> Criterion {
         .without_plots()
 }
 
-criterion_group! { name = cpu; config = short(); targets = scoring, lowest_distances, images, backbone }
+criterion_group! { name = cpu; config = short(); targets = scoring, references, lowest_distances, images, backbone }
 criterion_main!(cpu);

@@ -58,7 +58,7 @@ impl PendingFile {
 /// [`Error::Io`] with the final path; nothing is left behind then.
 pub fn write_file(
     path: &Path,
-    content: impl FnOnce(&mut BufWriter<NamedTempFile>) -> io::Result<()>,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let mut pending = PendingFile::create(path)?;
     content(pending.writer()).map_err(|error| pending.failed(error))?;
@@ -71,7 +71,7 @@ pub fn write_file(
 /// [`Error::Io`] with the final path, or what `check` says; nothing is left behind then.
 pub fn write_checked_file<T>(
     path: &Path,
-    content: impl FnOnce(&mut BufWriter<NamedTempFile>) -> io::Result<()>,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     check: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<T> {
     let mut pending = PendingFile::create(path)?;

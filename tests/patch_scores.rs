@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use musc::backend::cpu::{Cpu, Instructions};
 use musc::backend::{Backend, HostFeatures, References};
+use musc::scoring::schedule::Schedule;
 use musc::scoring::{MutualScoring, PatchScores, reference};
 use musc::{Error, Grid, Progress, Stage};
 use safetensors::SafeTensors;
@@ -266,7 +267,7 @@ fn groups_and_threads_change_no_bit() {
             let pairs = match (&sides.references, radius) {
                 (None, None) => {
                     let group = scoring.group_images((images, images), grid.patches(), 0);
-                    MutualScoring::pairs_in_groups(images, group)
+                    Schedule::others(images).in_groups(group).pairs()
                 }
                 (None, Some(_)) => (images * (images - 1) / 2) as u64,
                 (Some(_), _) => {

@@ -1,6 +1,6 @@
 //! An RGB image in the format its file name asks for.
 
-use std::io::{self, Cursor, Write};
+use std::io::{self, Cursor};
 use std::path::Path;
 
 #[cfg(not(feature = "libjpeg"))]

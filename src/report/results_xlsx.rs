@@ -1,6 +1,6 @@
 //! `results.xlsx`, as the authors' program lays it out.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use rust_xlsxwriter::{Workbook, XlsxError};

@@ -1,6 +1,5 @@
 //! JSON files, whole or not at all.
 
-use std::io::Write;
 use std::path::Path;
 
 use crate::Result;

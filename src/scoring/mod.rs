@@ -23,7 +23,8 @@ pub struct MutualScoring {
     /// always lie alike. `None`: patches anywhere.
     pub radius: Option<usize>,
     /// The most bytes that the table of pairwise minima may take; `None` leaves it to the device. Where it would take
-    /// more, the images are scored in groups, at the price of computing the pairs between groups twice.
+    /// more, the images are scored in groups, at the price of computing the pairs between groups of one set twice. Where a
+    /// device needs no table (the CPU with a radius) this has no effect.
     pub table_bytes: Option<usize>,
 }
 
@@ -121,17 +122,6 @@ impl MutualScoring {
         let bytes_an_image = self.degrees.len() * references * patches * size_of::<f32>();
         let bytes = self.table_bytes.unwrap_or(usual_bytes);
         (bytes / bytes_an_image.max(1)).clamp(1, images.max(1))
-    }
-
-    /// Pairs of images that are computed when the images of one set are scored against each other in groups of `group`:
-    /// pairs within a group once, pairs across groups twice.
-    pub fn pairs_in_groups(images: usize, group: usize) -> u64 {
-        let mut pairs = 0;
-        for start in (0..images).step_by(group.max(1)) {
-            let size = group.min(images - start);
-            pairs += size * (size - 1) / 2 + size * (images - size);
-        }
-        pairs as u64
     }
 }
 

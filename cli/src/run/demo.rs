@@ -4,7 +4,6 @@
 //! where they come from.
 
 #[cfg(built_in)]
-use std::io::Write;
 use std::path::Path;
 
 use musc::Result;

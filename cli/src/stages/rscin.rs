@@ -1,6 +1,6 @@
 //! `musc-run rscin`: image scores re-scored by class tokens, on this program's scores or any other's.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use musc::model::pickle::{is_pickle, read_class_features};

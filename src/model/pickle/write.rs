@@ -19,7 +19,7 @@ impl StateDict<'_> {
     ///
     /// # Errors
     /// The writer's.
-    pub fn write_safetensors(&self, writer: &mut impl Write) -> io::Result<()> {
+    pub fn write_safetensors(&self, writer: &mut dyn Write) -> io::Result<()> {
         let mut order: Vec<&StateTensor<'_>> = self.tensors.iter().collect();
         order.sort_by_key(|tensor| (std::cmp::Reverse(size_of(tensor.written())), tensor.name));
         let mut header = Map::new();
@@ -63,7 +63,7 @@ impl StateTensor<'_> {
     }
 
     /// The values in row-major order.
-    fn write(&self, writer: &mut impl Write) -> io::Result<()> {
+    fn write(&self, writer: &mut dyn Write) -> io::Result<()> {
         let (size, elements) = (size_of(self.dtype), self.elements());
         // The views were checked when they were made; should one reach outside all the same, that is an error.
         let outside = || io::Error::new(io::ErrorKind::InvalidData, "a tensor outside its storage");
