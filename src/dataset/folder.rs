@@ -240,8 +240,12 @@ impl Collector {
             return Err(Error::Dataset {
                 path: first.to_path_buf(),
                 reason: format!(
-                    "no images, and {} other files; expected files named .{}",
-                    self.ignored.len(),
+                    "no images{}; expected files named .{}",
+                    match self.ignored.len() {
+                        0 => String::new(),
+                        1 => ", and 1 other file".into(),
+                        others => format!(", and {others} other files"),
+                    },
                     EXTENSIONS.join(", .")
                 ),
             });

@@ -193,7 +193,10 @@ fn nothing_found_is_an_error() {
     let root = tree(&["notes.md"]);
     assert!(plain(&[]).unwrap_err().to_string().contains("found none"));
     let text = plain(&[input(root.path(), "")]).unwrap_err().to_string();
-    assert!(text.contains("no images, and 1 other files") && text.contains(".png, .jpg"), "{text}");
+    assert!(
+        text.contains("no images, and 1 other file; expected") && text.contains(".png, .jpg"),
+        "{text}"
+    );
     let text = plain(&[input(root.path(), "absent")]).unwrap_err().to_string();
     assert!(text.contains("absent: no such file or folder"), "{text}");
     let text = plain(&[input(root.path(), "*.png")]).unwrap_err().to_string();

@@ -75,7 +75,7 @@ impl MutualScoring {
             return Err(Error::invalid(
                 "images that an image is compared with",
                 0,
-                "at least 1: images are scored against each other",
+                "at least 1: images are scored against each other, so a set needs at least 2",
             ));
         }
         if self.degrees.is_empty() {

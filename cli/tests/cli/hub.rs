@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 
 use crate::server::{COMMIT, Conduct, Server, files};
+use crate::support::pictures;
 
 /// The built-in weights are those of dinov2_vits14; their published name is in the table.
 fn whole_weights() -> Vec<u8> {
@@ -15,6 +16,7 @@ fn whole_weights() -> Vec<u8> {
 fn musc(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("musc-run").expect("the program is built");
     command.current_dir(folder).env("HF_HUB_CACHE", folder.join("cache"));
+    command.env("CUDA_VISIBLE_DEVICES", "");
     for name in [
         "HF_HOME",
         "HF_TOKEN",
@@ -144,7 +146,7 @@ fn what_cannot_be_downloaded_is_an_error_without_a_file() {
 fn a_run_finds_cached_weights_and_says_how_to_get_missing_ones() {
     let folder = tempfile::tempdir().expect("folder");
     let words = ["photos", "--backbone_name", "ViT-B-32", "--pretrained", "laion400m_e31"];
-    std::fs::create_dir(folder.path().join("photos")).unwrap();
+    pictures(&folder.path().join("photos"), 2, false);
     let run = musc(folder.path()).args(words).assert().code(1);
     let message = said(&run.get_output().stderr);
     assert!(

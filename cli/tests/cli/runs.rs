@@ -137,24 +137,31 @@ fn both_spellings_and_the_yaml_file_give_the_same_run() {
 #[test]
 fn argument_lists_of_the_authors_script_are_understood() {
     let folder = tempfile::tempdir().expect("folder");
-    for (name, path) in [
-        ("mvtec_ad", "./data/mvtec_anomaly_detection/"),
-        ("visa", "./data/visa/"),
-        ("btad", "./data/btad/"),
+    for (name, path, classes) in [
+        ("mvtec_ad", "./data/mvtec_anomaly_detection/", ["bottle", "grid"]),
+        ("visa", "./data/visa/", ["candle", "pcb1"]),
+        ("btad", "./data/btad/", ["01", "03"]),
     ] {
-        let line = format!(
-            "--device 0 --data_path {path} --dataset_name {name} --class_name ALL --backbone_name ViT-L-14-336 \
-             --pretrained openai --feature_layers 5 11 17 23 --img_resize 518 --divide_num 1 --r_list 1 3 5 \
-             --batch_size 4 --output_dir ./output --vis True --save_excel True"
-        );
-        // Every word is taken; what is missing is only the weights, and the message says what to do.
-        let run = musc(folder.path()).args(line.split_whitespace()).assert().code(1);
-        let said = stderr(&run);
+        let run = |path: &str, classes: &str| {
+            let line = format!(
+                "--device 0 --data_path {path} --dataset_name {name} --class_name {classes} --backbone_name \
+                 ViT-L-14-336 --pretrained openai --feature_layers 5 11 17 23 --img_resize 518 --divide_num 1 \
+                 --r_list 1 3 5 --batch_size 4 --output_dir ./output --vis True --save_excel True"
+            );
+            let run = musc(folder.path()).args(line.split_whitespace()).assert().code(1);
+            assert_eq!(files(folder.path()), Vec::<String>::new());
+            stderr(&run)
+        };
+        // Every word is taken; what is missing is the data set, and where that is there only the weights, and the
+        // message says what to do.
+        let said = run(path, "ALL");
+        let expected = format!("no such folder, expected the data set {name}");
+        assert!(said.contains(path) && said.contains(&expected), "{said}");
+        let said = run(&data("sets").join(name).display().to_string(), &classes.join(" "));
         assert!(
             said.contains("ViT-L-14-336.openai.safetensors") && said.contains("--weights"),
             "{said}"
         );
-        assert_eq!(files(folder.path()), Vec::<String>::new());
     }
 }
 

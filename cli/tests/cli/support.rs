@@ -14,10 +14,14 @@ pub const WEIGHTS: &str =
 /// Options that make a run with these weights.
 pub const TINY: [&str; 6] = ["--weights", WEIGHTS, "--img_resize", "56", "--feature_layers", "1,3"];
 
-/// The program, in a working folder of its own, with no weights but those that a test brings.
+/// The program, in a working folder of its own, with no weights but those that a test brings and no card: what the
+/// tests expect holds for the CPU, and on the simulator where they ask for it.
 pub fn musc(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("musc-run").expect("the program is built");
-    command.current_dir(folder).env("HF_HUB_CACHE", folder.join("no-cache"));
+    command
+        .current_dir(folder)
+        .env("HF_HUB_CACHE", folder.join("no-cache"))
+        .env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 

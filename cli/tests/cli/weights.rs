@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{WEIGHTS, data, files, musc, stderr, stdout, tensors};
+use crate::support::{WEIGHTS, data, files, musc, pictures, stderr, stdout, tensors};
 
 fn pickled(name: &str) -> PathBuf {
     data("pickles").join(name)
@@ -79,6 +79,7 @@ fn what_cannot_be_converted_leaves_no_file() {
 fn a_pytorch_file_as_weights_is_told_how_to_be_converted() {
     let folder = tempfile::tempdir().expect("folder");
     let path = pickled("vit.pth").display().to_string();
+    pictures(&folder.path().join("photos"), 2, false);
     for words in [&["photos", "--weights", &path][..], &["weights", "verify", &path]] {
         let said = stderr(&musc(folder.path()).args(words).assert().code(1));
         assert!(
