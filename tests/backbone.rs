@@ -70,16 +70,19 @@ fn golden(family: &str, activation: Option<Activation>) {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn golden_clip_gelu() {
     golden("clip", Some(Activation::Gelu));
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn golden_clip_quick_gelu() {
     golden("clip", Some(Activation::QuickGelu));
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn golden_dino() {
     golden("dino", None);
 }

@@ -235,6 +235,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(packaged, ignore = "a file that is in the repository only")]
     fn weights_of_one_s_own_have_a_name_and_layers() {
         let loaded = load(&asked("dinov2_tiny_weights.safetensors")).unwrap();
         assert_eq!(loaded.name(), "dinov2_tiny_weights");
@@ -256,6 +257,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(packaged, ignore = "a file that is in the repository only")]
     fn paper_counts_the_layers_of_dino_from_the_wrong_end() {
         let blocks = |weights: &str, layers: &[usize], paper| {
             let asked = Asked { layers: Some(layers.to_vec()), paper, ..asked(weights) };

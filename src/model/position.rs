@@ -163,6 +163,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(packaged, ignore = "a file that is in the repository only")]
     fn equal_to_the_definition_at_every_grid() {
         for (name, offset) in [("clip", 0.0), ("dino", 0.1), ("dinov2", 0.1)] {
             let vit = tiny(name);
@@ -189,6 +190,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(packaged, ignore = "a file that is in the repository only")]
     fn the_stored_grid_is_returned_as_it_is() {
         for name in ["clip", "dino", "dinov2"] {
             let vit = tiny(name);
@@ -197,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(packaged, ignore = "a file that is in the repository only")]
     fn class_token_and_bias_are_added_once() {
         for name in ["clip", "dino"] {
             let vit = tiny(name);
@@ -212,6 +215,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(packaged, ignore = "a file that is in the repository only")]
     fn no_grid_leaves_the_class_token() {
         let vit = tiny("dino");
         assert_eq!(

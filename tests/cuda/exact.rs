@@ -84,6 +84,7 @@ fn extracted(cuda: &Cuda, images: &[RgbImage], batch_size: usize) -> (HostFeatur
 const LITTLE: u64 = 3_000_000;
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn tokens_do_not_depend_on_batches_streams_or_cards() {
     let mut images = images(7, ImageSize::new(70, 126));
     images[5] = images[2].clone();

@@ -81,6 +81,7 @@ fn wide(name: &str, patch: usize, activation: Option<Activation>) {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn clip() {
     for activation in [Activation::Gelu, Activation::QuickGelu] {
         squares("clip", 14, Some(activation));
@@ -89,6 +90,7 @@ fn clip() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn dino() {
     squares("dino", 16, None);
     wide("dino", 16, None);

@@ -21,6 +21,7 @@ use crate::support::*;
 const SIZE: ImageSize = ImageSize::square(224);
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn dinov2_s_on_textile_images() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let backbone = backbone("dinov2_vits14").unwrap();

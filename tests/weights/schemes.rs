@@ -130,6 +130,7 @@ fn tiny_architecture(family: Family, patch: usize, class_dim: usize, eps: f32) -
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn the_goldens_of_all_families_open() {
     for (name, scheme, architecture) in [
         ("clip", Scheme::OpenClip, tiny_architecture(Family::Clip, 14, 48, 1e-5)),
@@ -177,6 +178,7 @@ fn parts_are_where_they_belong() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn scheme_b_timm_clip() {
     let open_clip = tiny("clip");
     let mut timm = renamed(
@@ -215,6 +217,7 @@ fn scheme_b_timm_clip() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn scheme_c_hugging_face_clip() {
     let open_clip = tiny("clip");
     let names = ["q_proj", "k_proj", "v_proj"].map(|part| format!("self_attn.{part}"));
@@ -252,6 +255,7 @@ fn scheme_c_hugging_face_clip() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn scheme_f_hugging_face_vit() {
     let dino = tiny("dino");
     let mut hugging_face = as_hugging_face(
@@ -317,6 +321,7 @@ fn query_key_and_value_may_differ_in_type() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn wrappers_and_other_parts_of_a_model_do_not_matter() {
     let clip = tiny("clip");
     let mut wrapped = renamed(&clip, &[("^visual.", "module.model.visual.")]);
@@ -340,6 +345,7 @@ fn wrappers_and_other_parts_of_a_model_do_not_matter() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "a file that is in the repository only")]
 fn the_default_weights_are_dinov2_vits14() {
     use musc::model::{WeightFile, backbone};
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/dinov2_vits14.safetensors");
