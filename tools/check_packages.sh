@@ -15,16 +15,17 @@ for member in "${members[@]}"; do
     bytes=$(stat -c %s "$archive")
     echo "$member: $bytes bytes"
     [ "$bytes" -lt 10000000 ] || { echo "$archive: $bytes bytes, a registry takes 10000000" >&2; exit 1; }
-    tar xzf "$archive" -C "$away"
+    # -m: with the times of an archive, which are all one, cargo would take an earlier run's build for this one's.
+    tar xzmf "$archive" -C "$away"
     # What the others would take from the registry is taken from beside them.
-    config+=(--config "patch.crates-io.$member.path='$away/$member-$version'")
+    config+=("patch.crates-io.$member.path='$away/$member-$version'")
 done
 export CARGO_TARGET_DIR=$PWD/target/packages
 for member in "${members[@]}"; do
     echo "== $member, from its package"
     others=()
     for other in "${config[@]}"; do
-        case $other in *"crates-io.$member."*) ;; --config | *) others+=("$other") ;; esac
+        case $other in *"crates-io.$member."*) ;; *) others+=(--config "$other") ;; esac
     done
     (cd "$away/$member-$version" && cargo "${others[@]}" test --quiet)
 done
