@@ -312,6 +312,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(built_in), ignore = "a file that is in the repository only")]
     fn list_of_the_features_is_what_the_runtime_launches() {
         let (cuda, seen) = watched();
         let file =

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::cards::Card;
+use musc::backend::cuda::kernels::RESOURCES;
 use musc::{Error, Result};
 
-const RESOURCES: &str = include_str!("../../../kernels/prebuilt/resources.json");
+use super::cards::Card;
+
 /// 32-bit registers of a multiprocessor.
 const REGISTERS: u32 = 65_536;
 /// Registers of a warp come in units of this many.

@@ -3,7 +3,6 @@
 //! They are written to a folder before the run, so that one can look at them; see `assets/textile/README.md` for
 //! where they come from.
 
-#[cfg(built_in)]
 use std::path::Path;
 
 use musc::Result;

@@ -5,6 +5,11 @@ use crate::{Error, Result};
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
+/// What ptxas makes of each prebuilt kernel, as JSON: a list of rows of a `kernel` (its entry) on an `arch` (`sm_80`) with its
+/// `registers`, `shared` bytes, `spill_stores` and `spill_loads` bytes, `instructions`, and where it has one its `main_loop`.
+pub const RESOURCES: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/prebuilt/resources.json"));
+
 /// The oldest compute capability with kernels: tensor cores with 16-bit operands and `ldmatrix`.
 pub const OLDEST_COMPUTE_CAPABILITY: u32 = 75;
 
