@@ -353,7 +353,7 @@ fn what_cannot_be_compared_is_refused() {
     assert!(refused.contains("image 1"), "{refused}");
     assert!(cpu.leave_out(&mut marked, vec![false; 5]).is_err());
     assert!(marked == queries, "changed by what was refused");
-    let marks = vec![true, false, false, false, false, false].repeat(2);
+    let marks = [true, false, false, false, false, false].repeat(2);
     cpu.leave_out(&mut marked, marks.clone()).unwrap();
     assert_eq!(marked.left_out, marks);
     for radius in [None, Some(1)] {

@@ -2,8 +2,6 @@
 
 use std::sync::Mutex;
 
-use rayon::ThreadPoolBuilder;
-
 use super::backbone::{self, ActivationChoice, Asked, Weights};
 use super::{InputSize, Inspector, Rescoring, Subsets};
 use crate::backend::Backend;
@@ -186,7 +184,7 @@ impl InspectorBuilder {
             AnyBackend::Cpu(_) => None,
             #[cfg(feature = "cuda")]
             AnyBackend::Cuda(_) => {
-                Some(ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(
+                Some(rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(
                     |error| Error::Device { device: "cpu".into(), reason: error.to_string() },
                 )?)
             }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! An [`Inspector`] owns a device, a backbone on it and one pool of CPU threads; it prints nothing and reads no arguments.
-//! A [`Batch`] goes in, an [`Inspection`] comes out; [`Progress`](crate::Progress) watches and stops.
+//! A [`Batch`] goes in, an [`Inspection`] comes out; [`Progress`] watches and stops.
 //!
 //! # Memory
 //! With n the images of a subset (of the whole batch, where there is one), h·w the input in pixels, L patches, C the token

@@ -27,13 +27,12 @@ pub fn download(args: WeightsNameArgs) -> Result<(), Stop> {
                 row.repository,
                 remote.bytes.div_ceil(1_000_000)
             ));
-            let path = hub.fetch(&remote, &voice.teller()).map_err(|reason| match reason {
+            hub.fetch(&remote, &voice.teller()).map_err(|reason| match reason {
                 Error::Interrupted => {
                     Stop::Interrupted("what came is kept, and the same command goes on from there")
                 }
                 other => Stop::Failed(other),
-            })?;
-            path
+            })?
         }
     };
     // What came is what was published; whether that is this backbone only its tensors say.
