@@ -24,6 +24,7 @@ use self::shell::{Stop, exit_code, interrupt, parse};
 ///
 /// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 130 when interrupted.
 pub fn run_main() -> ExitCode {
+    shell::memory::give_back();
     match parse::<Cli>() {
         Ok(cli) => exit_code(dispatch(cli), "musc-run --help lists all options"),
         Err(code) => code,

@@ -1,4 +1,22 @@
-//! How much memory the process took.
+//! How much memory the process takes, and took.
+
+/// Sizes in bytes from which memory goes back to the system as soon as it is free.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const GIVE_BACK_FROM: libc::c_int = 16 << 20;
+
+/// Has large pieces of memory go back to the system when they are free, so that the peak of a run over many subsets is that
+/// of one subset.
+///
+/// glibc raises this limit each time a larger piece is freed; pieces below it then stay in the process, and the next subset's,
+/// of slightly other sizes, come beside them: measured 1.3 times the peak at 16 subsets of 65 images at 224 px against 4.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt takes two plain numbers, and no other thread runs yet. Its answer says whether it took them; where it
+    // did not, memory is used as it would be without.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, GIVE_BACK_FROM);
+    }
+}
 
 /// The most memory the process had in use so far, in bytes, where the system tells (Linux).
 pub fn peak_bytes() -> Option<u64> {
