@@ -7,6 +7,9 @@
 mod args;
 mod bench;
 mod embedded;
+// Its changes to files are those of the library's fuzzers, which are in the repository.
+#[cfg(all(test, built_in))]
+mod fuzz;
 mod run;
 mod shell;
 mod stages;

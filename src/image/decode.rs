@@ -84,6 +84,17 @@ pub fn image_size(path: &Path) -> Result<ImageSize> {
     file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(Error::io("read", path))?;
     let format = content::identify(path, &head).map_err(refuse)?;
     file.rewind().map_err(Error::io("read", path))?;
+    #[cfg(feature = "libjpeg")]
+    if format == ImageFormat::Jpeg {
+        let (width, height) =
+            jpeg::size(BufReader::new(file)).map_err(|reason| refuse(damaged(&reason)))?;
+        let bytes = (width as u64).saturating_mul(height as u64).saturating_mul(3);
+        if width.max(height) > MAX_SIDE as usize || bytes > MAX_DECODED_BYTES {
+            return Err(refuse(too_large()));
+        }
+        check_sides(width as u32, height as u32).map_err(refuse)?;
+        return Ok(ImageSize::new(height, width));
+    }
     let (decoder, mut limits) =
         decoder(format, BufReader::new(file)).map_err(|error| refuse(say(error)))?;
     let (width, height) = decoder.dimensions();
@@ -116,12 +127,18 @@ fn open_bytes(path: &Path, bytes: &[u8]) -> Result<Opened, String> {
 /// A decoder's error in our words.
 fn say(error: ImageError) -> String {
     match error {
-        ImageError::Limits(_) => format!(
-            "it claims a side over {MAX_SIDE} pixels or more than {} MiB of pixels",
-            MAX_DECODED_BYTES >> 20
-        ),
-        error => format!("it cannot be decoded, damaged or truncated: {error}"),
+        ImageError::Limits(_) => too_large(),
+        error => damaged(&error),
     }
+}
+
+fn too_large() -> String {
+    let most = MAX_DECODED_BYTES >> 20;
+    format!("it claims a side over {MAX_SIDE} pixels or more than {most} MiB of pixels")
+}
+
+fn damaged(reason: &dyn std::fmt::Display) -> String {
+    format!("it cannot be decoded, damaged or truncated: {reason}")
 }
 
 fn check_sides(width: u32, height: u32) -> Result<(), String> {

@@ -2,6 +2,7 @@
 //!
 //! The library is `mozjpeg`'s, which decodes as libjpeg-turbo does; it is C, compiled with the crate.
 
+use std::io::BufRead;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{DynamicImage, GrayImage, RgbImage};
@@ -20,14 +21,24 @@ pub(super) enum Jpeg {
 /// Decodes a file's bytes, unless they claim a side over `max_side` pixels or more than `max_bytes` of pixels; or says why
 /// it cannot.
 pub(super) fn decode(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg, String> {
+    caught(|| pixels(bytes, max_side, max_bytes))
+}
+
+/// Width and height of a file, from its head: what [`decode`] would find them to be.
+pub(super) fn size(file: impl BufRead) -> Result<(usize, usize), String> {
+    caught(|| {
+        Decompress::new_reader(file).map(|file| file.size()).map_err(|error| error.to_string())
+    })
+}
+
+/// What the library says, its fatal errors too.
+fn caught<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     // The library reports a fatal error by unwinding through its C frames; nothing is shared with the closure that
     // could be left half-changed.
-    catch_unwind(AssertUnwindSafe(|| pixels(bytes, max_side, max_bytes))).unwrap_or_else(
-        |payload| {
-            let reason = payload.downcast_ref::<String>().map_or("unknown", String::as_str);
-            Err(reason.trim_start_matches("libjpeg fatal error: ").to_string())
-        },
-    )
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let reason = payload.downcast_ref::<String>().map_or("unknown", String::as_str);
+        Err(reason.trim_start_matches("libjpeg fatal error: ").to_string())
+    })
 }
 
 fn pixels(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg, String> {

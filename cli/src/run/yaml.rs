@@ -39,7 +39,7 @@ impl Yaml {
     }
 
     /// Reads the text of the file called `name`.
-    fn parse(text: &str, name: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Self> {
         let whole: Value = serde_yaml_ng::from_str(text)
             .map_err(|reason| Error::invalid(format!("--config {name}"), reason, "a YAML file"))?;
         let mut yaml = Yaml::default();

@@ -2,7 +2,7 @@
 
 mod extract;
 mod metrics;
-mod rscin;
+pub(crate) mod rscin;
 mod score;
 
 use std::path::Path;

@@ -90,14 +90,14 @@ fn csv_error(path: &Path) -> impl Fn(csv::Error) -> Error {
 }
 
 /// A table with a line of names.
-struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     names: csv::StringRecord,
     rows: Vec<csv::StringRecord>,
 }
 
 impl Table {
-    fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(Error::io("read", path))?;
         let mut reader = csv::Reader::from_reader(text.as_slice());
         let names = reader.headers().map_err(csv_error(path))?.clone();
@@ -116,7 +116,7 @@ impl Table {
         }
     }
 
-    fn scores(&self) -> Result<Vec<f64>> {
+    pub(crate) fn scores(&self) -> Result<Vec<f64>> {
         let column = SCORE_COLUMNS
             .iter()
             .find_map(|wanted| self.names.iter().position(|name| name.trim() == *wanted))
@@ -155,7 +155,7 @@ impl Table {
 }
 
 /// A table of nothing but numbers, a row an image; a first line that holds none is taken for names.
-fn read_rows(path: &Path) -> Result<Values<f32>> {
+pub(crate) fn read_rows(path: &Path) -> Result<Values<f32>> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_slice());
     let (mut data, mut images, mut width) = (Vec::new(), 0, 0);
