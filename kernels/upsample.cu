@@ -1,5 +1,6 @@
 // Math: map(y, x) = bilinear interpolation of the H x W patch scores with align_corners = true: the source coordinate
 //   is y * (H - 1) / (height - 1), and x * (W - 1) / (width - 1); and the largest value of each map, the image score.
+//   For callers whose scores stay on the card: a run makes its maps on the host, one at a time, where a picture is written.
 //
 // Shapes: scores f32 [N, H, W]; maps f32 [N, height, width]; max_keys [N] keys (common/reduce.cuh), 0 before the launch.
 //
@@ -9,7 +10,6 @@
 //
 // Numerics: f32; the coordinate is formed as the exact integer product y * (H - 1) over height - 1, so that corners fall on
 //   patches exactly. The maximum is exact and does not depend on the order of blocks. A NaN score does not enter it.
-//
 // Preconditions: all sides >= 1; height * H and width * W < 2^32; height * width < 2^31; N <= 65535.
 #include "common/reduce.cuh"
 

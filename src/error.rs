@@ -143,12 +143,14 @@ impl Error {
     }
 
     /// An I/O error with its verb and path: `.map_err(Error::io("read", path))`.
+    #[doc(hidden)]
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { action, path, source }
     }
 
     /// An argument outside its range.
+    #[doc(hidden)]
     pub fn invalid(
         what: impl Into<String>,
         found: impl std::fmt::Display,

@@ -5,6 +5,7 @@ use crate::{Error, ImageSize, Result};
 
 /// The activation of a backbone's MLPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
     /// x·Φ(x), with the error function.
     Gelu,
@@ -12,9 +13,20 @@ pub enum Activation {
     QuickGelu,
 }
 
+impl Activation {
+    /// As open_clip's settings spell it: `gelu` or `quick_gelu`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Gelu => "gelu",
+            Activation::QuickGelu => "quick_gelu",
+        }
+    }
+}
+
 /// What kind of vision transformer a backbone is. Its methods are all that the rest of the crate asks of it: preprocessing,
 /// LayerNorm's epsilon, what becomes of the tokens, how the position embedding is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// The image tower of CLIP, as open_clip builds it.
     Clip,

@@ -22,6 +22,15 @@ pub struct WeightFile {
     tensors: BTreeMap<String, TensorInfo>,
 }
 
+impl std::fmt::Debug for WeightFile {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("WeightFile")
+            .field("name", &self.name)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl WeightFile {
     /// Maps a file into memory and reads its header.
     ///
@@ -47,6 +56,20 @@ impl WeightFile {
         // stated above.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
         Self::parse(name, Storage::Mapped(map))
+    }
+
+    /// Reads the whole file into memory: for files that another program may truncate or change meanwhile, which a mapping
+    /// does not bear.
+    ///
+    /// # Errors
+    /// As [`WeightFile::open`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let name = path.display().to_string();
+        if bytes.is_empty() {
+            return Err(not_read(&name, "the file is empty".into()));
+        }
+        Self::parse(name, Storage::Owned(bytes))
     }
 
     /// Reads the header of a file that is part of the program. `name` stands for it in messages.

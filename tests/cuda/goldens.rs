@@ -46,8 +46,7 @@ fn family(
             let features = cuda.extract(&model, Pixels::Normalised(&pixels), &()).unwrap();
             assert_eq!(features.grid(), grid);
             let name = match activation {
-                Some(Activation::QuickGelu) => format!("{kind}.quick_gelu"),
-                Some(Activation::Gelu) => format!("{kind}.gelu"),
+                Some(activation) => format!("{kind}.{}", activation.name()),
                 None => kind.to_string(),
             };
             for (what, got) in [

@@ -28,7 +28,7 @@ impl Rounding for Half {
     fn u(self) -> f64 {
         match self {
             Half::F16 => 1.0 / 2048.0,
-            Half::Bf16 => 1.0 / 256.0,
+            _ => 1.0 / 256.0,
         }
     }
     fn round(self, x: &[f32]) -> (Vec<u16>, Vec<f64>) {

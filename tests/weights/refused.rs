@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use musc::Error;
-use musc::model::{MAX_HEADER_BYTES, Vit, backbone};
+use musc::model::{MAX_HEADER_BYTES, Vit, WeightFile, backbone};
 use safetensors::tensor::Dtype;
 
 use crate::support::*;
@@ -12,6 +12,26 @@ fn expect_message(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "no {part:?} in: {message}");
     }
+}
+
+#[test]
+fn a_file_read_into_memory_is_the_file_that_is_mapped() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dinov2_tiny_weights.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.safetensors");
+    std::fs::copy(path, &copy).unwrap();
+    let vit = Vit::from_file(&WeightFile::read(&copy).unwrap()).unwrap();
+    let mapped = Vit::open(&copy).unwrap();
+    // What was read stays, whatever becomes of the file.
+    let token = mapped.class_token.to_f32().to_vec();
+    std::fs::write(&copy, b"").unwrap();
+    assert_eq!(vit.class_token.to_f32().to_vec(), token);
+    let message = WeightFile::read(&copy).err().unwrap().to_string();
+    expect_message(&message, &["copy.safetensors", "the file is empty"]);
+    std::fs::remove_file(&copy).unwrap();
+    let message = WeightFile::read(&copy).err().unwrap().to_string();
+    expect_message(&message, &["copy.safetensors", "cannot read"]);
 }
 
 /// A header around which tests put what they like.

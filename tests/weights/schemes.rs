@@ -56,6 +56,7 @@ fn expect_golden_features_on<B: Backend>(backend: &B, vit: &Vit, tolerance: f64)
         }
         Family::Dino => ("dino", vec![("", Activation::Gelu)]),
         Family::Dinov2 => ("dinov2", vec![("", Activation::Gelu)]),
+        other => panic!("no golden of {other:?}"),
     };
     let golden = golden(name);
     for (kind, grid) in [("native", 4), ("resized", 7)] {

@@ -139,8 +139,8 @@ fn batch(setting: &Setting, images: usize, times: u64) -> Vec<Work> {
         .backbone
         .default_activation("openai", ImageSize::square(setting.image_size))
     {
-        Activation::Gelu => Epilogue::Gelu,
         Activation::QuickGelu => Epilogue::QuickGelu,
+        _ => Epilogue::Gelu,
     };
     let of_all = |norm| Op::LayerNorm { norm, rows: Rows::All(tokens), width };
     let of_patches = Op::LayerNorm {

@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use musc::inspect::{InputSize, Inspector, Subsets};
-use musc::model::Activation;
 use musc::scoring::rscin::Similarity;
 
 use super::config::{Config, Source};
@@ -69,10 +68,7 @@ impl Record {
             _ => None,
         };
         let activation = match config.input {
-            InputSize::Exactly(size) => match backbone.activation(size) {
-                Activation::Gelu => "gelu",
-                Activation::QuickGelu => "quick_gelu",
-            },
+            InputSize::Exactly(size) => backbone.activation(size).name(),
             _ => "by the size of each category",
         };
         let references = match config.subsets {

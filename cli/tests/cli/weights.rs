@@ -196,7 +196,7 @@ fn class_features_that_do_not_fit_are_named() {
     let features = pickled("features_4.dat").display().to_string();
     let objects = pickled("objects.dat").display().to_string();
     for (code, tokens, extra, part) in [
-        (1, &features, &[][..], "name one with --class-name: bottle, cable"),
+        (1, &features, &[][..], "name the one wanted of: bottle, cable"),
         (1, &features, &["--class-name", "screw"], "no category `screw`"),
         (1, &features, &["--class-name", "cable"], "expected 3, one a score"),
         (1, &objects, &[], "type `O8`"),

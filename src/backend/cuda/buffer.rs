@@ -19,6 +19,15 @@ pub struct Buffer<T> {
     of: PhantomData<T>,
 }
 
+impl<T> std::fmt::Debug for Buffer<T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Buffer")
+            .field("address", &self.address)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T: Pod> Buffer<T> {
     /// An allocation of the card's, freed with the buffer. `len` values take at most `isize::MAX` bytes.
     pub(super) fn owned(card: &Arc<Card>, address: u64, len: usize) -> Self {
@@ -191,6 +200,12 @@ pub struct Pinned<T> {
     card: Arc<Card>,
     at: NonNull<T>,
     len: usize,
+}
+
+impl<T> std::fmt::Debug for Pinned<T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Pinned").field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl<T: Pod> Pinned<T> {

@@ -20,6 +20,12 @@ pub struct Staging {
     next: usize,
 }
 
+impl std::fmt::Debug for Staging {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Staging").field("slots", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
 struct Slot {
     memory: Pinned<u8>,
     /// The copy out of it is done.

@@ -15,6 +15,12 @@ pub struct Event {
     card: Arc<Card>,
 }
 
+impl std::fmt::Debug for Event {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Event").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
 impl Event {
     pub(super) fn new(card: &Arc<Card>, handle: EventHandle) -> Self {
         Event { handle, card: Arc::clone(card) }
@@ -51,6 +57,12 @@ pub struct Stream {
     handle: StreamHandle,
     card: Arc<Card>,
     owned: bool,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Stream").field("handle", &self.handle).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Stream {

@@ -25,6 +25,15 @@ pub struct TorchFile {
     entries: HashMap<String, Range<usize>>,
 }
 
+impl std::fmt::Debug for TorchFile {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("TorchFile")
+            .field("name", &self.name)
+            .field("entries", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl TorchFile {
     /// Maps a file into memory, finds its entries and compares each with its checksum.
     ///

@@ -73,7 +73,7 @@ fn read(bytes: &[u8], category: Option<&str>) -> Result<ClassFeatures, String> {
                 (None, [(_, only)]) => *only,
                 (None, _) => {
                     return Err(format!(
-                        "class features of {} categories; name one with --class-name: {}",
+                        "class features of {} categories; name the one wanted of: {}",
                         pairs.len(),
                         names.join(", ")
                     ));

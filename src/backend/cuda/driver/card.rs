@@ -25,6 +25,12 @@ pub struct CudaCard {
     info: CardInfo,
 }
 
+impl std::fmt::Debug for CudaCard {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("CudaCard").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
 /// Whether a device of NVIDIA's is on the bus, as far as the system tells (Linux).
 fn has_nvidia_device() -> bool {
     const VENDOR: &str = "0x10de";
@@ -110,9 +116,9 @@ impl CudaCard {
         Ok(CudaCard { context, info })
     }
 
-    /// The context, to share with other users of `cudarc`.
-    pub fn context(&self) -> &Arc<CudaContext> {
-        &self.context
+    /// The driver's `CUcontext`, to share with other users of the driver: the card's primary context, held as long as this is.
+    pub fn raw_context(&self) -> *mut std::ffi::c_void {
+        self.context.cu_ctx().cast()
     }
 
     /// Makes the context current on this thread, then calls the driver.

@@ -61,6 +61,15 @@ pub struct Sim {
     observer: Mutex<Option<Observer>>,
 }
 
+impl std::fmt::Debug for Sim {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Sim")
+            .field("info", &self.info)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct State {
     modules: Vec<Arc<Module>>,

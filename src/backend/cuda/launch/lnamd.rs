@@ -25,6 +25,7 @@ pub fn norms_launch(columns: usize, width: usize, degrees: usize) -> (u32, u32) 
 }
 
 /// Where the three launches write: the first N images of each part.
+#[derive(Debug)]
 pub struct Statistics<'a> {
     /// `[N, L]`, the sum over the channels of each token.
     pub row_sum: ViewMut<'a, f32>,

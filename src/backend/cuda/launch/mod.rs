@@ -38,6 +38,7 @@ const WIDE: usize = 16;
 
 /// The 16-bit format of tokens, weights and activations on the card. Sums, norms and softmax are f32 in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Half {
     /// IEEE half precision: 11 bits, up to 65504.
     #[default]

@@ -64,6 +64,7 @@ impl PairBlock {
 }
 
 /// Where the largest cosines go: rows of keys for a run of images of A's set.
+#[derive(Debug)]
 pub struct Keys<'a> {
     /// `[degrees, kept, N, L]`, zeroed before the first launch. A key that stays 0 says that nothing was compared.
     pub keys: ViewMut<'a, u32>,
