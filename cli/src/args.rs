@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
 
 pub use self::weights::{
@@ -256,6 +257,14 @@ pub struct MethodArgs {
     /// parts that always lie alike [default: anywhere]
     #[arg(long = "match", value_name = "anywhere|RADIUS", value_parser = parse_match)]
     pub match_where: Option<MatchArg>,
+    /// How OK and NG are told apart, on the raw scores of each category: shortest-half[:SIGMAS] (the mean of the shortest half
+    /// and 3.5 standard deviations), quantile:Q, share:P (the highest share P is NG), f1 (the best by the labels), or a
+    /// threshold [default: shortest-half]
+    #[arg(long, value_name = "RULE", value_parser = parse_decision, allow_hyphen_values = true)]
+    pub decide: Option<DecisionRule>,
+    /// End with exit code 4 when an image is NG
+    #[arg(long)]
+    pub fail_on_ng: bool,
     /// Neighbours that RsCIN keeps [default: 1 2 3; for VisA 1 8 9]
     #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',')]
     pub rscin_k: Option<Vec<usize>>,
@@ -477,6 +486,10 @@ pub enum ReferencesArg {
 }
 
 /// `all`, or a number.
+fn parse_decision(text: &str) -> Result<DecisionRule, String> {
+    text.parse().map_err(|error: musc::Error| error.to_string())
+}
+
 fn parse_references(text: &str) -> Result<ReferencesArg, String> {
     match text {
         "all" => Ok(ReferencesArg::All),

@@ -25,7 +25,8 @@ use self::shell::{Stop, exit_code, interrupt, parse};
 
 /// Runs `musc-run` on this process's arguments.
 ///
-/// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 130 when interrupted.
+/// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 4 when an image is NG and `--fail-on-ng` was given, 130
+/// when interrupted.
 pub fn run_main() -> ExitCode {
     shell::memory::give_back();
     match parse::<Cli>() {
@@ -37,8 +38,8 @@ pub fn run_main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Stop> {
     interrupt::listen()?;
     match cli.command {
-        None => Ok(run::run(Config::from_run(cli.run).map_err(Stop::Usage)?)?),
-        Some(Command::Demo(args)) => Ok(run::run(Config::from_demo(args).map_err(Stop::Usage)?)?),
+        None => run::run(Config::from_run(cli.run).map_err(Stop::Usage)?),
+        Some(Command::Demo(args)) => run::run(Config::from_demo(args).map_err(Stop::Usage)?),
         Some(Command::Extract(args)) => stages::extract(args),
         Some(Command::Score(args)) => stages::score(args),
         Some(Command::Rscin(args)) => stages::rscin(args),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::dataset::Sample;
 use crate::progress::Stage;
+use crate::scoring::decision::{DecisionRule, threshold};
 use crate::scoring::upsample::upsample;
 use crate::{Grid, ImageSize, Result};
 
@@ -72,6 +73,16 @@ impl Inspection {
     /// Raw scores: the largest value of each image's anomaly map.
     pub fn raw_scores(&self) -> &[f32] {
         &self.raw_scores
+    }
+
+    /// The threshold of a decision rule: an image is defective when its raw score is above it. The rule sees the raw scores
+    /// and the samples' labels.
+    ///
+    /// # Errors
+    /// As [`threshold`].
+    pub fn threshold(&self, rule: DecisionRule) -> Result<f64> {
+        let labels: Vec<Option<bool>> = self.samples.iter().map(|sample| sample.label).collect();
+        threshold(rule, &self.raw_scores, &labels)
     }
 
     /// The patch scores of an image, `[L]`, and their grid.

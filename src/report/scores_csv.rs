@@ -19,6 +19,8 @@ pub struct ScoreRow {
     pub score: f64,
     /// The largest value of the image's anomaly map.
     pub raw_score: f32,
+    /// The threshold that the raw score was held against, if it was.
+    pub threshold: Option<f64>,
 }
 
 impl ScoreRow {
@@ -30,7 +32,26 @@ impl ScoreRow {
         score: f64,
         raw_score: f32,
     ) -> Self {
-        ScoreRow { path: path.into(), class: class.into(), label, score, raw_score }
+        ScoreRow {
+            path: path.into(),
+            class: class.into(),
+            label,
+            score,
+            raw_score,
+            threshold: None,
+        }
+    }
+
+    /// Decided by a threshold: defective (NG) when the raw score is above it.
+    #[must_use]
+    pub fn with_threshold(mut self, threshold: f64) -> Self {
+        self.threshold = Some(threshold);
+        self
+    }
+
+    /// Whether the image is defective (NG) by its threshold; nothing without one.
+    pub fn is_defective(&self) -> Option<bool> {
+        self.threshold.map(|threshold| f64::from(self.raw_score) > threshold)
     }
 }
 
@@ -48,7 +69,8 @@ pub fn ranks(scores: &[f64]) -> Vec<usize> {
     ranks
 }
 
-/// Writes columns `path,class,label,score,raw_score,rank`, in the order of the rows; the rank is by `score` within the class.
+/// Writes columns `path,class,label,score,raw_score,rank,decision,threshold`, in the order of the rows; the rank is by `score`
+/// within the class, the decision is `NG`, `OK` or nothing.
 /// Numbers have the fewest digits that read back as the same value.
 ///
 /// # Errors
@@ -65,7 +87,16 @@ pub fn write_scores_csv(path: &Path, rows: &[ScoreRow]) -> Result<()> {
     }
     write_file(path, |writer| {
         let mut csv = csv::Writer::from_writer(writer);
-        csv.write_record(["path", "class", "label", "score", "raw_score", "rank"])?;
+        csv.write_record([
+            "path",
+            "class",
+            "label",
+            "score",
+            "raw_score",
+            "rank",
+            "decision",
+            "threshold",
+        ])?;
         for (row, rank) in rows.iter().zip(&class_ranks) {
             let label = row.label.map_or("", |defective| if defective { "1" } else { "0" });
             // A path need not be UTF-8: its bytes go out as they are.
@@ -75,6 +106,8 @@ pub fn write_scores_csv(path: &Path, rows: &[ScoreRow]) -> Result<()> {
             csv.write_field(row.score.to_string())?;
             csv.write_field(row.raw_score.to_string())?;
             csv.write_field(rank.to_string())?;
+            csv.write_field(row.is_defective().map_or("", |ng| if ng { "NG" } else { "OK" }))?;
+            csv.write_field(row.threshold.map_or(String::new(), |value| value.to_string()))?;
             csv.write_record(None::<&[u8]>)?;
         }
         csv.flush()
@@ -87,18 +120,14 @@ mod tests {
 
     #[test]
     fn rows_keep_their_order_and_rank_within_their_class() {
-        let row = |path: &str, class: &str, label, score, raw_score| ScoreRow {
-            path: PathBuf::from(path),
-            class: class.to_string(),
-            label,
-            score,
-            raw_score,
+        let row = |path: &str, class: &str, label, score, raw_score| {
+            ScoreRow::new(path, class, label, score, raw_score)
         };
         let rows = [
             row("b/1.png", "b", Some(true), 0.1, 0.3),
             row("a/1.png", "a", Some(false), 1.0 / 3.0, 1e-7),
-            row("b/2, \"x\".png", "b", None, 0.75, 0.5),
-            row("b/3.png", "b", None, 0.75, 0.5),
+            row("b/2, \"x\".png", "b", None, 0.75, 0.5).with_threshold(0.25),
+            row("b/3.png", "b", None, 0.75, 0.5).with_threshold(0.5),
         ];
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("scores.csv");
@@ -106,11 +135,11 @@ mod tests {
         assert_eq!(
             std::fs::read_to_string(&path).expect("read").lines().collect::<Vec<_>>(),
             [
-                "path,class,label,score,raw_score,rank",
-                "b/1.png,b,1,0.1,0.3,3",
-                "a/1.png,a,0,0.3333333333333333,0.0000001,1",
-                "\"b/2, \"\"x\"\".png\",b,,0.75,0.5,1",
-                "b/3.png,b,,0.75,0.5,2",
+                "path,class,label,score,raw_score,rank,decision,threshold",
+                "b/1.png,b,1,0.1,0.3,3,,",
+                "a/1.png,a,0,0.3333333333333333,0.0000001,1,,",
+                "\"b/2, \"\"x\"\".png\",b,,0.75,0.5,1,NG,0.25",
+                "b/3.png,b,,0.75,0.5,2,OK,0.5",
             ]
         );
     }

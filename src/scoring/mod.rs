@@ -3,6 +3,7 @@
 //! Owns the options, the result types and the plain f64 versions which tests compare with; knows nothing of
 //! devices, files or data sets.
 
+pub mod decision;
 pub mod reference;
 pub mod rscin;
 pub mod schedule;

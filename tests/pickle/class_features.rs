@@ -44,7 +44,7 @@ fn arrays_and_lists_of_them_are_read() {
 #[test]
 fn what_is_something_else_is_refused() {
     for (name, category, part) in [
-        ("features_4.dat", None, "name one with --class-name: bottle, cable"),
+        ("features_4.dat", None, "name the one wanted of: bottle, cable"),
         ("features_4.dat", Some("grid"), "no category `grid`; there are bottle, cable"),
         ("array.dat", Some("bottle"), "expected a dict of arrays by category"),
         ("objects.dat", None, "type `O8`"),

@@ -11,6 +11,7 @@ use musc::inspect::{
 use musc::model::Activation;
 use musc::model::locate::DEFAULT_PRETRAINED;
 use musc::scoring::MutualScoring;
+use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
 use musc::{Error, Grid, ImageSize, Result};
 
@@ -199,6 +200,10 @@ pub struct Config {
     pub similarity: Similarity,
     /// Figures with every quirk of the authors' program; what it stands for is in `docs/fidelity.md`.
     pub paper: bool,
+    /// How OK and NG are told apart.
+    pub decide: DecisionRule,
+    /// An image that is NG makes the exit code 4.
+    pub fail_on_ng: bool,
     /// Results.
     pub output: OutputConfig,
     /// Machine.
@@ -239,6 +244,8 @@ impl Config {
             rscin_k: None,
             similarity: Similarity::Cosine,
             paper: false,
+            decide: DecisionRule::default(),
+            fail_on_ng: false,
             output: OutputConfig {
                 dir: args.output_dir.unwrap_or_else(|| "output".into()),
                 vis: true,
@@ -299,6 +306,8 @@ impl Config {
             rscin_k: method.rscin_k,
             similarity: method.rscin_similarity.unwrap_or(dot).into(),
             paper: method.paper,
+            decide: method.decide.unwrap_or_default(),
+            fail_on_ng: method.fail_on_ng,
             output: OutputConfig {
                 dir: output.output_dir.or(yaml.output_dir).unwrap_or_else(|| "output".into()),
                 vis: output.vis.or(yaml.vis).unwrap_or(!of_dataset),

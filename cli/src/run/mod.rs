@@ -22,6 +22,7 @@ use musc::report::{
     OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_json, write_metrics_json,
     write_results_xlsx, write_scores_csv,
 };
+use musc::scoring::decision::{DecisionRule, threshold};
 use musc::{Error, Result};
 use serde_json::{Value, json};
 
@@ -29,13 +30,22 @@ use self::config::{Config, Source};
 use self::layout::CategoryFiles;
 use self::record::Record;
 use crate::shell::voice::{Teller, Voice, duration, warn};
-use crate::shell::{memory, out};
+use crate::shell::{Stop, memory, out};
 
 /// Images shown when there are no figures to show.
 const SHOWN_SCORES: usize = 10;
 
 /// Runs with these settings.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config) -> Result<(), Stop> {
+    let fails = config.fail_on_ng;
+    match (fails, inspect(config)?) {
+        (false, _) | (true, 0) => Ok(()),
+        (true, images) => Err(Stop::Defective(images)),
+    }
+}
+
+/// Runs; the number of images that are NG.
+fn inspect(config: Config) -> Result<usize> {
     let started = Instant::now();
     let voice = Voice::new(config.machine.quiet);
     let teller = voice.teller();
@@ -53,7 +63,8 @@ pub fn run(config: Config) -> Result<()> {
         run.keep(batch, inspection, &mut outcome, &teller)?;
     }
     go_on(&teller)?;
-    run.finish(&outcome)
+    run.finish(&outcome)?;
+    Ok(outcome.rows.iter().filter(|row| row.is_defective() == Some(true)).count())
 }
 
 /// A run of which everything is known but the pixels.
@@ -86,6 +97,13 @@ impl Run {
         };
         let demo_root = demo_output.as_ref().map_or(Path::new(""), |output| output.root());
         let (batches, notes) = sources::batches(&config, demo_root)?;
+        if config.decide == DecisionRule::F1 {
+            // Now, and not when all is scored.
+            for batch in &batches {
+                let labels: Vec<_> = batch.samples().iter().map(|sample| sample.label).collect();
+                threshold(config.decide, &vec![0.0; labels.len()], &labels)?;
+            }
+        }
         let loading = Instant::now();
         let inspector = config.inspector()?;
         let hash = hash_beside(&config.backbone.weights, &inspector);
@@ -161,9 +179,11 @@ impl Run {
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));
+        let threshold = inspection.threshold(self.config.decide)?;
+        self.record.thresholds.push((name.to_string(), threshold));
         outcome.rows.extend(inspection.samples().iter().enumerate().map(|(at, sample)| {
             let (score, raw) = (inspection.scores()[at], inspection.raw_scores()[at]);
-            ScoreRow::new(&sample.path, name, sample.label, score, raw)
+            ScoreRow::new(&sample.path, name, sample.label, score, raw).with_threshold(threshold)
         }));
         if let Some(metrics) = metrics {
             if self.several {
@@ -216,7 +236,8 @@ impl Run {
         if self.config.machine.json {
             return out::print_json(&document(outcome, &files, record));
         }
-        out::print(&summary(outcome, &files))?;
+        let decided = decided(&outcome.rows, &self.config.decide, &self.record.thresholds);
+        out::print(&summary(outcome, &decided, &files))?;
         let peak = memory::peak_bytes()
             .map(|bytes| format!(", peak memory {} MiB", bytes >> 20))
             .unwrap_or_default();
@@ -260,15 +281,30 @@ struct Outcome {
 }
 
 /// The words at the end: the figures, or the highest scores, and where the files are.
-fn summary(outcome: &Outcome, files: &[(String, PathBuf)]) -> String {
+fn summary(outcome: &Outcome, decided: &str, files: &[(String, PathBuf)]) -> String {
     let mut text = if outcome.metrics.is_empty() {
         highest(&outcome.rows)
     } else {
         metrics_table(&outcome.metrics)
     };
     text.push('\n');
+    text.push_str(decided);
     for (name, path) in files {
         text.push_str(&format!("{name:12} {}\n", path.display()));
+    }
+    text
+}
+
+/// How many images of each category are NG, by which rule.
+fn decided(rows: &[ScoreRow], rule: &DecisionRule, thresholds: &[(String, f64)]) -> String {
+    let mut text = String::new();
+    for (name, threshold) in thresholds {
+        let of_class = || rows.iter().filter(|row| row.class == *name);
+        let defective = of_class().filter(|row| row.is_defective() == Some(true)).count();
+        text.push_str(&format!(
+            "decision     {name}: {defective} of {} NG, raw score above {threshold:.4} ({rule})\n",
+            of_class().count()
+        ));
     }
     text
 }
@@ -305,6 +341,8 @@ fn document(outcome: &Outcome, files: &[(String, PathBuf)], record: Value) -> Va
                 "label": row.label.map(u8::from),
                 "score": row.score,
                 "raw_score": row.raw_score,
+                "decision": row.is_defective().map(|defective| if defective { "NG" } else { "OK" }),
+                "threshold": row.threshold,
             })
         })
         .collect();

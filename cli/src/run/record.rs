@@ -24,6 +24,8 @@ pub struct Record {
     pub subsets: Vec<(String, usize)>,
     /// Images scored, by category.
     pub images: Vec<(String, usize)>,
+    /// Thresholds of the decision, by category.
+    pub thresholds: Vec<(String, f64)>,
     /// RsCIN's neighbourhood sizes, by category.
     pub k: Vec<(String, Vec<usize>)>,
     /// Files left out with `--skip-bad`.
@@ -127,6 +129,11 @@ impl Record {
             "rscin": {
                 "k": by_name(&self.k),
                 "similarity": match config.similarity { Similarity::Cosine => "cosine", Similarity::Dot => "dot", _ => "other" },
+            },
+            "decision": {
+                "rule": config.decide.to_string(),
+                "on": "raw_score",
+                "thresholds": by_name(&self.thresholds),
             },
             "output": {
                 "output_dir": config.output.dir.display().to_string(),

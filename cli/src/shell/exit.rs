@@ -11,12 +11,17 @@ use super::options::in_options;
 use super::voice::warn;
 use crate::args;
 
+/// The exit code when an image is NG and that was asked for.
+const DEFECTIVE: u8 = 4;
+
 /// Why a program ends early.
 pub enum Stop {
     /// The options cannot be what the user meant.
     Usage(Error),
     /// The work failed, or was interrupted.
     Failed(Error),
+    /// The work is done, and so many images are defective, which was to end the program so.
+    Defective(usize),
     /// The work was interrupted, and this is how it goes on.
     Interrupted(&'static str),
 }
@@ -40,6 +45,10 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 pub fn exit_code(done: Result<(), Stop>, help: &str) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Defective(images)) => {
+            warn(&format!("{images} NG"));
+            ExitCode::from(DEFECTIVE)
+        }
         Err(Stop::Failed(Error::Interrupted)) => {
             warn("interrupted; no unfinished file was left");
             ExitCode::from(interrupt::EXIT_CODE)

@@ -3,7 +3,7 @@
 use musc::Error;
 
 /// What the library calls a setting, and the option that sets it.
-const OPTIONS: [(&str, &str); 13] = [
+const OPTIONS: [(&str, &str); 15] = [
     ("device", "--device"),
     ("pretrained", "--pretrained"),
     ("feature layers", "--feature_layers"),
@@ -17,6 +17,8 @@ const OPTIONS: [(&str, &str); 13] = [
     ("divide_num", "--divide_num"),
     ("references", "--references"),
     ("image size", "--img-size"),
+    ("labels to decide by", "--decide f1: labels"),
+    ("defective images to decide by", "--decide f1: defective images"),
 ];
 
 /// The same error with the option in the setting's place.

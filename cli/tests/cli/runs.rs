@@ -47,7 +47,7 @@ fn data_set_run_leaves_the_authors_tree() {
 
     let scores = std::fs::read_to_string(root.join("scores.csv")).expect("scores");
     let lines: Vec<&str> = scores.lines().collect();
-    assert_eq!(lines[0], "path,class,label,score,raw_score,rank");
+    assert_eq!(lines[0], "path,class,label,score,raw_score,rank,decision,threshold");
     assert_eq!(lines.len(), 1 + 2 * 11);
     assert!(lines[1].starts_with("data/bottle/test/broken/000.png,bottle,1,"), "{}", lines[1]);
     assert!(lines[22].starts_with("data/cable/test/good/006.png,cable,0,"), "{}", lines[22]);
@@ -184,7 +184,7 @@ fn plain_folder_is_scored_and_drawn_without_labels() {
     let scores = std::fs::read_to_string(root.join("scores.csv")).expect("scores");
     // Rank 1 is the odd one out.
     let odd = scores.lines().find(|line| line.contains("odd.png")).expect("row");
-    assert!(odd.starts_with("photos/odd.png,photos,,") && odd.ends_with(",1"), "{odd}");
+    assert!(odd.starts_with("photos/odd.png,photos,,") && odd.contains(",1,NG,"), "{odd}");
     assert!(stdout(&first).lines().nth(1).expect("line").contains("odd.png"), "{}", stdout(&first));
 
     let before = std::fs::read(root.join("run.json")).expect("read");
@@ -331,4 +331,64 @@ fn simulated_card_scores_as_the_processor() {
         .code(1);
     assert!(stderr(&bad).contains("bad.png"), "{}", stderr(&bad));
     assert!(files(&folder.path().join("again")).is_empty());
+}
+
+/// The columns of `scores.csv` from the raw score on.
+fn decisions(csv: &Path) -> Vec<(f64, String, f64)> {
+    let text = std::fs::read_to_string(csv).expect("scores");
+    text.lines()
+        .skip(1)
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            let number = |at: usize| cells[at].parse::<f64>().expect("a number");
+            (number(4), cells[6].to_string(), number(7))
+        })
+        .collect()
+}
+
+#[test]
+fn ok_and_ng_are_told_apart_by_the_rule_asked_for() {
+    let folder = tempfile::tempdir().expect("folder");
+    pictures(&folder.path().join("photos/good"), 8, false);
+    picture(&folder.path().join("photos/broken/odd.png"), 3, true);
+    let run = |extra: &[&str]| {
+        let words = ["photos", "--labels", "from-folders", "--vis", "False", "--overwrite"];
+        musc(folder.path()).args(words).args(TINY).args(extra).assert()
+    };
+    let root = folder.path().join("output/folder/photos");
+    for (rule, ng) in [
+        (&[][..], 1),
+        (&["--decide", "f1"], 1),
+        (&["--decide", "share:0.34"], 3),
+        (&["--decide", "quantile:0"], 8),
+        (&["--decide", "-1"], 9),
+        (&["--decide", "9"], 0),
+    ] {
+        let done = run(rule).success();
+        let rows = decisions(&root.join("scores.csv"));
+        assert_eq!(rows.len(), 9);
+        for (raw, decision, threshold) in &rows {
+            assert_eq!(decision, if raw > threshold { "NG" } else { "OK" }, "{rule:?}");
+        }
+        assert_eq!(rows.iter().filter(|row| row.1 == "NG").count(), ng, "{rule:?}");
+        let said = stdout(&done);
+        assert!(said.contains(&format!("photos: {ng} of 9 NG")), "{said}");
+        let record = json(&root.join("run.json"));
+        let name = rule.get(1).copied().unwrap_or("shortest-half");
+        assert_eq!(record["decision"]["rule"], name);
+        assert_eq!(record["decision"]["thresholds"]["photos"], rows[0].2);
+        // The same run for a machine: the code says whether there is an NG image, and all files are there.
+        let code = if ng > 0 { 4 } else { 0 };
+        run(&[rule, &["--fail-on-ng"]].concat()).code(code);
+        assert_eq!(decisions(&root.join("scores.csv")), rows);
+    }
+    for (rule, named) in [("otsu", "shortest-half"), ("share:2", "from 0 to 1"), ("nan", "number")]
+    {
+        let said = stderr(&run(&["--decide", rule]).code(2));
+        assert!(said.contains("--decide") && said.contains(named), "{said}");
+    }
+    // Labels are missed before any work.
+    let unlabelled = ["photos", "--vis", "False", "--overwrite", "--decide", "f1"];
+    let said = stderr(&musc(folder.path()).args(unlabelled).args(TINY).assert().code(1));
+    assert!(said.contains("--decide f1: labels: found 0") && !said.contains("features"), "{said}");
 }

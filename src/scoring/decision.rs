@@ -1,0 +1,194 @@
+//! OK or NG: from the raw scores of a batch to a threshold, by a rule that is stated.
+//!
+//! No rule is right for every share of defects (`docs/decisions.md`): so a decision comes with its rule and its threshold, and
+//! another rule costs nothing but a second call.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// Standard deviations above the mean of the shortest half, where none are named.
+pub const SIGMAS: f64 = 3.5;
+
+/// How the threshold above which an image is defective (NG) comes from the raw scores of its batch.
+///
+/// Written and read as `shortest-half[:SIGMAS]`, `quantile:Q`, `share:P`, `f1`, or a number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum DecisionRule {
+    /// The mean c of the shortest interval that holds half of the scores (rounded up), and `sigmas` times σ, where σ² is the
+    /// mean of (s - c)² over the scores s ≤ c: what normal images scatter, seen from below, where no defect is.
+    ShortestHalf {
+        /// Multiples of σ, at least 0.
+        sigmas: f64,
+    },
+    /// The quantile of the scores, in 0..=1, linear between them.
+    Quantile(f64),
+    /// The highest of the scores, this share of the batch, 0..=1, rounded to whole images.
+    Share(f64),
+    /// The threshold with the largest F1 against the labels: the best that any rule could do.
+    F1,
+    /// A threshold of one's own.
+    Value(f64),
+}
+
+impl Default for DecisionRule {
+    fn default() -> Self {
+        DecisionRule::ShortestHalf { sigmas: SIGMAS }
+    }
+}
+
+impl fmt::Display for DecisionRule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecisionRule::ShortestHalf { sigmas } if *sigmas == SIGMAS => {
+                out.write_str("shortest-half")
+            }
+            DecisionRule::ShortestHalf { sigmas } => write!(out, "shortest-half:{sigmas}"),
+            DecisionRule::Quantile(quantile) => write!(out, "quantile:{quantile}"),
+            DecisionRule::Share(share) => write!(out, "share:{share}"),
+            DecisionRule::F1 => out.write_str("f1"),
+            DecisionRule::Value(value) => write!(out, "{value}"),
+        }
+    }
+}
+
+impl FromStr for DecisionRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |expected: &str| Err(Error::invalid("decision rule", text, expected));
+        let (name, number) = match text.split_once(':') {
+            Some((name, number)) => (name, Some(number.trim().parse::<f64>().ok())),
+            None => (text, None),
+        };
+        let share = |number: Option<f64>| number.filter(|number| (0.0..=1.0).contains(number));
+        match (name.trim(), number) {
+            ("shortest-half", None) => Ok(DecisionRule::default()),
+            ("shortest-half", Some(sigmas)) => match sigmas {
+                Some(sigmas) if sigmas.is_finite() && sigmas >= 0.0 => {
+                    Ok(DecisionRule::ShortestHalf { sigmas })
+                }
+                _ => wrong("shortest-half:SIGMAS with a number of at least 0"),
+            },
+            ("quantile", Some(number)) => match share(number) {
+                Some(quantile) => Ok(DecisionRule::Quantile(quantile)),
+                None => wrong("quantile:Q with Q from 0 to 1"),
+            },
+            ("share", Some(number)) => match share(number) {
+                Some(share) => Ok(DecisionRule::Share(share)),
+                None => wrong("share:P with P from 0 to 1"),
+            },
+            ("f1", None) => Ok(DecisionRule::F1),
+            (value, None) => match value.parse::<f64>() {
+                Ok(value) if value.is_finite() => Ok(DecisionRule::Value(value)),
+                _ => wrong("shortest-half[:SIGMAS], quantile:Q, share:P, f1 or a number"),
+            },
+            _ => wrong("shortest-half[:SIGMAS], quantile:Q, share:P, f1 or a number"),
+        }
+    }
+}
+
+/// The threshold of a rule: an image is defective when its raw score is above it.
+///
+/// `labels` has one an image; only [`DecisionRule::F1`] reads them.
+///
+/// # Errors
+/// [`Error::Invalid`] for no scores, a score that is not finite, a rule's number out of its range, and for F1 without a label
+/// for each image or without a defective one.
+pub fn threshold(rule: DecisionRule, scores: &[f32], labels: &[Option<bool>]) -> Result<f64> {
+    if scores.is_empty() {
+        return Err(Error::invalid("scores to decide by", 0, "at least 1"));
+    }
+    if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+        let found = format!("{} of image {at}", scores[at]);
+        return Err(Error::invalid("scores to decide by", found, "finite numbers"));
+    }
+    let mut sorted: Vec<f64> = scores.iter().map(|&score| f64::from(score)).collect();
+    sorted.sort_by(f64::total_cmp);
+    let part = |what: &str, number: f64| match (0.0..=1.0).contains(&number) {
+        true => Ok(number),
+        false => Err(Error::invalid(what, number, "a number from 0 to 1")),
+    };
+    match rule {
+        DecisionRule::ShortestHalf { sigmas } if sigmas.is_finite() && sigmas >= 0.0 => {
+            Ok(shortest_half(&sorted, sigmas))
+        }
+        DecisionRule::ShortestHalf { sigmas } => {
+            Err(Error::invalid("sigmas of the shortest half", sigmas, "a number of at least 0"))
+        }
+        DecisionRule::Quantile(quantile) => {
+            let at = part("quantile of the scores", quantile)? * (sorted.len() - 1) as f64;
+            let (low, share) = (at.floor() as usize, at.fract());
+            let high = sorted[(low + 1).min(sorted.len() - 1)];
+            Ok(sorted[low] + share * (high - sorted[low]))
+        }
+        DecisionRule::Share(share) => {
+            let most = part("share of defective images", share)? * sorted.len() as f64;
+            Ok(match sorted.len() - most.round() as usize {
+                // Every image: below the lowest, by the least that f32 scores differ.
+                0 => f64::from((sorted[0] as f32).next_down()),
+                normal => sorted[normal - 1],
+            })
+        }
+        DecisionRule::F1 => best_f1(scores, labels),
+        DecisionRule::Value(value) if value.is_finite() => Ok(value),
+        DecisionRule::Value(value) => Err(Error::invalid("threshold", value, "a finite number")),
+    }
+}
+
+fn shortest_half(sorted: &[f64], sigmas: f64) -> f64 {
+    let half = sorted.len().div_ceil(2);
+    // Of equally short ones the lowest: defects are above.
+    let (mut start, mut shortest) = (0, f64::INFINITY);
+    for (at, ends) in sorted.windows(half).enumerate() {
+        let length = ends[half - 1] - ends[0];
+        if length < shortest {
+            (start, shortest) = (at, length);
+        }
+    }
+    let centre = sorted[start..start + half].iter().sum::<f64>() / half as f64;
+    let (mut squares, mut below) = (0.0, 0u32);
+    for score in sorted.iter().take_while(|score| **score <= centre) {
+        squares += (score - centre).powi(2);
+        below += 1;
+    }
+    // A mean can round to below all of what it is the mean of: then they are equal.
+    let sigma = if below == 0 { 0.0 } else { (squares / f64::from(below)).sqrt() };
+    centre + sigmas * sigma
+}
+
+/// The score below the best cut: what lies above it is called defective.
+fn best_f1(scores: &[f32], labels: &[Option<bool>]) -> Result<f64> {
+    let expected = format!("{}, one an image", scores.len());
+    let known: Option<Vec<bool>> = labels.iter().copied().collect();
+    let Some(known) = known.filter(|known| known.len() == scores.len()) else {
+        let found = labels.iter().flatten().count();
+        return Err(Error::invalid("labels to decide by", found, expected));
+    };
+    let all = known.iter().filter(|defective| **defective).count();
+    if all == 0 {
+        return Err(Error::invalid("defective images to decide by", 0, "at least 1"));
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let (mut best, mut cut, mut hits) = (-1.0, f64::NAN, 0);
+    for (rank, &image) in order.iter().enumerate() {
+        hits += usize::from(known[image]);
+        let next = order.get(rank + 1).map(|&next| scores[next]);
+        // Equal scores are on one side.
+        if next == Some(scores[image]) {
+            continue;
+        }
+        let f1 = 2.0 * hits as f64 / (rank + 1 + all) as f64;
+        if f1 > best {
+            (best, cut) = (f1, f64::from(next.unwrap_or(scores[image].next_down())));
+        }
+    }
+    Ok(cut)
+}
+
+#[cfg(test)]
+#[path = "decision_tests.rs"]
+mod tests;
