@@ -323,26 +323,3 @@ pub struct IntervalMeanParams {
     /// no meaning; keeps the size a multiple of 8
     pub reserved: u32,
 }
-/// upsample: patch scores to anomaly maps, and the largest value of each.
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct UpsampleParams {
-    /// f32 `[N, H, W]`
-    pub scores: u64,
-    /// f32 `[N, map_height, map_width]`
-    pub maps: u64,
-    /// `[N]`, 0 before the launch
-    pub max_keys: u64,
-    /// N
-    pub images: u32,
-    /// H
-    pub rows: u32,
-    /// W
-    pub columns: u32,
-    /// rows of pixels
-    pub map_height: u32,
-    /// pixels in a row
-    pub map_width: u32,
-    /// no meaning; keeps the size a multiple of 8
-    pub reserved: u32,
-}

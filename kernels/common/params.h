@@ -212,17 +212,4 @@ typedef struct IntervalMeanParams {
     uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
 } IntervalMeanParams;
 
-/* upsample: patch scores to anomaly maps, and the largest value of each. */
-typedef struct UpsampleParams {
-    MUSC_PTR(const float) scores;      /* f32 `[N, H, W]` */
-    MUSC_PTR(float) maps;              /* f32 `[N, map_height, map_width]` */
-    MUSC_PTR(uint32_t) max_keys;       /* `[N]`, 0 before the launch */
-    uint32_t images;                   /* N */
-    uint32_t rows;                     /* H */
-    uint32_t columns;                  /* W */
-    uint32_t map_height;               /* rows of pixels */
-    uint32_t map_width;                /* pixels in a row */
-    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
-} UpsampleParams;
-
 #endif

@@ -1,8 +1,8 @@
-//! `layer_norm`, `patch_embed` and `upsample`.
+//! `layer_norm` and `patch_embed`.
 
 use musc::{Grid, ImageSize};
 
-use crate::params::{LayerNormParams, PatchEmbedParams, UpsampleParams};
+use crate::params::{LayerNormParams, PatchEmbedParams};
 use crate::support::*;
 
 /// Normalised rows in f64, and how far f32 may be off before the store.
@@ -203,70 +203,6 @@ fn patches_in_the_order_of_the_convolution() {
                     if class { token == class_row } else { token.iter().all(|&v| v == 777.0) },
                     "token {i}"
                 );
-            }
-        }
-    }
-}
-
-#[test]
-fn maps_with_their_largest_value() {
-    for target in TARGETS {
-        for (images, grid, size) in [
-            (2usize, Grid::square(4), ImageSize::square(56)),
-            (1, Grid::square(1), ImageSize::square(8)),
-            (3, Grid::square(7), ImageSize::square(31)),
-            (1, Grid::square(37), ImageSize::square(40)),
-            (1, Grid::square(2), ImageSize::square(1)),
-            (2, Grid::new(1, 17), ImageSize::new(14, 238)),
-            (1, Grid::new(37, 16), ImageSize::new(51, 90)),
-            (3, Grid::new(64, 5), ImageSize::new(70, 1)),
-            (1, Grid::new(4, 128), ImageSize::new(32, 200)),
-        ] {
-            let (patches, pixels) = (grid.patches(), size.pixels());
-            let scores = Random(grid.rows as u64).vec(images * patches, 1.0);
-            let mut device = Device::new(target);
-            let params = UpsampleParams {
-                scores: device.upload(&scores),
-                maps: device.alloc::<f32>(images * pixels),
-                max_keys: device.upload(&vec![0u32; images]),
-                images: images as u32,
-                rows: grid.rows as u32,
-                columns: grid.columns as u32,
-                map_height: size.height as u32,
-                map_width: size.width as u32,
-                reserved: 0,
-            };
-            let blocks = [pixels.div_ceil(1024) as u32, images as u32, 1];
-            device.launch("upsample", "upsample_map_f32", blocks, 256, 0, &params);
-            let maps = device.download::<f32>(params.maps, images * pixels);
-            let mut expected = vec![0.0; maps.len()];
-            for (i, e) in expected.iter_mut().enumerate() {
-                let (image, at) = (i / pixels, i % pixels);
-                let (y, x) = (at / size.width, at % size.width);
-                let at = |v: usize, patches: usize, pixels: usize| {
-                    let whole = (pixels - 1).max(1) as f64;
-                    v as f64 * (patches - 1) as f64 / whole
-                };
-                let (fy, fx) = (at(y, grid.rows, size.height), at(x, grid.columns, size.width));
-                let (y0, x0) = (fy as usize, fx as usize);
-                let (y1, x1) = ((y0 + 1).min(grid.rows - 1), (x0 + 1).min(grid.columns - 1));
-                let (wy, wx) = (fy - y0 as f64, fx - x0 as f64);
-                let s =
-                    |y: usize, x: usize| f64::from(scores[image * patches + y * grid.columns + x]);
-                *e = (1.0 - wy) * ((1.0 - wx) * s(y0, x0) + wx * s(y0, x1))
-                    + wy * ((1.0 - wx) * s(y1, x0) + wx * s(y1, x1));
-            }
-            // Values up to 1, three interpolations of three operations each, and the weights.
-            assert_within(
-                &format!("map {target} {grid}->{size}"),
-                &widen(&maps),
-                &expected,
-                |_| 12.0 * U32,
-            );
-            let largest = device.download::<u32>(params.max_keys, images);
-            for (image, key) in largest.iter().enumerate() {
-                let map = &maps[image * pixels..][..pixels];
-                assert_eq!(of_key(*key), map.iter().copied().fold(f32::NEG_INFINITY, f32::max));
             }
         }
     }

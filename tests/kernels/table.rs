@@ -22,7 +22,6 @@ fn parameter_bytes(stem: &str) -> usize {
         "local_distance" => size_of::<LocalDistanceParams>(),
         "patch_distance" => size_of::<PatchDistanceParams>(),
         "patch_embed" => size_of::<PatchEmbedParams>(),
-        "upsample" => size_of::<UpsampleParams>(),
         _ => panic!("kernel {stem} has no parameter struct here"),
     }
 }
@@ -94,7 +93,6 @@ fn launch_threads(entry: &str) -> u32 {
         "lnamd_mean" => lnamd::MEAN_THREADS,
         "lnamd_norms" => (layer_norm::MAX_WIDTH / lnamd::NORMS_CHANNELS) as u32,
         "local_distance_pool" => (layer_norm::MAX_WIDTH / local_distance::POOL_CHANNELS) as u32,
-        "upsample_map" => upsample::THREADS,
         "patch_embed_rows" | "patch_embed_class" => patch_embed::THREADS,
         "attention_flash" => attention::THREADS,
         "layer_norm_store" | "layer_norm_round" | "layer_norm_stream" => layer_norm::THREADS,

@@ -31,7 +31,6 @@ LAUNCHES = [
     ("lnamd", "lnamd_sums_f16", "LnamdParams", (5, 1, 1), 128, 0, LNAMD),
     ("lnamd", "lnamd_mean_f32", "LnamdParams", (2, 1, 1), 256, 0, LNAMD),
     ("lnamd", "lnamd_norms_f16", "LnamdParams", (3, 2, 1), 32, 36, LNAMD),
-    ("upsample", "upsample_map_f32", "UpsampleParams", (1, 1, 1), 256, 0, dict(images=1, grid=4, side=30)),
     ("interval_mean", "interval_mean_keys_f32", "IntervalMeanParams", (2, 2, 1), 256, 0,
      dict(images=9, patches=36, images_a=2, rank_high=3)),
     ("attention", "attention_flash_f16", "AttentionParams", (2, 1, 1), 128, 0, dict(images=1, tokens=150, heads=1)),

@@ -9,7 +9,7 @@ use musc::model::{Backbone, backbone};
 use musc::{Error, Result};
 
 /// The kernel files, for `--only`.
-pub const STEMS: [&str; 9] = [
+pub const STEMS: [&str; 8] = [
     "attention",
     "gemm",
     "gram_pool",
@@ -18,7 +18,6 @@ pub const STEMS: [&str; 9] = [
     "lnamd",
     "patch_distance",
     "patch_embed",
-    "upsample",
 ];
 /// The models shown by `kernels --model all`, with their sides.
 const SHOWN: [(&str, usize); 2] = [("ViT-L-14-336", 518), ("dinov2_vits14", 224)];

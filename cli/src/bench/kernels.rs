@@ -96,7 +96,7 @@ fn shown(setting: &Setting, only: Option<&str>) -> Result<Vec<Work>> {
     let mut all = pipeline::features(setting);
     all.extend(pipeline::scoring(setting, PLAN_BYTES)?);
     let grid = setting.grid();
-    let (images, width) = (setting.batch, setting.backbone.width.next_multiple_of(128));
+    let width = setting.backbone.width.next_multiple_of(128);
     let whole = musc::backend::cuda::launch::PairBlock {
         first_a: 0,
         images_a: setting.images,
@@ -107,8 +107,6 @@ fn shown(setting: &Setting, only: Option<&str>) -> Result<Vec<Work>> {
     let patches = grid * grid;
     let r1 = Op::PatchDistance { block: whole, patches, width };
     all.push(Work { role: "degree 1 alone", op: r1, times: 1 });
-    let maps = Op::Upsample { images, grid, side: setting.image_size };
-    all.push(Work { role: "maps", op: maps, times: 1 });
     for work in all {
         if only.is_some_and(|stem| work.op.stem() != stem) {
             continue;

@@ -154,7 +154,6 @@ mod tests {
             Op::Pool { block, grid: 5, degrees },
             Op::PatchDistance { block, patches: 130, width: 64 },
             Op::IntervalMean { images: 20, patches: 40, scored: 2, ranks: (0, 5) },
-            Op::Upsample { images: 1, grid: 5, side: 70 },
         ] {
             let difference = verify(new.card(), old.card(), &op).unwrap();
             assert!(difference < TOLERANCE, "{op:?}");
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn simulator_keeps_no_time() {
-        let op = Op::Upsample { images: 1, grid: 5, side: 70 };
+        let op = Op::IntervalMean { images: 20, patches: 40, scored: 2, ranks: (0, 5) };
         let told = measure(Counter::new(80).card(), &op).unwrap_err().to_string();
         assert!(told.contains("keeps no time"), "{told}");
     }

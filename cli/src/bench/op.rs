@@ -6,9 +6,7 @@ use musc::backend::cuda::driver::LaunchShape;
 use musc::backend::cuda::launch::gemm::{self, TILE};
 use musc::backend::cuda::launch::gram_pool::Shape;
 use musc::backend::cuda::launch::layer_norm::{self, Rows};
-use musc::backend::cuda::launch::{
-    PairBlock, attention, interval_mean, lnamd, patch_embed, upsample,
-};
+use musc::backend::cuda::launch::{PairBlock, attention, interval_mean, lnamd, patch_embed};
 
 /// Rows of tiles that a product's blocks walk before the next columns (`TILE_GROUP_M` of the kernel).
 const TILE_GROUP: usize = 8;
@@ -68,8 +66,6 @@ pub enum Op {
     PatchDistance { block: PairBlock, patches: usize, width: usize },
     /// The mean of the lowest distances.
     IntervalMean { images: usize, patches: usize, scored: usize, ranks: (usize, usize) },
-    /// Maps.
-    Upsample { images: usize, grid: usize, side: usize },
 }
 
 /// A lone pair of images.
@@ -88,7 +84,6 @@ impl Op {
             Op::Pool { .. } => "gram_pool",
             Op::PatchDistance { .. } => "patch_distance",
             Op::IntervalMean { .. } => "interval_mean",
-            Op::Upsample { .. } => "upsample",
         }
     }
 
@@ -116,7 +111,6 @@ impl Op {
                 .map_or("135_f32", |shape| shape.variant),
             Op::PatchDistance { .. } => "max_f16",
             Op::IntervalMean { .. } => "keys_f32",
-            Op::Upsample { .. } => "map_f32",
         };
         format!("{}_{variant}", self.stem())
     }
@@ -142,9 +136,6 @@ impl Op {
             }
             Op::IntervalMean { images, patches, scored, .. } => {
                 format!("{scored}x{images}x{patches}")
-            }
-            Op::Upsample { images, grid, side } => {
-                format!("{images}x{grid}x{grid} to {side}x{side}")
             }
         }
     }
@@ -198,11 +189,6 @@ impl Op {
                 interval_mean::THREADS,
                 0,
             ),
-            Op::Upsample { images, side, .. } => shape(
-                [(side * side).div_ceil(upsample::THREADS as usize * upsample::PIXELS), *images, 1],
-                upsample::THREADS,
-                0,
-            ),
         }
     }
 
@@ -225,8 +211,7 @@ impl Op {
             | Op::ClassRows { images, .. }
             | Op::Sums { images, .. }
             | Op::Mean { images, .. }
-            | Op::Norms { images, .. }
-            | Op::Upsample { images, .. } => *images,
+            | Op::Norms { images, .. } => *images,
             Op::Gemm { m, n, .. } => gemm::tiles(*m, *n),
             Op::LayerNorm { rows, .. } => count(*rows).div_ceil(layer_norm::ROWS),
             Op::Attention { images, heads, .. } => images * heads,
@@ -271,7 +256,6 @@ impl Op {
             Op::IntervalMean { images, patches, ranks, .. } => {
                 Op::IntervalMean { images, patches, scored: 1, ranks }
             }
-            Op::Upsample { grid, side, .. } => Op::Upsample { images: 1, grid, side },
         }
     }
 
@@ -350,9 +334,6 @@ impl Op {
             }
             Op::IntervalMean { images, patches, scored, .. } => {
                 (4 * scored * patches * (images + 1)) as f64
-            }
-            Op::Upsample { images, grid, side } => {
-                (4 * images * (side * side + grid * grid)) as f64
             }
         }
     }

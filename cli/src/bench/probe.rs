@@ -11,12 +11,12 @@ use musc::backend::cuda::launch::layer_norm::{self, Rows};
 use musc::backend::cuda::launch::lnamd::{self, Statistics};
 use musc::backend::cuda::launch::{
     GRAM_STRIDE, Half, Keys, Matrix, PairBlock, Side, attention, gram_pool, interval_mean,
-    patch_distance, patch_embed, upsample, value_of_key,
+    patch_distance, patch_embed, value_of_key,
 };
 use musc::backend::cuda::{Buffer, Card, Stream, View};
 use musc::image::Normalisation;
 use musc::model::Activation;
-use musc::{Error, Grid, ImageSize, Result};
+use musc::{Error, Grid, Result};
 
 const HALF: Half = Half::F16;
 
@@ -124,12 +124,6 @@ fn lengths(op: &Op) -> Lengths {
         Op::IntervalMean { images, patches, scored, .. } => {
             Lengths { matrix: scored * patches, keys: scored * images * patches, ..none }
         }
-        Op::Upsample { images, grid, side } => Lengths {
-            vector: images * grid * grid,
-            matrix: images * side * side,
-            keys: *images,
-            ..none
-        },
     }
 }
 
@@ -311,10 +305,6 @@ impl Probe {
                 let keys = self.keys.view();
                 let sizes = (images, patches);
                 interval_mean::keys(stream, keys, scores, sizes, scored, self.ranks.view())
-            }
-            Op::Upsample { images, grid, side } => {
-                let sizes = (images, Grid::square(grid), ImageSize::square(side));
-                upsample::map(stream, vector, sizes, self.matrix.view_mut(), self.keys.view_mut())
             }
         }
     }

@@ -19,7 +19,6 @@ mod pairs;
 mod params;
 pub mod patch_distance;
 pub mod patch_embed;
-pub mod upsample;
 
 pub use pairs::{Keys, PairBlock, Side};
 pub use params::*;
