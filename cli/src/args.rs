@@ -485,11 +485,12 @@ pub enum ReferencesArg {
     About(usize),
 }
 
-/// `all`, or a number.
+/// A decision rule, as the library spells it.
 fn parse_decision(text: &str) -> Result<DecisionRule, String> {
     text.parse().map_err(|error: musc::Error| error.to_string())
 }
 
+/// `all`, or a number.
 fn parse_references(text: &str) -> Result<ReferencesArg, String> {
     match text {
         "all" => Ok(ReferencesArg::All),

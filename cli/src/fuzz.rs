@@ -1,7 +1,6 @@
 //! Damaged YAML files and tables of scores by the thousand: none ends the program. See `tests/fuzz` of the library.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
 
 use crate::run::yaml::Yaml;
 use crate::stages::rscin::{Table, read_rows};
@@ -9,26 +8,23 @@ use crate::stages::rscin::{Table, read_rows};
 #[path = "../../tests/fuzz/mutate.rs"]
 mod mutate;
 
-use mutate::{Numbers, mutate};
+use mutate::{Numbers, Rounds, mutate};
 
 /// Mutations in the suite.
 const IN_SUITE: u64 = 20_000;
 
 /// Rounds of a target, by number or for the time that the environment says.
 fn fuzz(name: &str, seeds: &[&str], pieces: &[&[u8]], mut target: impl FnMut(&[u8]) -> bool) {
-    let read = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let time = read("MUSC_FUZZ_SECONDS").map(Duration::from_secs);
-    let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
-    let seed = read("MUSC_FUZZ_SEED").unwrap_or(if time.is_some() { clock } else { 1 });
-    let (start, mut runs, mut accepted) = (Instant::now(), 0u64, 0u64);
-    println!("{name}: from seed {seed}");
-    while time.map_or(runs < IN_SUITE, |time| start.elapsed() < time) {
-        let mut numbers = Numbers::new(seed.wrapping_add(runs));
+    let mut rounds = Rounds::new(IN_SUITE);
+    let mut accepted = 0u64;
+    println!("{name}: from seed {}", rounds.seed);
+    for case in rounds.by_ref() {
+        let mut numbers = Numbers::new(case);
         let mut bytes = numbers.pick(seeds).as_bytes().to_vec();
         mutate(&mut bytes, &mut numbers, pieces);
         accepted += u64::from(target(&bytes));
-        runs += 1;
     }
+    let runs = rounds.runs;
     println!("{name}: {runs} files, {accepted} accepted");
     assert!(accepted > 0 && accepted < runs, "{name}: {accepted} of {runs} accepted");
 }

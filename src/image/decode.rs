@@ -86,14 +86,11 @@ pub fn image_size(path: &Path) -> Result<ImageSize> {
     file.rewind().map_err(Error::io("read", path))?;
     #[cfg(feature = "libjpeg")]
     if format == ImageFormat::Jpeg {
-        let (width, height) =
-            jpeg::size(BufReader::new(file)).map_err(|reason| refuse(damaged(&reason)))?;
-        let bytes = (width as u64).saturating_mul(height as u64).saturating_mul(3);
-        if width.max(height) > MAX_SIDE as usize || bytes > MAX_DECODED_BYTES {
-            return Err(refuse(too_large()));
-        }
-        check_sides(width as u32, height as u32).map_err(refuse)?;
-        return Ok(ImageSize::new(height, width));
+        let size = jpeg::size(BufReader::new(file), MAX_SIDE, MAX_DECODED_BYTES);
+        let size = size.map_err(|reason| refuse(damaged(&reason)))?;
+        let (width, height) = size.ok_or_else(|| refuse(too_large()))?;
+        check_sides(width, height).map_err(refuse)?;
+        return Ok(ImageSize::new(height as usize, width as usize));
     }
     let (decoder, mut limits) =
         decoder(format, BufReader::new(file)).map_err(|error| refuse(say(error)))?;

@@ -24,11 +24,24 @@ pub(super) fn decode(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg
     caught(|| pixels(bytes, max_side, max_bytes))
 }
 
-/// Width and height of a file, from its head: what [`decode`] would find them to be.
-pub(super) fn size(file: impl BufRead) -> Result<(usize, usize), String> {
+/// Width and height of a file, from its head: what [`decode`] would find them to be. `None` where it would find them too
+/// large.
+pub(super) fn size(
+    file: impl BufRead,
+    max_side: u32,
+    max_bytes: u64,
+) -> Result<Option<(u32, u32)>, String> {
     caught(|| {
-        Decompress::new_reader(file).map(|file| file.size()).map_err(|error| error.to_string())
+        let file = Decompress::new_reader(file).map_err(|error| error.to_string())?;
+        Ok(within(file.size(), max_side, max_bytes))
     })
+}
+
+/// Width and height, if they and the pixels' bytes are within the limits.
+fn within((width, height): (usize, usize), max_side: u32, max_bytes: u64) -> Option<(u32, u32)> {
+    let sides = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
+    let bytes = (width as u64 * height as u64).saturating_mul(3);
+    (sides.0.max(sides.1) <= max_side && bytes <= max_bytes).then_some(sides)
 }
 
 /// What the library says, its fatal errors too.
@@ -43,11 +56,9 @@ fn caught<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 fn pixels(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg, String> {
     let file = Decompress::new_mem(bytes).map_err(|error| error.to_string())?;
-    let (width, height) = file.size();
-    let too_wide = width.max(height) > max_side as usize;
-    if too_wide || (width as u64 * height as u64).saturating_mul(3) > max_bytes {
+    let Some((width, height)) = within(file.size(), max_side, max_bytes) else {
         return Ok(Jpeg::TooLarge);
-    }
+    };
     let grey = match file.color_space() {
         ColorSpace::JCS_GRAYSCALE => true,
         ColorSpace::JCS_RGB | ColorSpace::JCS_YCbCr => false,
@@ -57,8 +68,6 @@ fn pixels(bytes: &[u8], max_side: u32, max_bytes: u64) -> Result<Jpeg, String> {
     let mut started = started.map_err(|error| error.to_string())?;
     let data: Vec<u8> = started.read_scanlines().map_err(|error| error.to_string())?;
     started.finish().map_err(|error| error.to_string())?;
-    // Both sides are at most `max_side`, so they fit.
-    let (width, height) = (width as u32, height as u32);
     let image = if grey {
         GrayImage::from_raw(width, height, data).map(DynamicImage::ImageLuma8)
     } else {

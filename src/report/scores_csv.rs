@@ -53,6 +53,11 @@ impl ScoreRow {
     pub fn is_defective(&self) -> Option<bool> {
         self.threshold.map(|threshold| f64::from(self.raw_score) > threshold)
     }
+
+    /// The decision in a word: `NG` or `OK`; nothing without a threshold.
+    pub fn decision(&self) -> Option<&'static str> {
+        self.is_defective().map(|defective| if defective { "NG" } else { "OK" })
+    }
 }
 
 /// The rank of each score, 1 = highest; of equal scores the earlier one comes first. NaN ranks last.
@@ -106,7 +111,7 @@ pub fn write_scores_csv(path: &Path, rows: &[ScoreRow]) -> Result<()> {
             csv.write_field(row.score.to_string())?;
             csv.write_field(row.raw_score.to_string())?;
             csv.write_field(rank.to_string())?;
-            csv.write_field(row.is_defective().map_or("", |ng| if ng { "NG" } else { "OK" }))?;
+            csv.write_field(row.decision().unwrap_or_default())?;
             csv.write_field(row.threshold.map_or(String::new(), |value| value.to_string()))?;
             csv.write_record(None::<&[u8]>)?;
         }

@@ -1,5 +1,44 @@
 //! Changes to files, blind and with some knowledge of the format.
 
+use std::time::{Duration, Instant, SystemTime};
+
+/// The rounds of a target: so many, or for as long as `MUSC_FUZZ_SECONDS` says; each with a seed of its own, the first that of
+/// `MUSC_FUZZ_SEED`, or of the clock where the time is given, else 1.
+pub struct Rounds {
+    in_suite: u64,
+    time: Option<Duration>,
+    pub seed: u64,
+    pub start: Instant,
+    /// Rounds begun.
+    pub runs: u64,
+}
+
+impl Rounds {
+    pub fn new(in_suite: u64) -> Self {
+        let read = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let time = read("MUSC_FUZZ_SECONDS").map(Duration::from_secs);
+        let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
+        let seed = read("MUSC_FUZZ_SEED").unwrap_or(if time.is_some() { clock } else { 1 });
+        Self { in_suite, time, seed, start: Instant::now(), runs: 0 }
+    }
+}
+
+impl Iterator for Rounds {
+    /// The round's seed.
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let goes_on = match self.time {
+            Some(time) => self.start.elapsed() < time,
+            None => self.runs < self.in_suite,
+        };
+        goes_on.then(|| {
+            self.runs += 1;
+            self.seed.wrapping_add(self.runs - 1)
+        })
+    }
+}
+
 /// A generator of known numbers (Marsaglia's xorshift).
 pub struct Numbers(u64);
 

@@ -1,12 +1,12 @@
 //! The rounds that every target goes through.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use musc::Error;
 
 use crate::memory::peak;
-use crate::mutate::Numbers;
+use crate::mutate::{Numbers, Rounds};
 
 /// Mutations in the suite; some seconds.
 const IN_SUITE: u64 = 10_000;
@@ -29,19 +29,15 @@ pub fn fuzz(
     mut change: impl FnMut(&mut Vec<u8>, &mut Numbers),
     mut target: impl FnMut(&[u8]) -> bool,
 ) {
-    let seconds = std::env::var("MUSC_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    let time = seconds.map(Duration::from_secs);
-    let of_clock = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
-    let seed = std::env::var("MUSC_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or(if time.is_some() { of_clock } else { 1 });
-    let start = Instant::now();
-    let (mut runs, mut accepted, mut worst) = (0u64, 0u64, 0.0f64);
+    let mut rounds = Rounds::new(IN_SUITE);
+    let (mut accepted, mut worst) = (0u64, 0.0f64);
     for seed_file in seeds {
         // Whatever is lazily made on first use is made now.
         target(seed_file);
     }
-    while time.map_or(runs < IN_SUITE, |time| start.elapsed() < time) {
-        let case = seed.wrapping_add(runs);
+    // The making ready is none of the time.
+    rounds.start = Instant::now();
+    for case in rounds.by_ref() {
         let mut numbers = Numbers::new(case);
         let mut bytes = seeds[numbers.below(seeds.len())].clone();
         change(&mut bytes, &mut numbers);
@@ -54,8 +50,8 @@ pub fn fuzz(
         );
         worst = worst.max(most as f64 / limit as f64);
         accepted += u64::from(taken);
-        runs += 1;
     }
+    let Rounds { runs, seed, start, .. } = rounds;
     println!(
         "{name}: {runs} files from seed {seed}, {accepted} accepted, {:.0} a second, most memory {:.2} of its bound",
         runs as f64 / start.elapsed().as_secs_f64(),

@@ -341,7 +341,7 @@ fn document(outcome: &Outcome, files: &[(String, PathBuf)], record: Value) -> Va
                 "label": row.label.map(u8::from),
                 "score": row.score,
                 "raw_score": row.raw_score,
-                "decision": row.is_defective().map(|defective| if defective { "NG" } else { "OK" }),
+                "decision": row.decision(),
                 "threshold": row.threshold,
             })
         })
