@@ -1,5 +1,7 @@
 //! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
 
+mod stages;
+mod values;
 mod weights;
 
 use std::ffi::{OsStr, OsString};
@@ -7,9 +9,12 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use musc::ImageSize;
 use musc::scoring::decision::DecisionRule;
-use musc::{Grid, ImageSize};
 
+pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
+pub use self::values::{MatchArg, ReferencesArg};
+use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};
 pub use self::weights::{
     WeightsCommand, WeightsConvertArgs, WeightsListArgs, WeightsNameArgs, WeightsVerifyArgs,
 };
@@ -326,110 +331,6 @@ pub struct DemoArgs {
     pub machine: MachineArgs,
 }
 
-#[derive(Debug, Clone, Args)]
-pub struct ExtractArgs {
-    /// Images: a folder, files, a pattern in quotes, or a list
-    #[arg(value_name = "IMAGES", required_unless_present = "pixels", conflicts_with = "pixels")]
-    pub images: Vec<String>,
-    /// Normalised pixels in place of images: safetensors with `pixels` [N,3,H,W]
-    #[arg(long, value_name = "FILE")]
-    pub pixels: Option<PathBuf>,
-    #[command(flatten)]
-    pub backbone: BackboneArgs,
-    #[command(flatten)]
-    pub size: SizeArgs,
-    /// Go on without the files that cannot be read
-    #[arg(long)]
-    pub skip_bad: bool,
-    /// Result: safetensors with `tokens.LAYER` [N,L,C] and `class_tokens` [N,E]
-    #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Replace the result if it is there
-    #[arg(long)]
-    pub overwrite: bool,
-    #[command(flatten)]
-    pub machine: MachineArgs,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct ScoreArgs {
-    /// Safetensors with `tokens.LAYER` [N,L,C], of each layer
-    #[arg(long, value_name = "FILE")]
-    pub features: PathBuf,
-    /// Aggregation degrees, odd [default: 1 3 5]
-    #[arg(long, value_name = "R", num_args = 1.., value_delimiter = ',')]
-    pub r_list: Option<Vec<usize>>,
-    /// Safetensors with `tokens.LAYER` [M,L,C] of other images: the images are compared with these alone [default: with each
-    /// other]
-    #[arg(long, value_name = "FILE")]
-    pub references: Option<PathBuf>,
-    /// The grid of patches, rows x columns, of files that do not say it [default: a square]
-    #[arg(long, value_name = "HxW", value_parser = parse_grid)]
-    pub grid: Option<Grid>,
-    /// Where a patch finds its like: anywhere, or within RADIUS rows and columns of its own place [default: anywhere]
-    #[arg(long = "match", value_name = "anywhere|RADIUS", value_parser = parse_match)]
-    pub match_where: Option<MatchArg>,
-    /// Side of square anomaly maps; without a size there are none
-    #[arg(long, value_name = "S", conflicts_with = "img_size")]
-    pub img_resize: Option<usize>,
-    /// Height and width of the anomaly maps
-    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
-    pub img_size: Option<ImageSize>,
-    /// Most memory for the table of pairwise minima, such as 512M or 2G [default: 1G, on a card
-    /// what is free]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub max_table_memory: Option<usize>,
-    /// Result: safetensors with `patch_scores` [N,L], `patch_scores_by_r_layer` [R,layers,N,L], `image_scores`
-    /// [N] and, with a size, `anomaly_map` [N,H,W]
-    #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Replace the result if it is there
-    #[arg(long)]
-    pub overwrite: bool,
-    #[command(flatten)]
-    pub machine: MachineArgs,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct RscinArgs {
-    /// Safetensors with `scores` [N], or CSV with a column raw_score or score
-    #[arg(long, value_name = "FILE")]
-    pub scores: PathBuf,
-    /// Safetensors with `class_tokens` [N,E], CSV with a row of numbers an image, or pickled NumPy arrays such as the
-    /// authors' mvtec_ad_cls.dat
-    #[arg(long, value_name = "FILE")]
-    pub class_tokens: PathBuf,
-    /// The category to take from pickled class tokens that are kept by category
-    #[arg(long, value_name = "NAME")]
-    pub class_name: Option<String>,
-    /// Neighbours to keep, the image itself counted; 1 is added when it is missing
-    #[arg(long, value_name = "K", num_args = 1.., value_delimiter = ',', default_values_t = [1, 2, 3])]
-    pub k: Vec<usize>,
-    /// Take k as given, without adding 1
-    #[arg(long)]
-    pub exact_k: bool,
-    /// How class tokens are compared
-    #[arg(long, value_enum, value_name = "HOW", default_value = "cosine")]
-    pub similarity: SimilarityArg,
-    /// Result: safetensors with `rescored` [N], or CSV with that column
-    #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Replace the result if it is there
-    #[arg(long)]
-    pub overwrite: bool,
-    #[command(flatten)]
-    pub machine: MachineArgs,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct MetricsArgs {
-    /// Safetensors with `gt_image` [N] and `score_image` [N], `gt_pixel` and `score_pixel` [N,H,W], or one pair
-    #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
-    #[command(flatten)]
-    pub machine: MachineArgs,
-}
-
 /// Brings the authors' spelling to ours, before clap reads it: `_` in an option's name becomes `-`, and the
 /// numbers after a list's name are joined by commas, so that a PATH after them stays a PATH.
 pub fn normalise(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -476,85 +377,6 @@ fn is_number_list(word: &OsStr) -> bool {
         text.split(',')
             .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
     })
-}
-
-/// Whom an image is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReferencesArg {
-    All,
-    About(usize),
-}
-
-/// A decision rule, as the library spells it.
-fn parse_decision(text: &str) -> Result<DecisionRule, String> {
-    text.parse().map_err(|error: musc::Error| error.to_string())
-}
-
-/// `all`, or a number.
-fn parse_references(text: &str) -> Result<ReferencesArg, String> {
-    match text {
-        "all" => Ok(ReferencesArg::All),
-        _ => text
-            .parse()
-            .map(ReferencesArg::About)
-            .map_err(|_| String::from("expected `all` or a number of images")),
-    }
-}
-
-/// Where a patch finds its like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatchArg {
-    Anywhere,
-    Within(usize),
-}
-
-impl MatchArg {
-    /// As the library has it.
-    pub fn radius(self) -> Option<usize> {
-        match self {
-            MatchArg::Anywhere => None,
-            MatchArg::Within(radius) => Some(radius),
-        }
-    }
-}
-
-/// `anywhere`, or a number of patches.
-fn parse_match(text: &str) -> Result<MatchArg, String> {
-    match text {
-        "anywhere" => Ok(MatchArg::Anywhere),
-        _ => text
-            .parse()
-            .map(MatchArg::Within)
-            .map_err(|_| String::from("expected `anywhere` or a number of patches")),
-    }
-}
-
-fn parse_image_size(text: &str) -> Result<ImageSize, String> {
-    let expected = || String::from("expected height x width in pixels, such as 448x672");
-    if !text.contains(['x', 'X']) {
-        return Err(expected());
-    }
-    text.parse().map_err(|_| expected())
-}
-
-fn parse_grid(text: &str) -> Result<Grid, String> {
-    text.parse().map_err(|_| String::from("expected rows x columns of patches, such as 32x48"))
-}
-
-/// A number of bytes: digits, then nothing, K, M or G (powers of 1024), `B` or `iB` after it allowed.
-fn parse_bytes(text: &str) -> Result<usize, String> {
-    let expected = || String::from("expected a number of bytes such as 1000000, 512M or 2G");
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: usize = text[..digits].parse().map_err(|_| expected())?;
-    let unit = text[digits..].trim().to_ascii_lowercase();
-    let shift = match unit.trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        _ => return Err(expected()),
-    };
-    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0).ok_or_else(expected)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The validated settings of a run: command line over YAML over defaults, each checked as far as it can be
 //! without opening an image or a weight file.
 
+mod source;
+
 use std::path::{Path, PathBuf};
 
 use musc::backend::device::{Device, Precision};
-use musc::dataset::{ClassSelection, DatasetKind};
+use musc::dataset::DatasetKind;
 use musc::inspect::{
     ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Weights,
 };
@@ -15,10 +17,12 @@ use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
 use musc::{Error, Grid, ImageSize, Result};
 
+pub use self::source::Source;
+use self::source::{source, subsets};
 use super::yaml::Yaml;
 use crate::args::{
-    ActivationArg, BackboneArgs, DatasetArg, DatasetArgs, DemoArgs, LabelsArg, MachineArgs,
-    MatchArg, PrecisionArg, ReferencesArg, RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
+    ActivationArg, BackboneArgs, DatasetArg, DemoArgs, MachineArgs, MatchArg, PrecisionArg,
+    RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
 };
 use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
 
@@ -26,32 +30,6 @@ use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
 pub const DEFAULT_IMAGE_SIZE: usize = 518;
 /// Backbone of the authors' program.
 const DATASET_BACKBONE: &str = "ViT-L-14-336";
-
-/// Words that are taken for sub-commands only in front.
-const SUB_COMMANDS: [&str; 6] = ["demo", "extract", "score", "rscin", "metrics", "weights"];
-
-/// Where the images come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Source {
-    /// A published data set.
-    Dataset {
-        /// Which.
-        kind: DatasetKind,
-        /// Its root folder.
-        root: PathBuf,
-        /// The categories wanted.
-        classes: ClassSelection,
-    },
-    /// Plain images.
-    Paths {
-        /// Folders, files, patterns, lists.
-        paths: Vec<String>,
-        /// Labels from the names of sub-folders.
-        labels_from_folders: bool,
-    },
-    /// The sample images inside the program.
-    Demo,
-}
 
 /// The backbone and its weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -322,80 +300,6 @@ impl Config {
             source,
             notes,
         })
-    }
-}
-
-/// Where the images come from.
-fn source(paths: Vec<String>, images: &DatasetArgs, yaml: &mut Yaml) -> Result<Source> {
-    let from_folders = images.labels == Some(LabelsArg::FromFolders);
-    if paths.is_empty() {
-        return data_set(images, yaml, from_folders);
-    }
-    for (name, given) in [
-        ("--dataset_name", images.dataset_name.is_some()),
-        ("--data_path", images.data_path.is_some()),
-        ("--class_name", images.class_name.is_some()),
-    ] {
-        if given {
-            let found = format!("it beside PATH `{}`", paths[0]);
-            return Err(Error::invalid(name, found, "either a PATH or a data set"));
-        }
-    }
-    if let [word] = &paths[..]
-        && SUB_COMMANDS.contains(&word.as_str())
-        && !Path::new(word).exists()
-    {
-        return Err(Error::invalid(
-            "PATH",
-            format!("`{word}` behind options"),
-            format!("a sub-command in front of its options: musc-run {word} …"),
-        ));
-    }
-    Ok(Source::Paths { paths, labels_from_folders: from_folders })
-}
-
-fn data_set(images: &DatasetArgs, yaml: &mut Yaml, from_folders: bool) -> Result<Source> {
-    let kind = images.dataset_name.or(yaml.dataset_name);
-    let root = images.data_path.clone().or(yaml.data_path.take());
-    let (kind, root) = match (kind, root) {
-        (Some(kind), Some(root)) => (kind, root),
-        (None, None) => {
-            return Err(Error::invalid(
-                "PATH",
-                "nothing",
-                "a folder of images, or --dataset_name with --data_path, or `musc-run demo`; see --help",
-            ));
-        }
-        (None, Some(root)) => {
-            return Err(Error::invalid(
-                "--dataset_name",
-                format!("nothing, beside --data_path {}", root.display()),
-                "mvtec_ad, visa or btad (a plain folder goes without an option: musc-run FOLDER)",
-            ));
-        }
-        (Some(_), None) => {
-            return Err(Error::invalid("--data_path", "nothing", "the data set's root folder"));
-        }
-    };
-    if from_folders {
-        let expected = "a PATH; data sets bring their labels";
-        return Err(Error::invalid("--labels", "a data set", expected));
-    }
-    let words = images.class_name.clone().or(yaml.class_name.take());
-    let words = words.unwrap_or_else(|| vec!["ALL".into()]);
-    Ok(Source::Dataset { kind: kind.into(), root, classes: ClassSelection::from_words(&words) })
-}
-
-/// Whom each image is compared with; `all` where nobody says and all is usual.
-fn subsets(references: Option<ReferencesArg>, divide: Option<usize>, all: bool) -> Result<Subsets> {
-    match (references, divide) {
-        (Some(ReferencesArg::All), _) => Ok(Subsets::All),
-        (Some(ReferencesArg::About(references)), _) if references < 2 => {
-            Err(Error::invalid("--references", references, "all, or at least 2"))
-        }
-        (Some(ReferencesArg::About(references)), _) => Ok(Subsets::References(references)),
-        (None, Some(parts)) => Ok(Subsets::Divide(at_least_one("--divide_num", parts)?)),
-        (None, None) => Ok(if all { Subsets::All } else { Subsets::Auto }),
     }
 }
 

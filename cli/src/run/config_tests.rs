@@ -1,5 +1,7 @@
 use clap::Parser;
 
+use musc::dataset::ClassSelection;
+
 use super::*;
 use crate::args::{Cli, normalise};
 
