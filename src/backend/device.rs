@@ -215,6 +215,16 @@ pub enum AnyFeatures {
     Cuda(cuda::Features),
 }
 
+/// References on one of the backends, made ready.
+#[derive(Debug)]
+pub enum AnyReady {
+    /// In the host's memory.
+    Cpu(Box<cpu::Ready>),
+    /// On a card, or page-locked beside several.
+    #[cfg(feature = "cuda")]
+    Cuda(Box<cuda::Ready>),
+}
+
 /// What a device is given belongs to another one. A caller with one backend never meets it.
 #[cfg(feature = "cuda")]
 fn elsewhere<T>(what: &str) -> Result<T> {
@@ -264,6 +274,7 @@ impl FeatureSet for AnyFeatures {
 impl Backend for AnyBackend {
     type Model = AnyModel;
     type Features = AnyFeatures;
+    type Ready = AnyReady;
 
     fn leaves_processor_free(&self) -> bool {
         match self {
@@ -358,6 +369,59 @@ impl Backend for AnyBackend {
             }
             #[cfg(feature = "cuda")]
             _ => elsewhere("features"),
+        }
+    }
+
+    fn make_ready(&self, references: AnyFeatures, scoring: &MutualScoring) -> Result<AnyReady> {
+        match (self, references) {
+            (AnyBackend::Cpu(cpu), AnyFeatures::Cpu(references)) => {
+                Ok(AnyReady::Cpu(Box::new(cpu.make_ready(references, scoring)?)))
+            }
+            #[cfg(feature = "cuda")]
+            (AnyBackend::Cuda(cuda), AnyFeatures::Cuda(references)) => {
+                Ok(AnyReady::Cuda(Box::new(cuda.make_ready(references, scoring)?)))
+            }
+            #[cfg(feature = "cuda")]
+            _ => elsewhere("references"),
+        }
+    }
+
+    fn replace(
+        &self,
+        references: &mut AnyReady,
+        at: usize,
+        features: &AnyFeatures,
+        image: usize,
+    ) -> Result<()> {
+        match (self, references, features) {
+            (AnyBackend::Cpu(cpu), AnyReady::Cpu(ready), AnyFeatures::Cpu(features)) => {
+                cpu.replace(ready, at, features, image)
+            }
+            #[cfg(feature = "cuda")]
+            (AnyBackend::Cuda(cuda), AnyReady::Cuda(ready), AnyFeatures::Cuda(features)) => {
+                cuda.replace(ready, at, features, image)
+            }
+            #[cfg(feature = "cuda")]
+            _ => elsewhere("references or features"),
+        }
+    }
+
+    fn compare(
+        &self,
+        queries: &AnyFeatures,
+        references: &AnyReady,
+        progress: &dyn Progress,
+    ) -> Result<PatchScores> {
+        match (self, queries, references) {
+            (AnyBackend::Cpu(cpu), AnyFeatures::Cpu(queries), AnyReady::Cpu(ready)) => {
+                cpu.compare(queries, ready, progress)
+            }
+            #[cfg(feature = "cuda")]
+            (AnyBackend::Cuda(cuda), AnyFeatures::Cuda(queries), AnyReady::Cuda(ready)) => {
+                cuda.compare(queries, ready, progress)
+            }
+            #[cfg(feature = "cuda")]
+            _ => elsewhere("features or references"),
         }
     }
 }

@@ -148,6 +148,47 @@ impl HostFeatures {
         Cow::Owned((0..self.images).map(of_image).collect())
     }
 
+    /// Puts an image of other features, with what is known of it, in the place of one. Layers whose tokens have been let go are
+    /// passed over.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for features that do not fit together, another grid, width or layers, and a place past the last.
+    pub(crate) fn replace(&mut self, at: usize, from: &HostFeatures, image: usize) -> Result<()> {
+        from.check()?;
+        check_alike(from, self)?;
+        if from.class_width != self.class_width {
+            let expected = format!("{}, as the references have", self.class_width);
+            return Err(Error::invalid("width of the class tokens", from.class_width, expected));
+        }
+        for (what, at, images) in [("reference", at, self.images), ("image", image, from.images)] {
+            if at >= images {
+                return Err(Error::invalid(what, at, format!("below {images}")));
+            }
+        }
+        if self.content.len() != self.images {
+            self.content = self.known_content().into_owned();
+        }
+        self.content[at] = from.known_content()[image];
+        let (patches, width) = (self.patches(), self.class_width);
+        if !(self.left_out.is_empty() && from.left_out.is_empty()) {
+            self.left_out.resize(self.images * patches, false);
+            let marks = &mut self.left_out[at * patches..][..patches];
+            match from.left_out.get(image * patches..(image + 1) * patches) {
+                Some(from) => marks.copy_from_slice(from),
+                None => marks.fill(false),
+            }
+        }
+        self.class_tokens[at * width..][..width]
+            .copy_from_slice(&from.class_tokens[image * width..][..width]);
+        let values = patches * self.width;
+        for (to, from) in self.tokens.iter_mut().zip(&from.tokens) {
+            if !to.is_empty() {
+                to[at * values..][..values].copy_from_slice(&from[image * values..][..values]);
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that all sizes fit together and all values are finite.
     ///
     /// # Errors

@@ -78,6 +78,8 @@ pub trait Backend {
     type Model;
     /// Tokens on the device.
     type Features: FeatureSet;
+    /// References on the device with what every comparison makes of them made once.
+    type Ready: std::fmt::Debug;
 
     /// Whether files may be read and resized on the processor while this device works: then images are best given as
     /// [`Pixels::Source`].
@@ -129,6 +131,39 @@ pub trait Backend {
         queries: &Self::Features,
         references: References<'_, Self::Features>,
         scoring: &MutualScoring,
+        progress: &dyn Progress,
+    ) -> Result<PatchScores>;
+
+    /// References that queries will be compared with again and again by this scoring ([`Self::compare`]).
+    ///
+    /// # Errors
+    /// Sizes that do not fit together, values that are not finite, or the device's own.
+    fn make_ready(
+        &self,
+        references: Self::Features,
+        scoring: &MutualScoring,
+    ) -> Result<Self::Ready>;
+
+    /// Puts an image of a set in the place of a reference.
+    ///
+    /// # Errors
+    /// A place past the last, another grid, width or layers, or the device's own.
+    fn replace(
+        &self,
+        references: &mut Self::Ready,
+        at: usize,
+        features: &Self::Features,
+        image: usize,
+    ) -> Result<()>;
+
+    /// [`Self::patch_scores`] against references that were made ready: the same bits.
+    ///
+    /// # Errors
+    /// As [`Self::patch_scores`].
+    fn compare(
+        &self,
+        queries: &Self::Features,
+        references: &Self::Ready,
         progress: &dyn Progress,
     ) -> Result<PatchScores>;
 }

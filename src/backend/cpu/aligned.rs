@@ -21,6 +21,13 @@ impl Aligned {
     }
 }
 
+/// Its length: the values are many.
+impl std::fmt::Debug for Aligned {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Aligned({})", self.length)
+    }
+}
+
 impl std::ops::Deref for Aligned {
     type Target = [f32];
 

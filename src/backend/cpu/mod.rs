@@ -16,6 +16,7 @@
 
 mod aligned;
 mod attention;
+mod centred;
 mod elementwise;
 mod gram_pool;
 mod interval_mean;
@@ -23,9 +24,11 @@ mod lnamd;
 mod local_distance;
 mod panels;
 mod patch_scores;
+mod ready;
 mod sides;
 mod vit;
 
+pub use self::ready::Ready;
 pub use self::vit::Model;
 pub use crate::simd::Instructions;
 
@@ -102,6 +105,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Model = vit::Model;
     type Features = HostFeatures;
+    type Ready = Ready;
 
     fn description(&self) -> String {
         format!("cpu, {} threads, f32", self.threads())
@@ -144,6 +148,33 @@ impl Backend for Cpu {
         let sides = Sides::new(queries, references)?;
         scoring.check(sides.fewest_seen(), queries.grid)?;
         let arch = self.simd.arch();
-        self.pool.install(|| patch_scores::patch_scores(&sides, scoring, arch, progress))
+        self.pool.install(|| patch_scores::patch_scores(&sides, None, scoring, arch, progress))
+    }
+
+    fn make_ready(&self, references: HostFeatures, scoring: &MutualScoring) -> Result<Ready> {
+        self.pool.install(|| Ready::new(references, scoring, self.simd.arch()))
+    }
+
+    fn replace(
+        &self,
+        ready: &mut Ready,
+        at: usize,
+        features: &HostFeatures,
+        image: usize,
+    ) -> Result<()> {
+        ready.replace(at, (features, image), self.simd.arch())
+    }
+
+    fn compare(
+        &self,
+        queries: &HostFeatures,
+        references: &Ready,
+        progress: &dyn Progress,
+    ) -> Result<PatchScores> {
+        let sides = Sides::of_ready(queries, references.features())?;
+        let scoring = references.scoring();
+        scoring.check(sides.fewest_seen(), queries.grid)?;
+        let (arch, layers) = (self.simd.arch(), references.layers());
+        self.pool.install(|| patch_scores::patch_scores(&sides, layers, scoring, arch, progress))
     }
 }

@@ -8,13 +8,13 @@ use rayon::prelude::*;
 
 use super::TABLE_BYTES;
 use super::aligned::Aligned;
+use super::centred::Centred;
 use super::gram_pool::{GramPool, Pair, row_stride};
 use super::interval_mean::interval_mean;
-use super::lnamd::{centre, inverse_norms, token_stride};
+use super::lnamd::token_stride;
 use super::local_distance::local_distance;
-use super::panels::{Panels, fill_panels, product_of_panels};
+use super::panels::product_of_panels;
 use super::sides::{Sides, left_out_of};
-use crate::backend::HostFeatures;
 use crate::gemm::{Shape, Store};
 use crate::progress::go_on;
 use crate::scoring::schedule::Schedule;
@@ -25,14 +25,17 @@ use crate::{Grid, Progress, Result, Stage};
 const TILE_IMAGES: usize = 8;
 
 /// Scores on the current thread pool. The options have been checked.
+///
+/// `ready` has the layers of the references where they have been made ready before.
 pub fn patch_scores(
     sides: &Sides<'_>,
+    ready: Option<&[Centred]>,
     scoring: &MutualScoring,
     arch: Arch,
     progress: &dyn Progress,
 ) -> Result<PatchScores> {
     let by_degree_layer = match scoring.radius {
-        None => anywhere(sides, scoring, arch, progress)?,
+        None => anywhere(sides, ready, scoring, arch, progress)?,
         Some(radius) => local_distance(sides, scoring, radius, arch, progress)?,
     };
     Ok(PatchScores {
@@ -42,18 +45,6 @@ pub fn patch_scores(
         layers: sides.queries.layers.len(),
         by_degree_layer,
     })
-}
-
-/// One layer of one side, ready for products.
-struct Centred<'a> {
-    features: &'a HostFeatures,
-    degrees: &'a [usize],
-    /// F' `[N, L, token_stride(C)]`, of what is a left operand.
-    tokens: Option<Aligned>,
-    /// F'ᵀ `[N]` in panels of `[C, L]`, of what is a right operand.
-    panels: Option<Aligned>,
-    /// 1/‖box_r F'‖ `[N, R, L]`.
-    inverse_norms: Vec<f32>,
 }
 
 /// A thread's memory for one pair.
@@ -67,6 +58,7 @@ struct Scratch {
 /// `[R, layers, N, L]` where a patch sees patches anywhere.
 fn anywhere(
     sides: &Sides<'_>,
+    ready: Option<&[Centred]>,
     scoring: &MutualScoring,
     arch: Arch,
     progress: &dyn Progress,
@@ -93,15 +85,15 @@ fn anywhere(
     let mut right = None;
     if sides.others {
         left = left.with_panels();
-    } else {
+    } else if ready.is_none() {
         right = Some(Centred::new(references, degrees).with_panels());
     }
     for layer in 0..layers {
-        left.fill(layer, arch);
+        left.fill(queries, layer, arch);
         if let Some(right) = &mut right {
-            right.fill(layer, arch);
+            right.fill(references, layer, arch);
         }
-        let right = right.as_ref().unwrap_or(&left);
+        let right = ready.map(|ready| &ready[layer]).or(right.as_ref()).unwrap_or(&left);
         for group in schedule.groups() {
             let slot = |degree: usize, query: usize, reference: usize| {
                 let row = (degree * group_images + query - group.start) * columns + reference;
@@ -204,97 +196,18 @@ impl Scratch {
     }
 }
 
-impl<'a> Centred<'a> {
-    /// Room for the norms of one layer.
-    fn new(features: &'a HostFeatures, degrees: &'a [usize]) -> Self {
-        let norms = features.images * degrees.len() * features.grid.patches();
-        let inverse_norms = vec![0.0; norms];
-        Centred { features, degrees, tokens: None, panels: None, inverse_norms }
-    }
-
-    /// With room for left operands.
-    fn with_tokens(mut self) -> Self {
-        self.tokens = Some(Aligned::zeros(self.features.images * self.token_values()));
-        self
-    }
-
-    /// With room for right operands.
-    fn with_panels(mut self) -> Self {
-        self.panels = Some(Aligned::zeros(self.features.images * self.panel_values()));
-        self
-    }
-
-    fn token_values(&self) -> usize {
-        self.features.grid.patches() * token_stride(self.features.width)
-    }
-
-    fn panel_values(&self) -> usize {
-        Panels::extent(self.features.width, self.features.grid.patches())
-    }
-
-    /// Takes in a layer.
-    fn fill(&mut self, layer: usize, arch: Arch) {
-        let HostFeatures { images, grid, width, ref tokens, .. } = *self.features;
-        let (patches, stride) = (grid.patches(), token_stride(width));
-        let (token_values, panel_values) = (self.token_values(), self.panel_values());
-        let (features, degrees) = (self.features, self.degrees);
-        let lefts = parts(&mut self.tokens, token_values, images);
-        let rights = parts(&mut self.panels, panel_values, images);
-        tokens[layer]
-            .par_chunks_exact(patches * width)
-            .zip(self.inverse_norms.par_chunks_exact_mut(degrees.len() * patches))
-            .zip(lefts)
-            .zip(rights)
-            .enumerate()
-            .for_each_init(
-                || None,
-                |scratch, (image, (((tokens, norms), left), right))| {
-                    let centred = match left {
-                        Some(left) => left,
-                        None => scratch.get_or_insert_with(|| Aligned::zeros(token_values)),
-                    };
-                    centre(tokens, width, left_out_of(features, image), centred);
-                    if let Some(right) = right {
-                        fill_panels(centred, stride, width, right);
-                    }
-                    for (&degree, norms) in degrees.iter().zip(norms.chunks_exact_mut(patches)) {
-                        inverse_norms(arch, centred, grid, stride, degree, norms);
-                    }
-                },
-            );
-    }
-
-    /// 1/‖box_r F'‖ of one image, `[R][L]`.
-    fn norms(&self, image: usize) -> Vec<&[f32]> {
-        let patches = self.features.grid.patches();
-        let values = self.degrees.len() * patches;
-        self.inverse_norms[image * values..][..values].chunks_exact(patches).collect()
-    }
-}
-
-/// One part of `size` values an image, or none an image where there are no values at all.
-fn parts(values: &mut Option<Aligned>, size: usize, images: usize) -> Vec<Option<&mut [f32]>> {
-    match values {
-        None => (0..images).map(|_| None).collect(),
-        Some(values) => values.chunks_exact_mut(size).map(Some).collect(),
-    }
-}
-
 /// The pair's Gram block and its pooled maxima, into `scratch.rows` and, where `columns`, `scratch.columns`.
 fn best_cosines(
-    (left, i): (&Centred<'_>, usize),
-    (right, j): (&Centred<'_>, usize),
+    (left, i): (&Centred, usize),
+    (right, j): (&Centred, usize),
     columns: bool,
     scratch: &mut Scratch,
 ) {
-    let (patches, width) = (left.features.grid.patches(), left.features.width);
-    let (stride, gram_stride) = (token_stride(width), row_stride(patches));
-    let (values, extent) = (left.token_values(), right.panel_values());
-    let tokens = &left.tokens.as_deref().unwrap_or_default()[i * values..][..values];
-    let panels = &right.panels.as_deref().unwrap_or_default()[j * extent..][..extent];
+    let Centred { grid, width, .. } = *left;
+    let (patches, gram_stride) = (grid.patches(), row_stride(grid.patches()));
     product_of_panels(
-        (tokens, Shape::strided(patches, width, stride)),
-        (panels, width, patches),
+        (left.tokens_of(i), Shape::strided(patches, width, token_stride(width))),
+        (right.panels_of(j), width, patches),
         (&mut scratch.gram, Shape::strided(patches, patches, gram_stride), Store::Overwrite),
         1,
     );
@@ -302,8 +215,8 @@ fn best_cosines(
         gram: &scratch.gram,
         row_scale: &left.norms(i),
         column_scale: &right.norms(j),
-        row_left_out: left_out_of(left.features, i),
-        column_left_out: left_out_of(right.features, j),
+        row_left_out: left.left_out_of(i),
+        column_left_out: right.left_out_of(j),
     };
     let columns = columns.then_some(scratch.columns.as_mut_slice());
     scratch.pool.best_cosines(&pair, &mut scratch.rows, columns);

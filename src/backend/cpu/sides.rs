@@ -36,6 +36,17 @@ impl<'a> Sides<'a> {
         Ok(Sides { queries, references, others: false, unseen })
     }
 
+    /// Queries, and references that have been checked before, of which the tokens may be elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_ready(queries: &'a HostFeatures, references: &'a HostFeatures) -> Result<Self> {
+        queries.check_sizes()?;
+        check_alike(queries, references)?;
+        let unseen = unseen(&queries.known_content(), &references.content)?;
+        Ok(Sides { queries, references, others: false, unseen })
+    }
+
     /// References that a query sees.
     pub fn seen(&self, query: usize) -> usize {
         self.references.images - self.unseen[query].len()
@@ -77,8 +88,12 @@ impl<'a> Sides<'a> {
 
 /// The patches of an image that are left out, `[L]`; empty where there are none.
 pub fn left_out_of(features: &HostFeatures, image: usize) -> &[bool] {
-    let patches = features.grid.patches();
-    let marks = features.left_out.get(image * patches..(image + 1) * patches);
+    marks_of(&features.left_out, features.grid.patches(), image)
+}
+
+/// The marks of an image of all images' marks `[N, L]`; empty where there are none.
+pub fn marks_of(left_out: &[bool], patches: usize, image: usize) -> &[bool] {
+    let marks = left_out.get(image * patches..(image + 1) * patches);
     marks.filter(|marks| marks.contains(&true)).unwrap_or_default()
 }
 

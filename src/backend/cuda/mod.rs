@@ -9,7 +9,7 @@
 //! | [`launch`] | one safe function a kernel, for any crate's buffers |
 //! | staging, weights, extract | host memory to the card; the weights; images to tokens |
 //! | features, left_out | tokens on the card or in blocks from the host; patches that are no part of their image |
-//! | image_set, patch_scores | a set of images on one card; queries and references to patch scores |
+//! | image_set, patch_scores, ready | a set of images on one card; queries and references to patch scores |
 //! | [`plan`] | how much memory all that takes |
 //!
 //! Numbers: tokens, weights and activations are 16-bit ([`Half`]); every sum, norm and softmax is f32. Scores do not
@@ -33,6 +33,7 @@ pub mod launch;
 mod left_out;
 mod patch_scores;
 pub mod plan;
+mod ready;
 mod staging;
 mod stream;
 mod weights;
@@ -45,6 +46,7 @@ pub use buffer::{Buffer, Pinned, View, ViewMut};
 pub use card::Card;
 pub use features::Features;
 pub use launch::Half;
+pub use ready::Ready;
 pub use staging::{SLOT_BYTES, Staging};
 pub use stream::{Event, Stream};
 
@@ -239,6 +241,30 @@ fn deal(images: usize, cards: usize) -> Vec<Range<usize>> {
 impl Backend for Cuda {
     type Model = Model;
     type Features = Features;
+    type Ready = Ready;
+
+    fn make_ready(&self, references: Features, scoring: &MutualScoring) -> Result<Ready> {
+        Ok(Ready { features: references, scoring: scoring.clone() })
+    }
+
+    fn replace(
+        &self,
+        ready: &mut Ready,
+        at: usize,
+        features: &Features,
+        image: usize,
+    ) -> Result<()> {
+        ready.replace(self, at, (features, image))
+    }
+
+    fn compare(
+        &self,
+        queries: &Features,
+        ready: &Ready,
+        progress: &dyn Progress,
+    ) -> Result<PatchScores> {
+        self.patch_scores(queries, References::Set(&ready.features), &ready.scoring, progress)
+    }
 
     fn leaves_processor_free(&self) -> bool {
         true
