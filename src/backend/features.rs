@@ -148,6 +148,22 @@ impl HostFeatures {
         Cow::Owned((0..self.images).map(of_image).collect())
     }
 
+    /// Other features of the same grid, width and layers behind these, each with known content.
+    pub(crate) fn push(&mut self, other: HostFeatures) {
+        let patches = self.patches();
+        if !(self.left_out.is_empty() && other.left_out.is_empty()) {
+            self.left_out.resize(self.images * patches, false);
+            self.left_out.extend(&other.left_out);
+            self.left_out.resize((self.images + other.images) * patches, false);
+        }
+        for (one, two) in self.tokens.iter_mut().zip(other.tokens) {
+            one.extend(two);
+        }
+        self.class_tokens.extend(other.class_tokens);
+        self.content.extend(other.content);
+        self.images += other.images;
+    }
+
     /// Puts an image of other features, with what is known of it, in the place of one. Layers whose tokens have been let go are
     /// passed over.
     ///

@@ -1,11 +1,12 @@
 //! From a backbone's name or weights to what can be handed to a device, checked, with every default filled in.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::image::Filter;
 use crate::model::{
     Activation, Architecture, BACKBONES, Backbone, Family, Vit, backbone, default_activation,
-    locate,
+    locate, sha256_of_bytes, sha256_of_file,
 };
 use crate::{Error, ImageSize, Result};
 
@@ -64,6 +65,9 @@ pub struct LoadedBackbone {
     name: String,
     source: String,
     file: Option<PathBuf>,
+    /// The weights, where they are part of the program.
+    bytes: &'static [u8],
+    sha256: OnceLock<String>,
     /// The feature layers as they were asked for.
     layers: Vec<usize>,
     /// The blocks that are read for them.
@@ -92,6 +96,31 @@ impl LoadedBackbone {
     /// Its sizes.
     pub fn architecture(&self) -> &Architecture {
         &self.vit.architecture
+    }
+
+    /// The SHA-256 of the weights, hexadecimal; made when it is asked for first.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) when the weights' file cannot be read any more.
+    pub fn weights_sha256(&self) -> Result<String> {
+        if let Some(known) = self.sha256.get() {
+            return Ok(known.clone());
+        }
+        let made = match &self.file {
+            Some(file) => sha256_of_file(file)?,
+            None => sha256_of_bytes(self.bytes),
+        };
+        Ok(self.sha256.get_or_init(|| made).clone())
+    }
+
+    /// The weights' training set, where a backbone has several.
+    pub fn pretrained(&self) -> &str {
+        &self.pretrained
+    }
+
+    /// The activation of the MLPs as it was asked for.
+    pub fn asked_activation(&self) -> ActivationChoice {
+        self.activation
     }
 
     /// The feature layers as they were asked for: block indices, 0-based.
@@ -169,6 +198,11 @@ pub(super) fn load(asked: &Asked) -> Result<LoadedBackbone> {
             .unwrap_or_else(|| "backbone".into()),
         source,
         file,
+        bytes: match asked.weights {
+            Weights::Static { bytes, .. } => bytes,
+            _ => &[],
+        },
+        sha256: OnceLock::new(),
         layers,
         blocks,
         known,

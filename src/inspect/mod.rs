@@ -31,12 +31,14 @@
 //! function.
 
 mod backbone;
+mod bank;
 mod batch;
 mod builder;
 mod figures;
 mod inspection;
 mod laps;
 mod pictures;
+mod predictor;
 mod references;
 mod work;
 
@@ -46,11 +48,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::ThreadPool;
 
 pub use self::backbone::{ActivationChoice, LoadedBackbone, Weights};
+pub use self::bank::{Bank, BankSettings, Thumbnails};
 pub use self::batch::Batch;
 pub use self::builder::InspectorBuilder;
 use self::builder::Settings;
 pub use self::inspection::{Inspection, Note};
 pub use self::pictures::{PictureFiles, SHEET_IMAGES};
+pub use self::predictor::Predictor;
 pub use self::references::ReferenceSet;
 use crate::backend::device::{AnyBackend, AnyModel};
 use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels};

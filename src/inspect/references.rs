@@ -1,23 +1,31 @@
 //! Images that others are compared with: known-good or earlier ones, learned once.
 
-use super::laps::Laps;
-use super::work::{features_of, input_of, raw_scores};
-use super::{Batch, Inspection, Inspector};
-use crate::backend::device::AnyFeatures;
-use crate::backend::{Backend, FeatureSet, References};
-use crate::image::Normalisation;
-use crate::progress::Stage;
-use crate::scoring::rscin::{RscinOptions, rscin};
-use crate::{Error, ImageSize, Progress, Result};
+use std::collections::HashSet;
 
-/// Features of reference images on the device of the inspector that learned them, with what they are worth among
+use super::laps::Laps;
+use super::work::{Files, Joined, features_of, input_of, outcome, raw_scores, rescore};
+use super::{Bank, Batch, InputSize, Inspection, Inspector};
+use crate::backend::device::{AnyFeatures, AnyReady};
+use crate::backend::{Backend, FeatureSet, References};
+use crate::dataset::Loaded;
+use crate::image::Normalisation;
+use crate::progress::{Stage, go_on};
+use crate::scoring::rscin::{RscinOptions, rscin};
+use crate::{Error, Grid, ImageSize, Progress, Result};
+
+/// Images that are compared with references together: it bounds the memory, and changes no number.
+const TOGETHER: usize = 64;
+
+/// References on the device of the inspector that they belong to, ready to be compared with, with what they are worth among
 /// themselves.
 #[derive(Debug)]
 pub struct ReferenceSet {
-    features: AnyFeatures,
-    class_tokens: Vec<f32>,
+    pub(super) ready: AnyReady,
+    /// `[M, E]`.
+    pub(super) class_tokens: Vec<f32>,
+    class_width: usize,
     /// Raw scores of the references against each other.
-    raw_scores: Vec<f32>,
+    pub(super) raw_scores: Vec<f32>,
     setting: Setting,
 }
 
@@ -26,17 +34,24 @@ pub struct ReferenceSet {
 struct Setting {
     backbone: String,
     input: ImageSize,
+    pads: bool,
     blocks: Vec<usize>,
     normalisation: Normalisation,
+    degrees: Vec<usize>,
+    radius: Option<usize>,
 }
 
 impl Setting {
     fn of(inspector: &Inspector, input: ImageSize) -> Self {
+        let settings = &inspector.settings;
         Setting {
             backbone: inspector.backbone.name().to_string(),
             input,
+            pads: matches!(settings.input, InputSize::KeepAspect { pad: true, .. }),
             blocks: inspector.backbone.blocks.clone(),
             normalisation: inspector.backbone.architecture().family.normalisation(),
+            degrees: settings.scoring.degrees.clone(),
+            radius: settings.scoring.radius,
         }
     }
 
@@ -58,6 +73,9 @@ impl Setting {
             format!("{:?}", queries.normalisation),
             format!("{:?}", self.normalisation),
         );
+        let degrees = |setting: &Setting| format!("{:?}", setting.degrees);
+        compare("aggregation degrees", degrees(queries), degrees(self));
+        compare("radius", format!("{:?}", queries.radius), format!("{:?}", self.radius));
         if found.is_empty() {
             return Ok(());
         }
@@ -70,9 +88,28 @@ impl Setting {
 }
 
 impl ReferenceSet {
+    /// References that have been made ready on an inspector's device.
+    pub(super) fn new(
+        inspector: &Inspector,
+        input: ImageSize,
+        ready: AnyReady,
+        (class_tokens, class_width): (Vec<f32>, usize),
+        raw_scores: Vec<f32>,
+    ) -> Self {
+        let setting = Setting::of(inspector, input);
+        ReferenceSet { ready, class_tokens, class_width, raw_scores, setting }
+    }
+
+    /// Puts an image's class token and raw score in the place of a reference's.
+    pub(super) fn replace(&mut self, at: usize, class_token: &[f32], raw_score: f32) {
+        let width = self.class_width;
+        self.class_tokens[at * width..][..width].copy_from_slice(class_token);
+        self.raw_scores[at] = raw_score;
+    }
+
     /// Number of references M.
     pub fn len(&self) -> usize {
-        self.features.images()
+        self.raw_scores.len()
     }
 
     /// Whether there is no reference.
@@ -86,8 +123,16 @@ impl ReferenceSet {
     }
 }
 
+/// Images compared with references, before they are put in their words.
+pub(super) struct Compared {
+    pub loaded: Loaded,
+    pub features: AnyFeatures,
+    pub patch_scores: Vec<f64>,
+}
+
 impl Inspector {
-    /// Makes features of a batch to compare other images with, and scores the batch against itself.
+    /// Makes features of a batch to compare other images with, and scores the batch against itself. To keep them, see
+    /// [`bank`](Self::bank).
     ///
     /// # Errors
     /// Fewer than two images; a file that cannot be read; a setting that does not fit; an interruption; or the device's
@@ -102,16 +147,18 @@ impl Inspector {
         scoring.check(features.images().saturating_sub(1), grid)?;
         let scores = self.backend.patch_scores(&features, References::Others, scoring, progress)?;
         let raw_scores = raw_scores(self, &scores.mean(), grid, input)?;
-        let class_tokens = features.class_tokens()?;
-        Ok(ReferenceSet { features, class_tokens, raw_scores, setting: Setting::of(self, input) })
+        let class_tokens = (features.class_tokens()?, features.class_width());
+        let ready = self.backend.make_ready(features, scoring)?;
+        Ok(ReferenceSet::new(self, input, ready, class_tokens, raw_scores))
     }
 
     /// Scores images against references alone: each of them as if it were the only new one. An image that is among the
     /// references is not compared with itself. RsCIN takes the references' class tokens and raw scores, and the image's.
+    /// Memory does not grow with the batch but for patch scores and class tokens.
     ///
     /// # Errors
-    /// References of another backbone, size, layers or normalisation, with both values; no reference but the image itself;
-    /// otherwise as [`inspect`](Self::inspect).
+    /// References of another backbone, size, layers, normalisation or scoring, with both values; no reference but the image
+    /// itself; otherwise as [`inspect`](Self::inspect).
     pub fn compare(
         &self,
         batch: &Batch,
@@ -119,46 +166,136 @@ impl Inspector {
         progress: &dyn Progress,
     ) -> Result<Inspection> {
         let laps = Laps::new(progress);
-        let input = input_of(self, batch)?;
-        references.setting.check(&Setting::of(self, input))?;
+        let input = self.input_of_queries(batch, references)?;
+        let grid = input.grid(self.backbone.architecture().patch);
+        let places: Vec<usize> = (0..batch.len()).collect();
+        let mut joined = Joined::new(self.settings.paper, grid);
+        let mut files = Files::default();
+        for part in places.chunks(TOGETHER) {
+            go_on(&laps)?;
+            let Compared { loaded, features, patch_scores } =
+                self.compared(batch, part, (input, references), &laps)?;
+            let before = files.kept.len();
+            let scored: Vec<usize> = loaded.kept.iter().map(|&at| part[at]).collect();
+            files.add(loaded, &scored);
+            joined.add(&files.kept, &files.kept[before..], &patch_scores, &features)?;
+        }
+        self.finish_compared(batch, (input, grid), files, joined, references, laps)
+    }
+
+    /// Scores the images of a batch against each other and against a bank's, which are not scored themselves but for RsCIN. An
+    /// image of the bank that is in the batch too, by its pixels, counts once.
+    ///
+    /// The batch is not dealt into subsets: tokens of both, in f32 and in the device's form, are in memory together.
+    ///
+    /// # Errors
+    /// A bank of another setting, with both values; otherwise as [`inspect`](Self::inspect).
+    pub fn inspect_with(
+        &self,
+        batch: &Batch,
+        bank: &Bank,
+        progress: &dyn Progress,
+    ) -> Result<Inspection> {
+        let laps = Laps::new(progress);
+        let input = self.input_with(batch, bank.settings())?;
+        self.check_bank(bank, input)?;
+        let grid = input.grid(self.backbone.architecture().patch);
         let places: Vec<usize> = (0..batch.len()).collect();
         let (loaded, features) = features_of(self, batch, &places, input, &laps)?;
-        let set = References::Set(&references.features);
+        let mut host = features.to_host()?;
+        drop(features);
+        let own: HashSet<u64> = host.content.iter().copied().collect();
+        let others: Vec<usize> =
+            (0..bank.len()).filter(|&at| !own.contains(&bank.content()[at])).collect();
+        let count = host.images;
+        host.push(bank.some(&others).features());
+        let both = self.backend.upload(host)?;
         let scoring = &self.settings.scoring;
-        let patch_scores = self.backend.patch_scores(&features, set, scoring, &laps)?;
-        let grid = features.grid();
-        let mean = patch_scores.mean_f64();
-        let single: Vec<f32> = mean.iter().map(|&score| score as f32).collect();
-        let count = loaded.kept.len();
+        scoring.check(both.images().saturating_sub(1), grid)?;
+        let scores = self.backend.patch_scores(&both, References::Others, scoring, &laps)?;
+        let scores = scores.mean_f64();
+        let class_tokens = both.class_tokens()?;
+        let width = both.class_width();
+        let mut files = Files::default();
+        let kept = loaded.kept.clone();
+        files.add(loaded, &kept);
+        let mut joined = Joined::new(self.settings.paper, grid);
+        joined.add_tokens(&kept, &kept, &scores[..count * grid.patches()], (&class_tokens, width));
+        laps.begin(Stage::Rescoring, both.images() as u64);
+        let single: Vec<f32> = scores.iter().map(|&score| score as f32).collect();
+        let mut raw = raw_scores(self, &single, grid, input)?;
+        let (mut rescored, k) = rescore(self, batch, &raw, (&class_tokens, width))?;
+        laps.advance(both.images() as u64);
+        laps.end();
+        raw.truncate(count);
+        rescored.truncate(count);
+        Ok(outcome(batch, (input, grid), (files, joined), (raw, rescored, k), 1, laps))
+    }
+
+    /// The size at which images go through the backbone that are compared with references.
+    pub(super) fn input_of_queries(
+        &self,
+        batch: &Batch,
+        references: &ReferenceSet,
+    ) -> Result<ImageSize> {
+        let setting = &references.setting;
+        // A canvas is the references': alone, an image would be given one of its own.
+        let pads = matches!(self.settings.input, InputSize::KeepAspect { pad: true, .. });
+        let input = if pads && setting.pads { setting.input } else { input_of(self, batch)? };
+        setting.check(&Setting::of(self, input))?;
+        Ok(input)
+    }
+
+    /// Some of a batch's images, their features and patch scores.
+    pub(super) fn compared(
+        &self,
+        batch: &Batch,
+        places: &[usize],
+        (input, references): (ImageSize, &ReferenceSet),
+        laps: &Laps<'_>,
+    ) -> Result<Compared> {
+        let (loaded, features) = features_of(self, batch, places, input, laps)?;
+        let scores = self.backend.compare(&features, &references.ready, laps)?;
+        Ok(Compared { loaded, features, patch_scores: scores.mean_f64() })
+    }
+
+    /// Raw scores and RsCIN of images that have been compared.
+    pub(super) fn finish_compared(
+        &self,
+        batch: &Batch,
+        (input, grid): (ImageSize, Grid),
+        files: Files,
+        joined: Joined,
+        references: &ReferenceSet,
+        laps: Laps<'_>,
+    ) -> Result<Inspection> {
+        let count = files.kept.len();
         laps.begin(Stage::Rescoring, count as u64);
-        let raw_scores = raw_scores(self, &single, grid, input)?;
-        let class_tokens = features.class_tokens()?;
-        let (scores, k) = self.rescored(batch, &raw_scores, &class_tokens, references)?;
+        let raw_scores = raw_scores(self, &joined.patch_scores, grid, input)?;
+        let (scores, k) = self.rescored(batch, &raw_scores, &joined.class_tokens, references)?;
         laps.advance(count as u64);
         laps.end();
-        Ok(Inspection {
-            name: batch.name().to_string(),
-            samples: batch.some(&loaded.kept),
-            kept: loaded.kept,
-            file_sizes: loaded.sizes,
-            input,
-            grid,
-            patch_scores: single,
-            exact_scores: self.settings.paper.then_some(mean),
-            raw_scores,
-            scores,
-            class_tokens,
-            class_width: features.class_width(),
-            k,
-            subsets: 1,
-            skipped: loaded.bad,
-            notes: Vec::new(),
-            seconds: laps.seconds(),
-        })
+        Ok(outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), 1, laps))
+    }
+
+    /// The outcome of images that have been re-scored one by one, with scores and k each.
+    pub(super) fn finish_parts(
+        &self,
+        batch: &Batch,
+        (input, grid): (ImageSize, Grid),
+        files: Files,
+        joined: Joined,
+        parts: Vec<(Vec<f64>, Vec<usize>)>,
+        laps: Laps<'_>,
+    ) -> Result<Inspection> {
+        let raw_scores = raw_scores(self, &joined.patch_scores, grid, input)?;
+        let k = parts.first().map(|(_, k)| k.clone()).unwrap_or_default();
+        let scores = parts.into_iter().flat_map(|(scores, _)| scores).collect();
+        Ok(outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), 1, laps))
     }
 
     /// Each image re-scored among the references.
-    fn rescored(
+    pub(super) fn rescored(
         &self,
         batch: &Batch,
         raw_scores: &[f32],
@@ -172,7 +309,7 @@ impl Inspector {
         let k = rescoring.k.clone().unwrap_or_else(|| batch.rscin_k().to_vec());
         let options =
             RscinOptions::default().with_k(k.clone()).with_similarity(rescoring.similarity);
-        let width = references.features.class_width();
+        let width = references.class_width;
         let mut scores: Vec<f64> = references.raw_scores.iter().map(|&s| f64::from(s)).collect();
         let mut tokens = references.class_tokens.clone();
         let (known, known_tokens) = (scores.len(), tokens.len());

@@ -83,27 +83,48 @@ fn finish(
     let count = files.kept.len();
     laps.begin(Stage::Rescoring, count as u64);
     let raw_scores = raw_scores(inspector, &joined.patch_scores, grid, input)?;
-    let wide: Vec<f64> = raw_scores.iter().map(|&score| f64::from(score)).collect();
-    let (scores, k) = match &inspector.settings.rescoring {
-        None => (wide, Vec::new()),
-        Some(rescoring) => {
-            let k = rescoring.k.clone().unwrap_or_else(|| batch.rscin_k().to_vec());
-            let options =
-                RscinOptions::default().with_k(k.clone()).with_similarity(rescoring.similarity);
-            let tokens = (&joined.class_tokens, joined.class_width);
-            let scores = inspector.on_pool(|| rscin(&wide, tokens.0, tokens.1, &options))?;
-            (scores, k)
-        }
-    };
+    let tokens = (&joined.class_tokens[..], joined.class_width);
+    let (scores, k) = rescore(inspector, batch, &raw_scores, tokens)?;
     laps.advance(count as u64);
     laps.end();
-    if files.sixteen_bits > 0 {
-        notes.push(Note::SixteenBits { images: files.sixteen_bits });
-    }
     if let Some(&k) = k.iter().find(|&&k| k > count) {
         notes.push(Note::LargeK { k, images: count });
     }
-    Ok(Inspection {
+    let mut inspection =
+        outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), subsets, laps);
+    inspection.notes.extend(notes);
+    Ok(inspection)
+}
+
+/// RsCIN of raw scores `[N]` by class tokens `[N, E]`, and the k it took.
+pub(super) fn rescore(
+    inspector: &Inspector,
+    batch: &Batch,
+    raw_scores: &[f32],
+    (class_tokens, width): (&[f32], usize),
+) -> Result<(Vec<f64>, Vec<usize>)> {
+    let wide: Vec<f64> = raw_scores.iter().map(|&score| f64::from(score)).collect();
+    let Some(rescoring) = &inspector.settings.rescoring else { return Ok((wide, Vec::new())) };
+    let k = rescoring.k.clone().unwrap_or_else(|| batch.rscin_k().to_vec());
+    let options = RscinOptions::default().with_k(k.clone()).with_similarity(rescoring.similarity);
+    let scores = inspector.on_pool(|| rscin(&wide, class_tokens, width, &options))?;
+    Ok((scores, k))
+}
+
+/// What a batch came to, of its parts.
+pub(super) fn outcome(
+    batch: &Batch,
+    (input, grid): (ImageSize, Grid),
+    (files, joined): (Files, Joined),
+    (raw_scores, scores, k): (Vec<f32>, Vec<f64>, Vec<usize>),
+    subsets: usize,
+    laps: Laps<'_>,
+) -> Inspection {
+    let mut notes = Vec::new();
+    if files.sixteen_bits > 0 {
+        notes.push(Note::SixteenBits { images: files.sixteen_bits });
+    }
+    Inspection {
         name: batch.name().to_string(),
         samples: batch.some(&files.kept),
         kept: files.kept,
@@ -121,7 +142,7 @@ fn finish(
         skipped: files.bad,
         notes,
         seconds: laps.seconds(),
-    })
+    }
 }
 
 /// The largest value of each image's map.
@@ -157,8 +178,8 @@ pub(super) fn input_of(inspector: &Inspector, batch: &Batch) -> Result<ImageSize
 
 /// What was read of the files, once their pixels are let go.
 #[derive(Default)]
-struct Files {
-    kept: Vec<usize>,
+pub(super) struct Files {
+    pub(super) kept: Vec<usize>,
     bad: Vec<(PathBuf, String)>,
     sizes: Vec<(u32, u32)>,
     sixteen_bits: usize,
@@ -172,6 +193,14 @@ impl Files {
             sizes: loaded.sizes,
             sixteen_bits: loaded.scaled_from_16_bit,
         }
+    }
+
+    /// Takes in what was read of some more files, which are those at the places `kept` of the batch.
+    pub(super) fn add(&mut self, loaded: Loaded, kept: &[usize]) {
+        self.kept.extend(kept);
+        self.bad.extend(loaded.bad);
+        self.sizes.extend(loaded.sizes);
+        self.sixteen_bits += loaded.scaled_from_16_bit;
     }
 }
 
@@ -296,16 +325,16 @@ pub(super) fn features_of(
 }
 
 /// Results of the subsets, in the order of the images that are kept.
-struct Joined {
+pub(super) struct Joined {
     grid: Grid,
-    patch_scores: Vec<f32>,
+    pub(super) patch_scores: Vec<f32>,
     exact_scores: Option<Vec<f64>>,
-    class_tokens: Vec<f32>,
+    pub(super) class_tokens: Vec<f32>,
     class_width: usize,
 }
 
 impl Joined {
-    fn new(exact: bool, grid: Grid) -> Self {
+    pub(super) fn new(exact: bool, grid: Grid) -> Self {
         Joined {
             grid,
             patch_scores: Vec::new(),
@@ -316,15 +345,27 @@ impl Joined {
     }
 
     /// Takes in patch scores `[n, L]` and class tokens of the images at the places `scored`, all of them in `kept`.
-    fn add(
+    pub(super) fn add(
         &mut self,
         kept: &[usize],
         scored: &[usize],
         scores: &[f64],
         features: &AnyFeatures,
     ) -> Result<()> {
-        let (patches, width) = (self.grid.patches(), features.class_width());
         let tokens = features.class_tokens()?;
+        self.add_tokens(kept, scored, scores, (&tokens, features.class_width()));
+        Ok(())
+    }
+
+    /// As [`Self::add`], of class tokens that are on the host.
+    pub(super) fn add_tokens(
+        &mut self,
+        kept: &[usize],
+        scored: &[usize],
+        scores: &[f64],
+        (tokens, width): (&[f32], usize),
+    ) {
+        let patches = self.grid.patches();
         self.class_width = width;
         self.patch_scores.resize(kept.len() * patches, 0.0);
         self.class_tokens.resize(kept.len() * width, 0.0);
@@ -345,6 +386,5 @@ impl Joined {
             self.class_tokens[to * width..][..width]
                 .copy_from_slice(&tokens[from * width..][..width]);
         }
-        Ok(())
     }
 }

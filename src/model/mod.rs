@@ -15,7 +15,7 @@ mod position;
 mod published;
 mod registry;
 mod scheme;
-#[cfg(feature = "hub")]
+#[cfg(any(feature = "files", feature = "hub"))]
 mod sha256;
 mod tensor;
 mod vit;
@@ -27,7 +27,7 @@ pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
 pub use registry::{Activation, BACKBONES, Backbone, Family, backbone, default_activation};
 pub use scheme::Scheme;
-#[cfg(feature = "hub")]
+#[cfg(any(feature = "files", feature = "hub"))]
 pub use sha256::{sha256_of_bytes, sha256_of_file};
 pub use tensor::{Dtype, Tensor};
 pub use vit::{Architecture, Block, LayerNorm, Linear, Vit};

@@ -3,11 +3,15 @@
 //! A file is eight bytes, the length of its JSON head (little endian), the head, and the values of the tensors. Nothing of the
 //! head is believed before it is checked against the file's length. Knows nothing of models, images or devices.
 
+#[cfg(feature = "files")]
+mod halves;
 mod header;
 mod read;
 #[cfg(feature = "files")]
 mod write;
 
+#[cfg(feature = "files")]
+pub use halves::Halves;
 pub use header::MAX_HEADER_BYTES;
 pub(crate) use header::{Header, HeaderFault, header, printable};
 pub use read::{TensorFile, Values};

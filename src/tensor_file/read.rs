@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 
+#[cfg(feature = "files")]
+use super::halves::Halves;
 use super::header::{Header, HeaderFault, header, printable};
 use crate::{Error, Result};
 
@@ -116,6 +118,37 @@ impl TensorFile {
         self.read(name, dims, "64-bit integers", |dtype| {
             matches!(dtype, Dtype::I64 | Dtype::U64).then_some((size_of::<u64>(), integer))
         })
+    }
+
+    /// A tensor of 16-bit numbers, as they lie in the file.
+    ///
+    /// # Errors
+    /// As [`Self::f32`], and when it is of another type than F16 or BF16.
+    #[cfg(feature = "files")]
+    pub fn halves(&mut self, name: &str, dims: &[&str]) -> Result<(Vec<usize>, Halves)> {
+        let bits = |bytes: &[u8]| bytes.try_into().map_or(u16::MAX, u16::from_le_bytes);
+        let what = "16-bit numbers";
+        if self.tensors.get(name).is_some_and(|info| info.dtype == Dtype::BF16) {
+            let values = self.read(name, dims, what, |_| {
+                Some((2, move |bytes: &[u8]| half::bf16::from_bits(bits(bytes))))
+            })?;
+            return Ok((values.shape, Halves::Bf16(values.data)));
+        }
+        let values = self.read(name, dims, what, |dtype| {
+            let decode = move |bytes: &[u8]| half::f16::from_bits(bits(bytes));
+            (dtype == Dtype::F16).then_some((2, decode))
+        })?;
+        Ok((values.shape, Halves::F16(values.data)))
+    }
+
+    /// A tensor of bytes, as they lie in the file.
+    ///
+    /// # Errors
+    /// As [`Self::f32`], and when it is of another type than U8.
+    #[cfg(feature = "files")]
+    pub fn bytes(&mut self, name: &str, dims: &[&str]) -> Result<Values<u8>> {
+        let byte: fn(&[u8]) -> u8 = |bytes| bytes.first().copied().unwrap_or(0);
+        self.read(name, dims, "bytes", |dtype| (dtype == Dtype::U8).then_some((1, byte)))
     }
 
     /// The error for a tensor of this file that is not as it should be.

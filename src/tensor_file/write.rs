@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::halves::Halves;
 use super::header::printable;
 use crate::atomic::write_file;
 use crate::{Error, Result};
@@ -33,6 +34,10 @@ pub enum Data<'a> {
     U8(&'a [u8]),
     /// 64-bit integers.
     U64(&'a [u64]),
+    /// Half precision.
+    F16(&'a [half::f16]),
+    /// The upper half of single precision.
+    Bf16(&'a [half::bf16]),
 }
 
 impl<'a> Tensor<'a> {
@@ -44,6 +49,15 @@ impl<'a> Tensor<'a> {
     /// A tensor of bytes.
     pub const fn u8(name: &'a str, shape: &'a [usize], data: &'a [u8]) -> Self {
         Tensor { name, shape, data: Data::U8(data) }
+    }
+
+    /// A tensor of 16-bit numbers.
+    pub fn halves(name: &'a str, shape: &'a [usize], data: &'a Halves) -> Self {
+        let data = match data {
+            Halves::F16(values) => Data::F16(values),
+            Halves::Bf16(values) => Data::Bf16(values),
+        };
+        Tensor { name, shape, data }
     }
 
     /// A tensor of 64-bit integers.
@@ -58,6 +72,8 @@ impl Data<'_> {
             Data::F32(values) => values.len(),
             Data::U8(values) => values.len(),
             Data::U64(values) => values.len(),
+            Data::F16(values) => values.len(),
+            Data::Bf16(values) => values.len(),
         }
     }
 
@@ -66,6 +82,8 @@ impl Data<'_> {
             Data::F32(_) => Kind::F32,
             Data::U8(_) => Kind::U8,
             Data::U64(_) => Kind::U64,
+            Data::F16(_) => Kind::F16,
+            Data::Bf16(_) => Kind::Bf16,
         }
     }
 }
@@ -76,6 +94,8 @@ pub(crate) enum Kind {
     F32,
     U8,
     U64,
+    F16,
+    Bf16,
 }
 
 impl Kind {
@@ -84,6 +104,8 @@ impl Kind {
             Kind::F32 => "F32",
             Kind::U8 => "U8",
             Kind::U64 => "U64",
+            Kind::F16 => "F16",
+            Kind::Bf16 => "BF16",
         }
     }
 
@@ -92,6 +114,7 @@ impl Kind {
             Kind::F32 => 4,
             Kind::U8 => 1,
             Kind::U64 => 8,
+            Kind::F16 | Kind::Bf16 => 2,
         }
     }
 }
@@ -173,6 +196,8 @@ pub(crate) fn write_values(writer: &mut dyn Write, values: Data<'_>) -> io::Resu
         Data::F32(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
         Data::U8(values) => writer.write_all(values),
         Data::U64(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
+        Data::F16(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
+        Data::Bf16(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
     }
 }
 
@@ -205,12 +230,16 @@ mod tests {
         let path = folder.path().join("t.safetensors");
         let long: Vec<f32> = (0..2 * CHUNK + 3).map(|i| i as f32 / 7.0).collect();
         let size = [long.len()];
+        let halves = Halves::round(&[1.0, -65504.0, 6e-8]);
+        let brain = Halves::round(&[65536.0]);
         let tensors = [
             Tensor::u8("marks", &[3], &[1, 0, 255]),
             Tensor::f32("a\"quoted", &[3, 1], &[1.0, f32::NAN, -0.0]),
             Tensor::f32("empty", &[0, 5], &[]),
             Tensor::f32("scalar", &[], &[7.5]),
             Tensor::u64("hashes", &[2], &[1, u64::MAX - 1]),
+            Tensor::halves("half", &[3], &halves),
+            Tensor::halves("brain", &[1], &brain),
             Tensor::f32("long", &size, &long),
         ];
         write_tensors(&path, &tensors, &[("size", String::from("98"))]).expect("write");
@@ -235,6 +264,14 @@ mod tests {
                     assert_eq!(bits(&floats(read.data())), bits(data), "{}", tensor.name);
                 }
                 Data::U8(data) => assert_eq!((read.dtype(), read.data()), (Dtype::U8, data)),
+                Data::F16(data) => {
+                    assert_eq!(read.dtype(), Dtype::F16);
+                    assert_eq!(read.data(), bytemuck::cast_slice::<_, u8>(data));
+                }
+                Data::Bf16(data) => {
+                    assert_eq!(read.dtype(), Dtype::BF16);
+                    assert_eq!(read.data(), bytemuck::cast_slice::<_, u8>(data));
+                }
                 Data::U64(data) => {
                     assert_eq!(read.dtype(), Dtype::U64);
                     let (words, _) = read.data().as_chunks::<8>();

@@ -2,6 +2,7 @@
 #![cfg(feature = "files")]
 
 mod aspect;
+mod banks;
 mod batches;
 mod references;
 #[cfg(feature = "sim")]
