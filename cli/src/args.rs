@@ -1,5 +1,6 @@
 //! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
 
+mod bank;
 mod stages;
 mod values;
 mod weights;
@@ -12,6 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use musc::ImageSize;
 use musc::scoring::decision::DecisionRule;
 
+pub use self::bank::{
+    BankAddArgs, BankBuildArgs, BankCommand, BankInfoArgs, BankMergeArgs, BankOutputArgs,
+    BankWeightsArgs, PredictArgs,
+};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{MatchArg, ReferencesArg};
 use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};
@@ -28,12 +33,15 @@ Examples:
   musc-run photos                             every image of a folder, scored against each other
   musc-run 'line3/*.png' --overlays           a pattern; the heat maps are also drawn over the images
   musc-run photos --keep-aspect 672           pictures that are not square, at their own proportions
+  musc-run new --references good              known-good images to compare with, in place of each other
   musc-run many --references 200              thousands of images, in subsets: time and memory grow with N, not with N²
   musc-run sorted --labels from-folders       good/, normal/, ok/ are label 0, other sub-folders 1
   musc-run --dataset_name mvtec_ad --data_path data/mvtec_anomaly_detection --class_name bottle \\
            --backbone_name dinov2_vits14 --feature_layers 2 5 8 11 --vis True --save_excel True
   musc-run extract photos --img-resize 518 --output features.safetensors
   musc-run score --features features.safetensors --r-list 1 3 5 --output scores.safetensors
+  musc-run bank build good --output part.bank.safetensors
+  musc-run predict --bank part.bank.safetensors new.png        one new image; `-` reads paths from stdin, --watch DIR a folder
   musc-run weights download ViT-L-14-336      the weights of another backbone; runs find them by themselves
 
 Every option is read with `-` and with `_`. A folder called like a sub-command is reached by `./demo`.
@@ -63,6 +71,11 @@ pub struct Cli {
 pub enum Command {
     /// Run on the 30 sample images inside the program and show the figures
     Demo(DemoArgs),
+    /// Known-good or earlier images, kept to compare new ones with
+    #[command(subcommand)]
+    Bank(BankCommand),
+    /// New images against a bank: OK or NG, one by one
+    Predict(PredictArgs),
     /// Images or pixels to patch tokens and class tokens
     Extract(ExtractArgs),
     /// Patch tokens to patch scores, anomaly maps and image scores
@@ -188,9 +201,10 @@ pub struct DatasetArgs {
     /// Subsets that each category is dealt into, scored on their own, as the authors deal them [default: 1]
     #[arg(long, value_name = "S")]
     pub divide_num: Option<usize>,
-    /// Images that each image is compared with: all others, or about M of them (the images are dealt into subsets of M + 1,
-    /// at a cost that grows with N in place of N²) [default: all for a data set and up to 300 images, else 200]
-    #[arg(long, value_name = "all|M", value_parser = parse_references, conflicts_with = "divide_num")]
+    /// What each image is compared with: all others; about M of them (the images are dealt into subsets of M + 1, at a cost that
+    /// grows with N in place of N²); known-good or earlier images of a folder, a list or a bank; or those and each other
+    /// (all+PATH). Images of PATH are not scored [default: all for a data set and up to 300 images, else 200]
+    #[arg(long, value_name = "all|M|PATH|all+PATH", value_parser = parse_references, conflicts_with = "divide_num")]
     pub references: Option<ReferencesArg>,
     /// Seed of the order in which images are dealt into subsets [default: 0]
     #[arg(long, value_name = "N")]

@@ -5,11 +5,13 @@
 //! alone: it is no interface for others, who take the library.
 
 mod args;
+mod bank;
 mod bench;
 mod embedded;
 // Its changes to files are those of the library's fuzzers, which are in the repository.
 #[cfg(all(test, built_in))]
 mod fuzz;
+mod predict;
 mod run;
 mod shell;
 mod stages;
@@ -40,6 +42,8 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
     match cli.command {
         None => run::run(Config::from_run(cli.run).map_err(Stop::Usage)?),
         Some(Command::Demo(args)) => run::run(Config::from_demo(args).map_err(Stop::Usage)?),
+        Some(Command::Bank(command)) => bank::run(command),
+        Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Extract(args)) => stages::extract(args),
         Some(Command::Score(args)) => stages::score(args),
         Some(Command::Rscin(args)) => stages::rscin(args),

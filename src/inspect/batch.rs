@@ -53,6 +53,19 @@ impl Batch {
         Self::paths(&paths, &FolderOptions::default())
     }
 
+    /// These files, in this order, named as images or not.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no file.
+    pub fn files_as_given<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self> {
+        let sample = |path: P| Sample::new(path.as_ref(), "images", "", None, Mask::Unknown);
+        let samples: Vec<Sample> = paths.into_iter().map(sample).collect();
+        if samples.is_empty() {
+            return Err(Error::invalid("images", "none", "at least one"));
+        }
+        Ok(Batch { name: "images".into(), samples, ..Self::nothing() })
+    }
+
     /// Folders, files, patterns and lists, as [`dataset::collect`] reads them.
     ///
     /// # Errors
@@ -76,16 +89,21 @@ impl Batch {
         let samples = (0..images.len())
             .map(|at| Sample::new(format!("image {at}"), "images", "", None, Mask::Unknown))
             .collect();
-        Ok(Batch {
-            name: "images".into(),
-            samples,
-            images: Some(images),
+        Ok(Batch { name: "images".into(), samples, images: Some(images), ..Self::nothing() })
+    }
+
+    /// A batch without images.
+    fn nothing() -> Self {
+        Batch {
+            name: String::new(),
+            samples: Vec::new(),
+            images: None,
             mask_rule: MaskRule::AnyPositive,
             rscin_k: vec![1, 2, 3],
             ignored: Vec::new(),
             duplicates: Vec::new(),
             skip_bad: false,
-        })
+        }
     }
 
     /// With these names for the images, in their order.

@@ -4,10 +4,15 @@ use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
 
 /// Whom an image is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReferencesArg {
     All,
     About(usize),
+    /// Images of this folder, list or bank, and the others too where `each_other`.
+    Images {
+        path: String,
+        each_other: bool,
+    },
 }
 
 /// A decision rule, as the library spells it.
@@ -15,15 +20,22 @@ pub fn parse_decision(text: &str) -> Result<DecisionRule, String> {
     text.parse().map_err(|error: musc::Error| error.to_string())
 }
 
-/// `all`, or a number.
+/// `all`, a number, PATH, or `all+PATH`. A folder whose name is a number is reached by `./200`.
 pub fn parse_references(text: &str) -> Result<ReferencesArg, String> {
-    match text {
-        "all" => Ok(ReferencesArg::All),
-        _ => text
-            .parse()
-            .map(ReferencesArg::About)
-            .map_err(|_| String::from("expected `all` or a number of images")),
+    if text == "all" {
+        return Ok(ReferencesArg::All);
     }
+    if let Ok(images) = text.parse() {
+        return Ok(ReferencesArg::About(images));
+    }
+    let (path, each_other) = match text.strip_prefix("all+") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    if path.is_empty() || path.starts_with('-') {
+        return Err(String::from("expected `all`, a number of images, a PATH, or all+PATH"));
+    }
+    Ok(ReferencesArg::Images { path: path.to_string(), each_other })
 }
 
 /// Where a patch finds its like.
@@ -80,4 +92,12 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
         _ => return Err(expected()),
     };
     number.checked_mul(1 << shift).filter(|&bytes| bytes > 0).ok_or_else(expected)
+}
+
+/// A time in seconds, not negative.
+pub fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86400.0).contains(&seconds) => Ok(seconds),
+        _ => Err(String::from("expected a number of seconds from 0 to 86400")),
+    }
 }

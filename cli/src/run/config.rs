@@ -17,12 +17,12 @@ use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
 use musc::{Error, Grid, ImageSize, Result};
 
-pub use self::source::Source;
+pub use self::source::{KnownImages, Source};
 use self::source::{source, subsets};
 use super::yaml::Yaml;
 use crate::args::{
     ActivationArg, BackboneArgs, DatasetArg, DemoArgs, MachineArgs, MatchArg, PrecisionArg,
-    RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
+    ReferencesArg, RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
 };
 use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
 
@@ -79,11 +79,8 @@ impl BackboneConfig {
             .pretrained(&self.pretrained)
             .weights(self.weights.clone())
             .activation(self.activation)
-            .batch_size(self.batch_size)
-            .device(machine.device.clone())
-            .precision(machine.precision)
-            .memory_limit(machine.memory_limit)
-            .threads(machine.threads.unwrap_or(0));
+            .batch_size(self.batch_size);
+        builder = machine.apply(builder);
         if let Some(name) = &self.name {
             builder = builder.backbone(name);
         }
@@ -164,6 +161,8 @@ pub struct Config {
     pub skip_bad: bool,
     /// Whom each image is compared with.
     pub subsets: Subsets,
+    /// Images that are known to be good, or earlier ones, to compare with.
+    pub known: Option<KnownImages>,
     /// Seed of subsets.
     pub seed: u64,
     /// Backbone.
@@ -215,6 +214,7 @@ impl Config {
             source: Source::Demo,
             skip_bad: false,
             subsets: Subsets::Auto,
+            known: None,
             seed: 0,
             backbone,
             input: InputSize::Exactly(ImageSize::square(side)),
@@ -275,7 +275,13 @@ impl Config {
         let dot = if method.paper { SimilarityArg::Dot } else { SimilarityArg::Cosine };
         Ok(Config {
             skip_bad: images.skip_bad,
-            subsets: subsets(images.references, divide, of_dataset || method.paper)?,
+            known: match &images.references {
+                Some(ReferencesArg::Images { path, each_other }) => {
+                    Some(KnownImages { path: path.clone(), each_other: *each_other })
+                }
+                _ => None,
+            },
+            subsets: subsets(images.references.as_ref(), divide, of_dataset || method.paper)?,
             seed: images.seed.unwrap_or(0),
             input: input_size(size, yaml.img_resize, DEFAULT_IMAGE_SIZE)?,
             scoring: scoring(method.r_list.or(yaml.r_list.take()), method.max_table_memory)?
@@ -311,6 +317,15 @@ impl MachineConfig {
             let expected = format!("a number that the system allows ({reason})");
             Error::invalid("--threads", threads, expected)
         })
+    }
+
+    /// An inspector in the making, to work on this machine.
+    pub fn apply(&self, builder: InspectorBuilder) -> InspectorBuilder {
+        builder
+            .device(self.device.clone())
+            .precision(self.precision)
+            .memory_limit(self.memory_limit)
+            .threads(self.threads.unwrap_or(0))
     }
 
     /// The machine options over a YAML file's device.

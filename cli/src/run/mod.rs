@@ -5,6 +5,7 @@
 
 pub mod config;
 mod demo;
+mod known;
 mod layout;
 mod record;
 pub mod sources;
@@ -27,6 +28,7 @@ use musc::{Error, Result};
 use serde_json::{Value, json};
 
 use self::config::{Config, Source};
+use self::known::{Found, Known};
 use self::layout::CategoryFiles;
 use self::record::Record;
 use crate::shell::voice::{Teller, Voice, duration, warn};
@@ -57,9 +59,15 @@ fn inspect(config: Config) -> Result<usize> {
         run.record.add_seconds([("checking", checking.elapsed().as_secs_f64())]);
     }
     let mut outcome = Outcome { rows: Vec::new(), metrics: Vec::new(), files: Vec::new() };
+    let known = run.known(&teller)?;
     for batch in &batches {
         voice.say(&format!("{}: {} images", batch.name(), batch.len()));
-        let inspection = run.inspector.inspect(batch, &teller)?;
+        let inspection = match &known {
+            Some(known) => known.inspect(&run.inspector, batch, &teller)?,
+            None => run.inspector.inspect(batch, &teller)?,
+        };
+        run.threshold_of_known =
+            known.as_ref().and_then(|known| known.threshold(run.config.decide));
         run.keep(batch, inspection, &mut outcome, &teller)?;
     }
     go_on(&teller)?;
@@ -78,6 +86,10 @@ struct Run {
     hash: JoinHandle<Result<String>>,
     /// More than one category: each tells its figures as it ends.
     several: bool,
+    /// Known images that the others are compared with, until they are on the device.
+    found: Option<Found>,
+    /// The threshold, where it is that of known images.
+    threshold_of_known: Option<f64>,
     voice: Voice,
     started: Instant,
 }
@@ -104,6 +116,8 @@ impl Run {
                 threshold(config.decide, &vec![0.0; labels.len()], &labels)?;
             }
         }
+        let found = config.known.as_ref().map(|known| known::find(known, config.skip_bad));
+        let (found, of_known) = found.transpose()?.unzip();
         let loading = Instant::now();
         let inspector = config.inspector()?;
         let hash = hash_beside(&config.backbone.weights, &inspector);
@@ -134,7 +148,7 @@ impl Run {
         if let Some(note) = inspector.device_note() {
             voice.say(note);
         }
-        for note in config.notes.iter().cloned().chain(notes) {
+        for note in config.notes.iter().cloned().chain(notes).chain(of_known.flatten()) {
             warn(&format!("note: {note}"));
             record.notes.push(note);
         }
@@ -143,7 +157,30 @@ impl Run {
             record.ignored.extend(batch.ignored().iter().map(|path| path.display().to_string()));
         }
         let several = batches.len() > 1;
-        Ok(Run { several, config, inspector, batches, output, record, hash, voice, started })
+        Ok(Run {
+            several,
+            config,
+            inspector,
+            batches,
+            output,
+            record,
+            hash,
+            found,
+            threshold_of_known: None,
+            voice,
+            started,
+        })
+    }
+
+    /// Brings the known images to the device.
+    fn known(&mut self, teller: &Teller) -> Result<Option<Known>> {
+        let (Some(found), Some(known)) = (self.found.take(), &self.config.known) else {
+            return Ok(None);
+        };
+        let known = Known::new(found, &self.config, known.each_other, &self.inspector, teller)?;
+        self.voice.say(&format!("{} references", known.len()));
+        self.record.known = Some(known.len());
+        Ok(Some(known))
     }
 
     /// Makes the figures and the pictures of a batch and keeps its scores.
@@ -179,7 +216,10 @@ impl Run {
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));
-        let threshold = inspection.threshold(self.config.decide)?;
+        let threshold = match self.threshold_of_known {
+            Some(threshold) => threshold,
+            None => inspection.threshold(self.config.decide)?,
+        };
         self.record.thresholds.push((name.to_string(), threshold));
         outcome.rows.extend(inspection.samples().iter().enumerate().map(|(at, sample)| {
             let (score, raw) = (inspection.scores()[at], inspection.raw_scores()[at]);

@@ -22,6 +22,8 @@ pub struct Record {
     pub inputs: Vec<(String, String)>,
     /// Subsets, by category.
     pub subsets: Vec<(String, usize)>,
+    /// Known images that the others were compared with.
+    pub known: Option<usize>,
     /// Images scored, by category.
     pub images: Vec<(String, usize)>,
     /// Thresholds of the decision, by category.
@@ -73,10 +75,17 @@ impl Record {
             InputSize::Exactly(size) => backbone.activation(size).name(),
             _ => "by the size of each category",
         };
-        let references = match config.subsets {
-            Subsets::References(references) => json!(references),
-            Subsets::Auto => json!("auto"),
-            _ => json!("all"),
+        let references = match (&config.known, config.subsets) {
+            (Some(known), _) => json!({
+                "path": known.path,
+                "images": self.known,
+                "each_other": known.each_other,
+            }),
+            (None, subsets) => match subsets {
+                Subsets::References(references) => json!(references),
+                Subsets::Auto => json!("auto"),
+                _ => json!("all"),
+            },
         };
         let skipped: Vec<Value> = self
             .skipped

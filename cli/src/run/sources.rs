@@ -32,17 +32,22 @@ pub fn batches(config: &Config, demo_root: &Path) -> Result<(Vec<Batch>, Vec<Str
     };
     let batches: Vec<Batch> =
         batches.into_iter().map(|batch| batch.skip_bad(config.skip_bad)).collect();
+    if let (Some(known), [_, _, ..]) = (&config.known, &batches[..]) {
+        let found = format!("`{}` beside {} categories", known.path, batches.len());
+        return Err(Error::invalid("--references", found, "a PATH, or one category"));
+    }
     let mut notes = Vec::new();
     for batch in &batches {
         let (name, count) = (batch.name(), batch.len());
-        if count < 2 {
+        let alone = config.known.is_none();
+        if count < 2 && alone {
             return Err(Error::invalid(
                 format!("number of images in `{name}`"),
                 count,
                 "at least 2: images are scored against each other",
             ));
         }
-        if count < FEW_IMAGES {
+        if count < FEW_IMAGES && alone {
             notes.push(format!(
                 "{name}: {count} images are few; scores are more reliable from about {FEW_IMAGES} on"
             ));

@@ -8,3 +8,4 @@ pub mod out;
 pub mod voice;
 
 pub use exit::{Stop, exit_code, parse};
+pub use options::renamed;

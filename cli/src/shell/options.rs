@@ -3,7 +3,7 @@
 use musc::Error;
 
 /// What the library calls a setting, and the option that sets it.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 16] = [
     ("device", "--device"),
     ("pretrained", "--pretrained"),
     ("feature layers", "--feature_layers"),
@@ -16,6 +16,7 @@ const OPTIONS: [(&str, &str); 15] = [
     ("RsCIN k", "--rscin_k"),
     ("divide_num", "--divide_num"),
     ("references", "--references"),
+    ("references to keep", "--keep"),
     ("image size", "--img-size"),
     ("labels to decide by", "--decide f1: labels"),
     ("defective images to decide by", "--decide f1: defective images"),
@@ -29,6 +30,14 @@ pub fn in_options(error: Error) -> Error {
             let what = option.map_or(what, |(_, option)| option.to_string());
             Error::Invalid { what, found, expected }
         }
+        other => other,
+    }
+}
+
+/// An error of one option as that of another.
+pub fn renamed(error: Error, option: &str) -> Error {
+    match error {
+        Error::Invalid { found, expected, .. } => Error::invalid(option, found, expected),
         other => other,
     }
 }

@@ -15,6 +15,15 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Writes text to stdout; a reader that has gone is an error that ends the work: nobody is left to hear the answers.
+pub fn print_or_stop(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(Error::io("write", std::path::Path::new("standard output")))
+}
+
 /// Writes a JSON document and a line end.
 pub fn print_json(document: &serde_json::Value) -> Result<()> {
     print(&format!("{document:#}\n"))

@@ -1,6 +1,7 @@
 //! The programs `musc-run` and `musc-bench` as their users meet them: arguments in, files and exit code out.
 
 mod bad_input;
+mod banks;
 mod bench;
 mod hub;
 mod runs;

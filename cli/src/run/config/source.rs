@@ -11,7 +11,17 @@ use super::at_least_one;
 use crate::args::{DatasetArgs, LabelsArg, ReferencesArg};
 
 /// Words that are taken for sub-commands only in front.
-const SUB_COMMANDS: [&str; 6] = ["demo", "extract", "score", "rscin", "metrics", "weights"];
+const SUB_COMMANDS: [&str; 8] =
+    ["demo", "bank", "predict", "extract", "score", "rscin", "metrics", "weights"];
+
+/// Images that others are compared with, and are not scored themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownImages {
+    /// A folder, a file, a pattern, a list, or a bank.
+    pub path: String,
+    /// The images are compared with each other as well.
+    pub each_other: bool,
+}
 
 /// Where the images come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,16 +109,18 @@ fn data_set(images: &DatasetArgs, yaml: &mut Yaml, from_folders: bool) -> Result
 
 /// Whom each image is compared with; `all` where nobody says and all is usual.
 pub(super) fn subsets(
-    references: Option<ReferencesArg>,
+    references: Option<&ReferencesArg>,
     divide: Option<usize>,
     all: bool,
 ) -> Result<Subsets> {
     match (references, divide) {
         (Some(ReferencesArg::All), _) => Ok(Subsets::All),
-        (Some(ReferencesArg::About(references)), _) if references < 2 => {
+        (Some(&ReferencesArg::About(references)), _) if references < 2 => {
             Err(Error::invalid("--references", references, "all, or at least 2"))
         }
-        (Some(ReferencesArg::About(references)), _) => Ok(Subsets::References(references)),
+        (Some(&ReferencesArg::About(references)), _) => Ok(Subsets::References(references)),
+        // Known images take the place of subsets.
+        (Some(ReferencesArg::Images { .. }), _) => Ok(Subsets::All),
         (None, Some(parts)) => Ok(Subsets::Divide(at_least_one("--divide_num", parts)?)),
         (None, None) => Ok(if all { Subsets::All } else { Subsets::Auto }),
     }
