@@ -7,6 +7,7 @@ use crate::dataset::Sample;
 use crate::progress::Stage;
 use crate::scoring::decision::{DecisionRule, threshold};
 use crate::scoring::upsample::upsample;
+use crate::tensor_file::printable;
 use crate::{Grid, ImageSize, Result};
 
 /// What a batch came to, in the batch's order.
@@ -145,6 +146,9 @@ impl Inspection {
     }
 }
 
+/// Pairs of images that a note names.
+const SHOWN_PAIRS: usize = 3;
+
 /// Something about a batch that a person should hear of. Its text is a sentence without the batch's name.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -181,6 +185,24 @@ pub enum Note {
         /// Bytes that pixels and tokens would take then.
         bytes: u64,
     },
+    /// Images that are nearly the same as others: what is wrong with both is hard to find.
+    NearDuplicates {
+        /// The names of an image and of an earlier one that it is alike; each image once.
+        pairs: Vec<(String, String)>,
+    },
+    /// Most images have their highest patch at one place: a defect that all have, or the fixture.
+    SamePlace {
+        /// Images that have it there.
+        count: usize,
+        /// N.
+        images: usize,
+        /// The patch's row.
+        row: usize,
+        /// The patch's column.
+        column: usize,
+        /// The grid that both are of.
+        grid: Grid,
+    },
     /// More references were asked for than there are other images.
     FewImages {
         /// What was asked for.
@@ -214,6 +236,26 @@ impl fmt::Display for Note {
                  others. Measured on 360 solar cells, 128 references cost 0.0001 of image AUROC (0.9978 for 0.9979). All \
                  against all would take {work:.1} times the comparisons and {:.1} GiB for pixels and tokens",
                 *bytes as f64 / f64::from(1 << 30)
+            ),
+            Note::NearDuplicates { pairs } => {
+                let shown: Vec<String> = pairs
+                    .iter()
+                    .take(SHOWN_PAIRS)
+                    .map(|(one, other)| format!("{} and {}", printable(one), printable(other)))
+                    .collect();
+                let more = pairs.len().saturating_sub(SHOWN_PAIRS);
+                let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
+                write!(
+                    out,
+                    "{} images are nearly the same as another, so that a defect of both may be missed: {}{rest}",
+                    pairs.len(),
+                    shown.join(", ")
+                )
+            }
+            Note::SamePlace { count, images, row, column, grid } => write!(
+                out,
+                "{count} of {images} images have their highest patch at one place (row {row}, column {column} of {grid}): a \
+                 defect that most images have cannot be found by comparing them with each other"
             ),
             Note::FewImages { asked, others } => write!(
                 out,

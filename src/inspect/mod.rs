@@ -37,6 +37,7 @@ mod builder;
 mod figures;
 mod inspection;
 mod laps;
+mod likeness;
 mod pictures;
 mod predictor;
 mod references;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::laps::Laps;
 use super::work::{Files, Joined, features_of, input_of, outcome, raw_scores, rescore};
-use super::{Bank, Batch, InputSize, Inspection, Inspector};
+use super::{Bank, Batch, InputSize, Inspection, Inspector, likeness};
 use crate::backend::device::{AnyFeatures, AnyReady};
 use crate::backend::{Backend, FeatureSet, References};
 use crate::dataset::Loaded;
@@ -229,7 +229,11 @@ impl Inspector {
         laps.end();
         raw.truncate(count);
         rescored.truncate(count);
-        Ok(outcome(batch, (input, grid), (files, joined), (raw, rescored, k), 1, laps))
+        let mut inspection =
+            outcome(batch, (input, grid), (files, joined), (raw, rescored, k), 1, laps);
+        let alike = self.on_pool(|| likeness::notes_of(&inspection));
+        inspection.notes.extend(alike);
+        Ok(inspection)
     }
 
     /// The size at which images go through the backbone that are compared with references.

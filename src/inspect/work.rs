@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::laps::Laps;
-use super::{Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES};
+use super::{
+    Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES, likeness,
+};
 use crate::backend::device::{AnyBackend, AnyFeatures};
 use crate::backend::{Backend, FeatureSet, Pixels, References};
 use crate::dataset::{self, Loaded, check_pixels, divide, load_masks, load_pixels_beside};
@@ -93,6 +95,8 @@ fn finish(
     let mut inspection =
         outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), subsets, laps);
     inspection.notes.extend(notes);
+    let alike = inspector.on_pool(|| likeness::notes_of(&inspection));
+    inspection.notes.extend(alike);
     Ok(inspection)
 }
 

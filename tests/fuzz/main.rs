@@ -5,6 +5,7 @@
 //! --nocapture --test-threads 1 NAME` goes on for so long, from a seed of its own that it prints; `MUSC_FUZZ_SEED` sets it.
 #![cfg(feature = "files")]
 
+mod banks;
 mod images;
 mod memory;
 mod mutate;
