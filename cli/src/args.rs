@@ -1,5 +1,6 @@
 //! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
 
+mod regions;
 mod stages;
 mod values;
 mod weights;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use musc::ImageSize;
 use musc::scoring::decision::DecisionRule;
 
+pub use self::regions::RegionArgs;
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{MatchArg, ReferencesArg};
 use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};
@@ -161,6 +163,8 @@ pub struct RunArgs {
     pub paths: Vec<String>,
     #[command(flatten)]
     pub images: DatasetArgs,
+    #[command(flatten)]
+    pub regions: RegionArgs,
     #[command(flatten)]
     pub backbone: BackboneArgs,
     #[command(flatten)]

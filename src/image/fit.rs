@@ -142,6 +142,11 @@ impl Resize {
         Canvas { size: self.size, fit: self.fit }
     }
 
+    /// The part of an image of this size that is resized: all of it.
+    pub fn part(&self, image: ImageSize) -> Rectangle {
+        Rectangle::whole(image)
+    }
+
     /// The image at the new size, and which part of it is picture; all of it, but for [`Fit::Pad`].
     ///
     /// # Panics

@@ -14,6 +14,7 @@ mod jpeg;
 #[cfg(feature = "files")]
 mod mask;
 mod normalise;
+mod region;
 mod resize;
 
 pub use aspect::{common_size, common_size_padded, padding};
@@ -25,6 +26,7 @@ pub use fit::{Canvas, Fit, PAD_COLOUR, Rectangle, Resize};
 #[cfg(feature = "files")]
 pub use mask::{MaskRule, decode_gray_mask, load_mask};
 pub use normalise::normalise;
+pub use region::RegionMask;
 pub use resize::{resize, resize_gray};
 
 use crate::{Error, ImageSize, Result};

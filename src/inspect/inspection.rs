@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::dataset::Sample;
 use crate::progress::Stage;
 use crate::scoring::decision::{DecisionRule, threshold};
-use crate::scoring::upsample::upsample;
+use crate::scoring::upsample::{inside, upsample_within};
 use crate::{Grid, ImageSize, Result};
 
 /// What a batch came to, in the batch's order.
@@ -21,6 +21,8 @@ pub struct Inspection {
     pub(super) input: ImageSize,
     pub(super) grid: Grid,
     pub(super) patch_scores: Vec<f32>,
+    /// `[N, L]`, or empty where no patch is left out.
+    pub(super) left_out: Vec<bool>,
     /// The patch scores before they were rounded, where figures are to equal the authors' to the digit.
     pub(super) exact_scores: Option<Vec<f64>>,
     pub(super) raw_scores: Vec<f32>,
@@ -94,7 +96,33 @@ impl Inspection {
         (&self.patch_scores[image * patches..][..patches], self.grid)
     }
 
-    /// The anomaly map of an image at any size, `[height, width]`, into `map`.
+    /// The patches of an image that are left out, `[L]`: padding, or outside the region that is looked at. Their score is 0,
+    /// and no map or other number has it in. Empty where none is.
+    ///
+    /// # Panics
+    /// When there are not so many images.
+    pub fn left_out(&self, image: usize) -> &[bool] {
+        if self.left_out.is_empty() {
+            return &[];
+        }
+        let patches = self.grid.patches();
+        &self.left_out[image * patches..][..patches]
+    }
+
+    /// Whether each pixel of a map of this size lies in a patch that is not left out, `[height, width]`; empty where all do.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a size without pixels.
+    ///
+    /// # Panics
+    /// When there are not so many images.
+    pub fn inside(&self, image: usize, size: ImageSize) -> Result<Vec<bool>> {
+        let left_out = self.left_out(image);
+        if left_out.contains(&true) { inside(left_out, self.grid, size) } else { Ok(Vec::new()) }
+    }
+
+    /// The anomaly map of an image at any size, `[height, width]`, into `map`. Pixels in patches that are left out are 0, and
+    /// those patches lower no pixel beside them, see [`upsample_within`].
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) when the length of `map` does not fit the size.
@@ -103,7 +131,7 @@ impl Inspection {
     /// When there are not so many images.
     pub fn map(&self, image: usize, size: ImageSize, map: &mut [f32]) -> Result<()> {
         let (scores, grid) = self.patch_scores(image);
-        upsample(scores, grid, size, map)
+        upsample_within(scores, self.left_out(image), grid, size, map)
     }
 
     /// The class token of an image, `[E]`.

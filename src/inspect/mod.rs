@@ -24,8 +24,9 @@
 //! | tokens | l·n·L·C·b | the subset is scored |
 //! | the backend's own | see [`backend::cpu`](crate::backend::cpu) and [`backend::cuda`](crate::backend::cuda) | |
 //! | patch scores, of all N images | N·L·4 (12 with the authors' quirks, and while a subset's are joined) | the inspection is dropped |
+//! | marks of patches left out, of all N images, if there are any | N·L | the inspection is dropped |
 //! | class tokens, of all N images | N·E·4 | the inspection is dropped |
-//! | masks and maps, of all images with masks | N·h·w·5 (9) | the figures are made |
+//! | masks and maps, of all images with masks | N·h·w·5 (9; 6 to 16 where patches are left out) | the figures are made |
 //!
 //! So with subsets nothing but scores and class tokens grows with N; [`Inspector::expected_bytes`] is this table as a
 //! function.
@@ -38,6 +39,7 @@ mod inspection;
 mod laps;
 mod pictures;
 mod references;
+mod regions;
 mod work;
 
 use std::path::PathBuf;
@@ -52,6 +54,7 @@ use self::builder::Settings;
 pub use self::inspection::{Inspection, Note};
 pub use self::pictures::{PictureFiles, SHEET_IMAGES};
 pub use self::references::ReferenceSet;
+pub use self::regions::Regions;
 use crate::backend::device::{AnyBackend, AnyModel};
 use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels};
 use crate::image::{Fit, Resize};

@@ -101,7 +101,8 @@ impl Inspector {
         let (_, features) = features_of(self, batch, &places, input, progress)?;
         scoring.check(features.images().saturating_sub(1), grid)?;
         let scores = self.backend.patch_scores(&features, References::Others, scoring, progress)?;
-        let raw_scores = raw_scores(self, &scores.mean(), grid, input)?;
+        let left_out = features.left_out();
+        let raw_scores = raw_scores(self, &scores.mean(), left_out, grid, input)?;
         let class_tokens = features.class_tokens()?;
         Ok(ReferenceSet { features, class_tokens, raw_scores, setting: Setting::of(self, input) })
     }
@@ -131,7 +132,8 @@ impl Inspector {
         let single: Vec<f32> = mean.iter().map(|&score| score as f32).collect();
         let count = loaded.kept.len();
         laps.begin(Stage::Rescoring, count as u64);
-        let raw_scores = raw_scores(self, &single, grid, input)?;
+        let left_out = features.left_out().to_vec();
+        let raw_scores = raw_scores(self, &single, &left_out, grid, input)?;
         let class_tokens = features.class_tokens()?;
         let (scores, k) = self.rescored(batch, &raw_scores, &class_tokens, references)?;
         laps.advance(count as u64);
@@ -144,6 +146,7 @@ impl Inspector {
             input,
             grid,
             patch_scores: single,
+            left_out,
             exact_scores: self.settings.paper.then_some(mean),
             raw_scores,
             scores,

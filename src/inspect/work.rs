@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::laps::Laps;
+use super::regions::Marking;
 use super::{Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES};
 use crate::backend::device::{AnyBackend, AnyFeatures};
 use crate::backend::{Backend, FeatureSet, Pixels, References};
 use crate::dataset::{self, Loaded, check_pixels, divide, load_masks, load_pixels_beside};
-use crate::image::{common_size, common_size_padded, padding};
+use crate::image::{Filter, Resize, common_size, common_size_padded};
 use crate::progress::{Stage, go_on};
 use crate::scoring::rscin::{RscinOptions, rscin};
-use crate::scoring::upsample::upsample_max;
+use crate::scoring::upsample::upsample_max_within;
 use crate::{Error, Grid, ImageSize, Progress, Result};
 
 /// Below so many references an image, hard sets lose accuracy.
@@ -27,6 +28,8 @@ pub(super) fn check(batches: &[Batch], progress: &dyn Progress) -> Result<()> {
                 let kept = batch.some(&read.kept);
                 let one = ImageSize::square(1);
                 load_masks(&kept, &read.sizes, one, batch.mask_rule(), progress)?;
+                let whole = Resize::new(one, Filter::Bilinear);
+                marking(batch, &whole, 1).left_out(&read.kept, &read.sizes, true, progress)?;
             }
             Err(Error::BadImages { bad }) => all_bad.extend(bad),
             Err(other) => return Err(other),
@@ -48,6 +51,14 @@ pub(super) fn inspect(
     scoring.check(batch.len().saturating_sub(1), grid)?;
     let mut notes = Vec::new();
     let (mut files, subsets) = deal(inspector, batch, input, &mut notes, &laps)?;
+    if subsets.len() > 1
+        && let Some(sides) = batch.sides(&files.kept)
+    {
+        // Masks that do not fit are told of before the first subset is scored.
+        let resize = inspector.resize_to(input);
+        let marking = marking(batch, &resize, inspector.backbone.architecture().patch);
+        inspector.on_pool(|| marking.left_out(&files.kept, &sides, false, &laps))?;
+    }
     let mut joined = Joined::new(inspector.settings.paper, grid);
     for subset in &subsets {
         go_on(&laps)?;
@@ -82,7 +93,7 @@ fn finish(
 ) -> Result<Inspection> {
     let count = files.kept.len();
     laps.begin(Stage::Rescoring, count as u64);
-    let raw_scores = raw_scores(inspector, &joined.patch_scores, grid, input)?;
+    let raw_scores = raw_scores(inspector, &joined.patch_scores, &joined.left_out, grid, input)?;
     let wide: Vec<f64> = raw_scores.iter().map(|&score| f64::from(score)).collect();
     let (scores, k) = match &inspector.settings.rescoring {
         None => (wide, Vec::new()),
@@ -111,6 +122,7 @@ fn finish(
         input,
         grid,
         patch_scores: joined.patch_scores,
+        left_out: joined.left_out,
         exact_scores: joined.exact_scores,
         raw_scores,
         scores,
@@ -124,19 +136,31 @@ fn finish(
     })
 }
 
-/// The largest value of each image's map.
+/// The largest value of each image's map. `left_out` `[N, L]` is empty where no patch is left out.
 pub(super) fn raw_scores(
     inspector: &Inspector,
     patch_scores: &[f32],
+    left_out: &[bool],
     grid: Grid,
     input: ImageSize,
 ) -> Result<Vec<f32>> {
+    let patches = grid.patches();
     inspector.on_pool(|| {
         patch_scores
-            .par_chunks_exact(grid.patches())
-            .map(|scores| upsample_max(scores, grid, input))
+            .par_chunks_exact(patches)
+            .enumerate()
+            .map(|(at, scores)| {
+                let marks = left_out.get(at * patches..(at + 1) * patches).unwrap_or_default();
+                upsample_max_within(scores, marks, grid, input)
+            })
             .collect()
     })
+}
+
+/// How patches of a batch's images are marked.
+fn marking<'a>(batch: &'a Batch, resize: &'a Resize, patch: usize) -> Marking<'a> {
+    let grid = resize.size.grid(patch);
+    Marking { samples: batch.samples(), regions: batch.regions(), resize, grid, patch }
 }
 
 /// The size at which a batch goes through the backbone.
@@ -272,7 +296,17 @@ pub(super) fn features_of(
     // Where the device leaves the processor free, files are read while features are made. Not with files that may be
     // left out: then it must be known first which images there are.
     let beside = backend.leaves_processor_free() && !batch.skips_bad() && !batch.in_memory();
+    let marking = marking(batch, &resize, inspector.backbone.architecture().patch);
+    let marks = |kept: &[usize], sizes: &[(u32, u32)]| {
+        let kept: Vec<usize> = kept.iter().map(|&at| places[at]).collect();
+        inspector.on_pool(|| marking.left_out(&kept, sizes, false, progress))
+    };
+    // A mask that does not fit is told of before the features are made.
+    let mut known = None;
     let (mut loaded, mut features) = if beside {
+        if let Some(sides) = batch.sides(places) {
+            known = Some(marks(&(0..places.len()).collect::<Vec<_>>(), &sides)?);
+        }
         let samples = batch.some(places);
         load_pixels_beside(&samples, &resize, inspector.pool.as_ref(), progress, |source| {
             backend.extract(&model, Pixels::Source(source), progress)
@@ -280,17 +314,17 @@ pub(super) fn features_of(
     } else {
         let loaded = inspector.on_pool(|| batch.load(places, &resize, progress))?;
         go_on(progress)?;
+        known = Some(marks(&loaded.kept, &loaded.sizes)?);
         let features = backend.extract(&model, Pixels::Rgb(&loaded.images), progress)?;
         (loaded, features)
     };
     loaded.images = Vec::new();
-    if let InputSize::KeepAspect { pad: true, .. } = inspector.settings.input {
-        let (grid, patch) = (features.grid(), inspector.backbone.architecture().patch);
-        let left_out: Vec<bool> =
-            loaded.pictures.iter().flat_map(|picture| padding(*picture, grid, patch)).collect();
-        if left_out.contains(&true) {
-            backend.leave_out(&mut features, left_out)?;
-        }
+    let left_out = match known {
+        Some(known) => known,
+        None => marks(&loaded.kept, &loaded.sizes)?,
+    };
+    if !left_out.is_empty() {
+        backend.leave_out(&mut features, left_out)?;
     }
     Ok((loaded, features))
 }
@@ -299,6 +333,8 @@ pub(super) fn features_of(
 struct Joined {
     grid: Grid,
     patch_scores: Vec<f32>,
+    /// Empty where no patch is left out.
+    left_out: Vec<bool>,
     exact_scores: Option<Vec<f64>>,
     class_tokens: Vec<f32>,
     class_width: usize,
@@ -309,6 +345,7 @@ impl Joined {
         Joined {
             grid,
             patch_scores: Vec::new(),
+            left_out: Vec::new(),
             exact_scores: exact.then(Vec::new),
             class_tokens: Vec::new(),
             class_width: 0,
@@ -328,6 +365,9 @@ impl Joined {
         self.class_width = width;
         self.patch_scores.resize(kept.len() * patches, 0.0);
         self.class_tokens.resize(kept.len() * width, 0.0);
+        if !features.left_out().is_empty() {
+            self.left_out.resize(kept.len() * patches, false);
+        }
         if let Some(exact) = &mut self.exact_scores {
             exact.resize(kept.len() * patches, 0.0);
         }
@@ -338,6 +378,9 @@ impl Joined {
             for (to, &score) in self.patch_scores[to * patches..][..patches].iter_mut().zip(scores)
             {
                 *to = score as f32;
+            }
+            if let Some(marks) = features.left_out().get(from * patches..(from + 1) * patches) {
+                self.left_out[to * patches..][..patches].copy_from_slice(marks);
             }
             if let Some(exact) = &mut self.exact_scores {
                 exact[to * patches..][..patches].copy_from_slice(scores);

@@ -4,6 +4,7 @@
 mod aspect;
 mod batches;
 mod references;
+mod regions;
 #[cfg(feature = "sim")]
 mod simulated;
 mod subsets;

@@ -1,6 +1,7 @@
 //! The validated settings of a run: command line over YAML over defaults, each checked as far as it can be
 //! without opening an image or a weight file.
 
+mod regions;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
 use musc::{Error, Grid, ImageSize, Result};
 
+pub use self::regions::RegionConfig;
 pub use self::source::Source;
 use self::source::{source, subsets};
 use super::yaml::Yaml;
@@ -162,6 +164,8 @@ pub struct Config {
     pub source: Source,
     /// Go on without unreadable files.
     pub skip_bad: bool,
+    /// Which part of the images is looked at.
+    pub regions: RegionConfig,
     /// Whom each image is compared with.
     pub subsets: Subsets,
     /// Seed of subsets.
@@ -214,6 +218,7 @@ impl Config {
         Ok(Config {
             source: Source::Demo,
             skip_bad: false,
+            regions: RegionConfig::default(),
             subsets: Subsets::Auto,
             seed: 0,
             backbone,
@@ -256,7 +261,7 @@ impl Config {
     }
 
     fn merge(args: RunArgs, mut yaml: Yaml) -> Result<Self> {
-        let RunArgs { paths, images, backbone, size, method, output, machine } = args;
+        let RunArgs { paths, images, regions, backbone, size, method, output, machine } = args;
         let mut notes: Vec<String> = yaml
             .unknown
             .iter()
@@ -275,6 +280,7 @@ impl Config {
         let dot = if method.paper { SimilarityArg::Dot } else { SimilarityArg::Cosine };
         Ok(Config {
             skip_bad: images.skip_bad,
+            regions: RegionConfig::from(&regions),
             subsets: subsets(images.references, divide, of_dataset || method.paper)?,
             seed: images.seed.unwrap_or(0),
             input: input_size(size, yaml.img_resize, DEFAULT_IMAGE_SIZE)?,

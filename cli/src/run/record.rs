@@ -101,6 +101,8 @@ impl Record {
             },
             "source": source,
             "skip_bad": config.skip_bad,
+            "roi": config.regions.roi.as_ref().map(|path| path.display().to_string()),
+            "ignore_border": config.regions.border,
             "divide_num": match config.subsets { Subsets::Divide(parts) => parts, _ => 1 },
             "references": references,
             "subsets": by_name(&self.subsets),

@@ -32,6 +32,8 @@ pub fn batches(config: &Config, demo_root: &Path) -> Result<(Vec<Batch>, Vec<Str
     };
     let batches: Vec<Batch> =
         batches.into_iter().map(|batch| batch.skip_bad(config.skip_bad)).collect();
+    let by_class = matches!(config.source, Source::Dataset { .. });
+    let batches = config.regions.apply(batches, by_class)?;
     let mut notes = Vec::new();
     for batch in &batches {
         let (name, count) = (batch.name(), batch.len());
