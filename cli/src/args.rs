@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use musc::ImageSize;
 use musc::scoring::decision::DecisionRule;
 
-pub use self::regions::RegionArgs;
+pub use self::regions::{RegionArgs, TileMatchArg};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{MatchArg, ReferencesArg};
 use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};

@@ -16,6 +16,7 @@ mod mask;
 mod normalise;
 mod region;
 mod resize;
+mod tiles;
 
 pub use aspect::{common_size, common_size_padded, padding};
 #[cfg(feature = "files")]
@@ -28,6 +29,7 @@ pub use mask::{MaskRule, decode_gray_mask, load_mask};
 pub use normalise::normalise;
 pub use region::RegionMask;
 pub use resize::{resize, resize_gray};
+pub use tiles::{Cut, Tile};
 
 use crate::{Error, ImageSize, Result};
 

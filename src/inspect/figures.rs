@@ -6,7 +6,6 @@ use super::{Batch, Inspection, Note};
 use crate::dataset::{Mask, load_masks};
 use crate::metrics::{ClassMetrics, PixelMetrics, image_metrics, pixel_metrics_within};
 use crate::progress::{Stage, go_on};
-use crate::scoring::upsample::upsample_within;
 use crate::{Progress, Real, Result};
 
 /// The figures, and a note where labels are known in part; nothing where none is known. With `paper` a figure without
@@ -53,7 +52,7 @@ fn pixel_figures(
     paper: bool,
     progress: &dyn Progress,
 ) -> Result<PixelMetrics> {
-    let (samples, size) = (inspection.samples(), inspection.input);
+    let (samples, size) = (inspection.samples(), inspection.map_size());
     let known: Vec<usize> =
         (0..samples.len()).filter(|&at| samples[at].mask != Mask::Unknown).collect();
     if known.iter().all(|&at| samples[at].mask == Mask::Normal) {
@@ -83,11 +82,11 @@ fn of_maps<T: Real>(
     inspection: &Inspection,
     images: &[usize],
 ) -> Result<PixelMetrics> {
-    let (grid, size) = (inspection.grid, inspection.input);
+    let (patches, size) = (inspection.maps.patches(), inspection.map_size());
     let mut maps = vec![T::default(); images.len() * size.pixels()];
     maps.par_chunks_exact_mut(size.pixels()).zip(images).try_for_each(|(map, &at)| {
-        let scores = &patch_scores[at * grid.patches()..][..grid.patches()];
-        upsample_within(scores, inspection.left_out(at), grid, size, map)
+        let scores = &patch_scores[at * patches..][..patches];
+        inspection.maps.map(inspection.of_image(at, scores), size, map)
     })?;
     let mut inside = Vec::new();
     if images.iter().any(|&at| inspection.left_out(at).contains(&true)) {

@@ -28,6 +28,9 @@
 //! | class tokens, of all N images | N·E·4 | the inspection is dropped |
 //! | masks and maps, of all images with masks | N·h·w·5 (9; 6 to 16 where patches are left out) | the figures are made |
 //!
+//! With R·C tiles h·w and L are a tile's, for tokens one position at a time ([`TileMatch::Same`]; with
+//! [`TileMatch::Any`] all R·C), for patch scores and marks all R·C; h·w of masks and maps is [`Inspection::map_size`].
+//!
 //! So with subsets nothing but scores and class tokens grows with N; [`Inspector::expected_bytes`] is this table as a
 //! function.
 
@@ -37,9 +40,11 @@ mod builder;
 mod figures;
 mod inspection;
 mod laps;
+mod maps;
 mod pictures;
 mod references;
 mod regions;
+mod tiles;
 mod work;
 
 use std::path::PathBuf;
@@ -55,6 +60,7 @@ pub use self::inspection::{Inspection, Note};
 pub use self::pictures::{PictureFiles, SHEET_IMAGES};
 pub use self::references::ReferenceSet;
 pub use self::regions::Regions;
+pub use self::tiles::{TileMatch, Tiles, USUAL_OVERLAP};
 use crate::backend::device::{AnyBackend, AnyModel};
 use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels};
 use crate::image::{Fit, Resize};
@@ -173,6 +179,11 @@ impl Inspector {
         &self.settings.scoring
     }
 
+    /// How images are cut into tiles, if they are.
+    pub fn tiles(&self) -> Option<Tiles> {
+        self.settings.tiles
+    }
+
     /// How images are resized.
     pub fn input(&self) -> InputSize {
         self.settings.input
@@ -190,6 +201,11 @@ impl Inspector {
     /// [`Error::BadImages`](crate::Error::BadImages) with every file that cannot be read and is not to be skipped; a mask
     /// that does not fit its image; an interruption.
     pub fn check(&self, batches: &[Batch], progress: &dyn Progress) -> Result<()> {
+        if let Some(tiles) = self.settings.tiles {
+            for batch in batches {
+                tiles::input_of(self, batch, tiles.cut)?;
+            }
+        }
         self.on_pool(|| work::check(batches, progress))
     }
 
@@ -199,7 +215,10 @@ impl Inspector {
     /// Fewer than two images; a file that cannot be read; a setting that does not fit the images; an interruption; or the
     /// device's own.
     pub fn inspect(&self, batch: &Batch, progress: &dyn Progress) -> Result<Inspection> {
-        work::inspect(self, batch, progress)
+        match self.settings.tiles {
+            Some(tiles) => tiles::inspect(self, batch, tiles, progress),
+            None => work::inspect(self, batch, progress),
+        }
     }
 
     /// Figures of an inspection against the labels and masks of its batch; `None` where no label is known.
@@ -231,6 +250,7 @@ impl Inspector {
         batch: &Batch,
         progress: &dyn Progress,
     ) -> Result<(HostFeatures, Vec<(PathBuf, String)>)> {
+        tiles::refuse(self, "features")?;
         let input = work::input_of(self, batch)?;
         let places: Vec<usize> = (0..batch.len()).collect();
         let (loaded, features) = work::features_of(self, batch, &places, input, progress)?;
@@ -251,9 +271,9 @@ impl Inspector {
         self.backend.extract(&model, Pixels::Normalised(pixels), progress)?.to_host()
     }
 
-    /// How an inspection's images were resized: to make their pictures again.
+    /// How an inspection's images were resized: to make their pictures again. With tiles, to the size of the joined map.
     pub fn resize(&self, inspection: &Inspection) -> Resize {
-        self.resize_to(inspection.input)
+        self.resize_to(inspection.map_size())
     }
 
     /// The bytes that inspecting so many images takes at its peak by the table of this module, beside the weights and what

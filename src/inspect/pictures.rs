@@ -87,7 +87,7 @@ fn write(
     resize: &Resize,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let size = inspection.input();
+    let size = inspection.map_size();
     let range = common_range(inspection)?;
     let scale = if files.by_each_map { HeatMapScale::Single } else { HeatMapScale::Whole(range) };
     let rank = ranks(inspection.scores());
@@ -160,7 +160,7 @@ fn range_of(
 
 /// The smallest and largest value of all maps, but for pixels that are not looked at.
 fn common_range(inspection: &Inspection) -> Result<(f32, f32)> {
-    let size = inspection.input();
+    let size = inspection.map_size();
     (0..inspection.len())
         .into_par_iter()
         .map(|at| {
@@ -179,7 +179,7 @@ fn write_maps(
     path: &std::path::Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let size = inspection.input();
+    let size = inspection.map_size();
     let images: Vec<String> =
         inspection.samples().iter().map(|sample| sample.path.display().to_string()).collect();
     let metadata = [

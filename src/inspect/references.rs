@@ -1,8 +1,9 @@
 //! Images that others are compared with: known-good or earlier ones, learned once.
 
 use super::laps::Laps;
+use super::maps::Maps;
 use super::work::{features_of, input_of, raw_scores};
-use super::{Batch, Inspection, Inspector};
+use super::{Batch, Inspection, Inspector, tiles};
 use crate::backend::device::AnyFeatures;
 use crate::backend::{Backend, FeatureSet, References};
 use crate::image::Normalisation;
@@ -93,6 +94,7 @@ impl Inspector {
     /// Fewer than two images; a file that cannot be read; a setting that does not fit; an interruption; or the device's
     /// own.
     pub fn learn(&self, batch: &Batch, progress: &dyn Progress) -> Result<ReferenceSet> {
+        tiles::refuse(self, "references")?;
         let input = input_of(self, batch)?;
         let grid = input.grid(self.backbone.architecture().patch);
         let scoring = &self.settings.scoring;
@@ -102,7 +104,8 @@ impl Inspector {
         scoring.check(features.images().saturating_sub(1), grid)?;
         let scores = self.backend.patch_scores(&features, References::Others, scoring, progress)?;
         let left_out = features.left_out();
-        let raw_scores = raw_scores(self, &scores.mean(), left_out, grid, input)?;
+        let raw_scores =
+            raw_scores(self, &scores.mean(), left_out, &Maps::whole(grid, input), &[])?;
         let class_tokens = features.class_tokens()?;
         Ok(ReferenceSet { features, class_tokens, raw_scores, setting: Setting::of(self, input) })
     }
@@ -119,6 +122,7 @@ impl Inspector {
         references: &ReferenceSet,
         progress: &dyn Progress,
     ) -> Result<Inspection> {
+        tiles::refuse(self, "references")?;
         let laps = Laps::new(progress);
         let input = input_of(self, batch)?;
         references.setting.check(&Setting::of(self, input))?;
@@ -133,7 +137,7 @@ impl Inspector {
         let count = loaded.kept.len();
         laps.begin(Stage::Rescoring, count as u64);
         let left_out = features.left_out().to_vec();
-        let raw_scores = raw_scores(self, &single, &left_out, grid, input)?;
+        let raw_scores = raw_scores(self, &single, &left_out, &Maps::whole(grid, input), &[])?;
         let class_tokens = features.class_tokens()?;
         let (scores, k) = self.rescored(batch, &raw_scores, &class_tokens, references)?;
         laps.advance(count as u64);
@@ -144,7 +148,7 @@ impl Inspector {
             kept: loaded.kept,
             file_sizes: loaded.sizes,
             input,
-            grid,
+            maps: Maps::whole(grid, input),
             patch_scores: single,
             left_out,
             exact_scores: self.settings.paper.then_some(mean),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::laps::Laps;
+use super::maps::{Maps, Scores};
 use super::regions::Marking;
 use super::{Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES};
 use crate::backend::device::{AnyBackend, AnyFeatures};
@@ -13,7 +14,6 @@ use crate::dataset::{self, Loaded, check_pixels, divide, load_masks, load_pixels
 use crate::image::{Filter, Resize, common_size, common_size_padded};
 use crate::progress::{Stage, go_on};
 use crate::scoring::rscin::{RscinOptions, rscin};
-use crate::scoring::upsample::upsample_max_within;
 use crate::{Error, Grid, ImageSize, Progress, Result};
 
 /// Below so many references an image, hard sets lose accuracy.
@@ -73,7 +73,8 @@ pub(super) fn inspect(
             inspector.backend.patch_scores(&features, References::Others, scoring, &laps)?;
         joined.add(&files.kept, &scored, &scores.mean_f64(), &features)?;
     }
-    finish(inspector, batch, (input, grid), subsets.len(), files, joined, notes, laps)
+    let maps = Maps::whole(grid, input);
+    finish(inspector, batch, (input, maps), subsets.len(), files, joined, notes, laps)
 }
 
 /// Raw scores and RsCIN, of the whole batch.
@@ -81,10 +82,10 @@ pub(super) fn inspect(
     clippy::too_many_arguments,
     reason = "the parts of one inspection, each made by another step"
 )]
-fn finish(
+pub(super) fn finish(
     inspector: &Inspector,
     batch: &Batch,
-    (input, grid): (ImageSize, Grid),
+    (input, maps): (ImageSize, Maps),
     subsets: usize,
     files: Files,
     joined: Joined,
@@ -93,7 +94,8 @@ fn finish(
 ) -> Result<Inspection> {
     let count = files.kept.len();
     laps.begin(Stage::Rescoring, count as u64);
-    let raw_scores = raw_scores(inspector, &joined.patch_scores, &joined.left_out, grid, input)?;
+    let raw_scores =
+        raw_scores(inspector, &joined.patch_scores, &joined.left_out, &maps, &files.sizes)?;
     let wide: Vec<f64> = raw_scores.iter().map(|&score| f64::from(score)).collect();
     let (scores, k) = match &inspector.settings.rescoring {
         None => (wide, Vec::new()),
@@ -120,7 +122,7 @@ fn finish(
         kept: files.kept,
         file_sizes: files.sizes,
         input,
-        grid,
+        maps,
         patch_scores: joined.patch_scores,
         left_out: joined.left_out,
         exact_scores: joined.exact_scores,
@@ -136,29 +138,31 @@ fn finish(
     })
 }
 
-/// The largest value of each image's map. `left_out` `[N, L]` is empty where no patch is left out.
+/// The largest value of each image's map. `left_out` `[N, L]` is empty where no patch is left out; `sizes` are the images'
+/// widths and heights, which tiles need.
 pub(super) fn raw_scores(
     inspector: &Inspector,
     patch_scores: &[f32],
     left_out: &[bool],
-    grid: Grid,
-    input: ImageSize,
+    maps: &Maps,
+    sizes: &[(u32, u32)],
 ) -> Result<Vec<f32>> {
-    let patches = grid.patches();
+    let patches = maps.patches();
     inspector.on_pool(|| {
         patch_scores
             .par_chunks_exact(patches)
             .enumerate()
             .map(|(at, scores)| {
-                let marks = left_out.get(at * patches..(at + 1) * patches).unwrap_or_default();
-                upsample_max_within(scores, marks, grid, input)
+                let left_out = left_out.get(at * patches..(at + 1) * patches).unwrap_or_default();
+                let sides = sizes.get(at).copied().unwrap_or((1, 1));
+                maps.largest(Scores { scores, left_out, sides })
             })
             .collect()
     })
 }
 
 /// How patches of a batch's images are marked.
-fn marking<'a>(batch: &'a Batch, resize: &'a Resize, patch: usize) -> Marking<'a> {
+pub(super) fn marking<'a>(batch: &'a Batch, resize: &'a Resize, patch: usize) -> Marking<'a> {
     let grid = resize.size.grid(patch);
     Marking { samples: batch.samples(), regions: batch.regions(), resize, grid, patch }
 }
@@ -181,15 +185,15 @@ pub(super) fn input_of(inspector: &Inspector, batch: &Batch) -> Result<ImageSize
 
 /// What was read of the files, once their pixels are let go.
 #[derive(Default)]
-struct Files {
-    kept: Vec<usize>,
-    bad: Vec<(PathBuf, String)>,
-    sizes: Vec<(u32, u32)>,
-    sixteen_bits: usize,
+pub(super) struct Files {
+    pub kept: Vec<usize>,
+    pub bad: Vec<(PathBuf, String)>,
+    pub sizes: Vec<(u32, u32)>,
+    pub sixteen_bits: usize,
 }
 
 impl Files {
-    fn of(loaded: Loaded) -> Self {
+    pub fn of(loaded: Loaded) -> Self {
         Files {
             kept: loaded.kept,
             bad: loaded.bad,
@@ -201,7 +205,7 @@ impl Files {
 
 /// Deals a batch into subsets, each a rising list of places in the batch. Where there are several, every file is opened
 /// before, so that bad ones are known and subsets are even; else `Files` is empty.
-fn deal(
+pub(super) fn deal(
     inspector: &Inspector,
     batch: &Batch,
     input: ImageSize,
@@ -276,10 +280,12 @@ pub(super) fn expected_bytes(inspector: &Inspector, images: usize, input: ImageS
         _ => images,
     };
     let of = inspector.backbone.architecture();
-    let patches = input.grid(of.patch).patches();
+    let tiles = inspector.settings.tiles;
+    let patches = input.grid(of.patch).patches() * tiles.map_or(1, |tiles| tiles.cut.tiles());
     let a_score = if inspector.settings.paper { 12 } else { 4 };
     let kept = images * (patches * a_score + of.class_dim * size_of::<f32>());
-    in_flight_bytes(inspector, subset.min(images), input) + kept as u64
+    let held = tiles.map_or(1, |tiles| tiles.held());
+    in_flight_bytes(inspector, subset.min(images) * held, input) + kept as u64
 }
 
 /// Features of some images of a batch; of what was loaded, the pixels are gone.
@@ -290,36 +296,52 @@ pub(super) fn features_of(
     input: ImageSize,
     progress: &dyn Progress,
 ) -> Result<(Loaded, AnyFeatures)> {
-    let model = inspector.model(input)?;
     let resize = inspector.resize_to(input);
+    features_with(inspector, batch, places, &resize, None, progress)
+}
+
+/// Features of some images of a batch, or of a tile of each. The patches that are left out, `[n, L]` or none, are looked for
+/// where they are not known.
+pub(super) fn features_with(
+    inspector: &Inspector,
+    batch: &Batch,
+    places: &[usize],
+    resize: &Resize,
+    mut left_out: Option<Vec<bool>>,
+    progress: &dyn Progress,
+) -> Result<(Loaded, AnyFeatures)> {
+    let model = inspector.model(resize.size)?;
     let backend = &inspector.backend;
     // Where the device leaves the processor free, files are read while features are made. Not with files that may be
     // left out: then it must be known first which images there are.
     let beside = backend.leaves_processor_free() && !batch.skips_bad() && !batch.in_memory();
-    let marking = marking(batch, &resize, inspector.backbone.architecture().patch);
+    let marking = marking(batch, resize, inspector.backbone.architecture().patch);
     let marks = |kept: &[usize], sizes: &[(u32, u32)]| {
         let kept: Vec<usize> = kept.iter().map(|&at| places[at]).collect();
         inspector.on_pool(|| marking.left_out(&kept, sizes, false, progress))
     };
     // A mask that does not fit is told of before the features are made.
-    let mut known = None;
     let (mut loaded, mut features) = if beside {
-        if let Some(sides) = batch.sides(places) {
-            known = Some(marks(&(0..places.len()).collect::<Vec<_>>(), &sides)?);
+        if left_out.is_none()
+            && let Some(sides) = batch.sides(places)
+        {
+            left_out = Some(marks(&(0..places.len()).collect::<Vec<_>>(), &sides)?);
         }
         let samples = batch.some(places);
-        load_pixels_beside(&samples, &resize, inspector.pool.as_ref(), progress, |source| {
+        load_pixels_beside(&samples, resize, inspector.pool.as_ref(), progress, |source| {
             backend.extract(&model, Pixels::Source(source), progress)
         })?
     } else {
-        let loaded = inspector.on_pool(|| batch.load(places, &resize, progress))?;
+        let loaded = inspector.on_pool(|| batch.load(places, resize, progress))?;
         go_on(progress)?;
-        known = Some(marks(&loaded.kept, &loaded.sizes)?);
+        if left_out.is_none() {
+            left_out = Some(marks(&loaded.kept, &loaded.sizes)?);
+        }
         let features = backend.extract(&model, Pixels::Rgb(&loaded.images), progress)?;
         (loaded, features)
     };
     loaded.images = Vec::new();
-    let left_out = match known {
+    let left_out = match left_out {
         Some(known) => known,
         None => marks(&loaded.kept, &loaded.sizes)?,
     };
@@ -330,18 +352,18 @@ pub(super) fn features_of(
 }
 
 /// Results of the subsets, in the order of the images that are kept.
-struct Joined {
+pub(super) struct Joined {
     grid: Grid,
-    patch_scores: Vec<f32>,
+    pub patch_scores: Vec<f32>,
     /// Empty where no patch is left out.
-    left_out: Vec<bool>,
-    exact_scores: Option<Vec<f64>>,
-    class_tokens: Vec<f32>,
+    pub left_out: Vec<bool>,
+    pub exact_scores: Option<Vec<f64>>,
+    pub class_tokens: Vec<f32>,
     class_width: usize,
 }
 
 impl Joined {
-    fn new(exact: bool, grid: Grid) -> Self {
+    pub fn new(exact: bool, grid: Grid) -> Self {
         Joined {
             grid,
             patch_scores: Vec::new(),
@@ -350,6 +372,21 @@ impl Joined {
             class_tokens: Vec::new(),
             class_width: 0,
         }
+    }
+
+    /// Makes room for so many images, of so many patches and this width of a class token.
+    pub fn grow(&mut self, images: usize, patches: usize, width: usize) {
+        self.class_width = width;
+        self.patch_scores.resize(images * patches, 0.0);
+        self.class_tokens.resize(images * width, 0.0);
+        if let Some(exact) = &mut self.exact_scores {
+            exact.resize(images * patches, 0.0);
+        }
+    }
+
+    /// Makes room for marks of patches that are left out.
+    pub fn mark(&mut self) {
+        self.left_out.resize(self.patch_scores.len(), false);
     }
 
     /// Takes in patch scores `[n, L]` and class tokens of the images at the places `scored`, all of them in `kept`.
@@ -362,14 +399,9 @@ impl Joined {
     ) -> Result<()> {
         let (patches, width) = (self.grid.patches(), features.class_width());
         let tokens = features.class_tokens()?;
-        self.class_width = width;
-        self.patch_scores.resize(kept.len() * patches, 0.0);
-        self.class_tokens.resize(kept.len() * width, 0.0);
+        self.grow(kept.len(), patches, width);
         if !features.left_out().is_empty() {
-            self.left_out.resize(kept.len() * patches, false);
-        }
-        if let Some(exact) = &mut self.exact_scores {
-            exact.resize(kept.len() * patches, 0.0);
+            self.mark();
         }
         for (from, place) in scored.iter().enumerate() {
             // A file that could be read when all were looked at, and cannot be now, has ended the work before.

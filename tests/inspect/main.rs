@@ -9,3 +9,4 @@ mod regions;
 mod simulated;
 mod subsets;
 mod support;
+mod tiles;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use musc::backend::device::{Device, Precision};
 use musc::dataset::DatasetKind;
 use musc::inspect::{
-    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Weights,
+    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Tiles, Weights,
 };
 use musc::model::Activation;
 use musc::model::locate::DEFAULT_PRETRAINED;
@@ -166,6 +166,8 @@ pub struct Config {
     pub skip_bad: bool,
     /// Which part of the images is looked at.
     pub regions: RegionConfig,
+    /// The tiles that they are cut into.
+    pub tiles: Option<Tiles>,
     /// Whom each image is compared with.
     pub subsets: Subsets,
     /// Seed of subsets.
@@ -219,6 +221,7 @@ impl Config {
             source: Source::Demo,
             skip_bad: false,
             regions: RegionConfig::default(),
+            tiles: None,
             subsets: Subsets::Auto,
             seed: 0,
             backbone,
@@ -253,6 +256,7 @@ impl Config {
         }
         builder
             .input(self.input)
+            .tiles(self.tiles)
             .scoring(self.scoring.clone())
             .rescoring(Some(rescoring))
             .subsets(self.subsets)
@@ -281,6 +285,7 @@ impl Config {
         Ok(Config {
             skip_bad: images.skip_bad,
             regions: RegionConfig::from(&regions),
+            tiles: regions::tiles(&regions)?,
             subsets: subsets(images.references, divide, of_dataset || method.paper)?,
             seed: images.seed.unwrap_or(0),
             input: input_size(size, yaml.img_resize, DEFAULT_IMAGE_SIZE)?,

@@ -176,6 +176,7 @@ impl Run {
         self.record.images.push((name.to_string(), inspection.len()));
         self.record.k.push((name.to_string(), inspection.rscin_k().to_vec()));
         self.record.inputs.push((name.to_string(), inspection.input().to_string()));
+        self.record.maps.push((name.to_string(), inspection.map_size().to_string()));
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));

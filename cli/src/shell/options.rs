@@ -3,7 +3,7 @@
 use musc::Error;
 
 /// What the library calls a setting, and the option that sets it.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 17] = [
     ("device", "--device"),
     ("pretrained", "--pretrained"),
     ("feature layers", "--feature_layers"),
@@ -17,6 +17,8 @@ const OPTIONS: [(&str, &str); 15] = [
     ("divide_num", "--divide_num"),
     ("references", "--references"),
     ("image size", "--img-size"),
+    ("tiles", "--tiles"),
+    ("overlap of tiles", "--tile-overlap"),
     ("labels to decide by", "--decide f1: labels"),
     ("defective images to decide by", "--decide f1: defective images"),
 ];

@@ -1,4 +1,4 @@
-//! Regions of interest of runs.
+//! Regions of interest and tiles of runs.
 
 use std::path::Path;
 
@@ -111,4 +111,60 @@ fn bad_masks_are_named() {
     mask(&here.join("masks/002.png"), 60, 0);
     has(fails(&["--roi", "masks"]), &["masks/002.png", "black"]);
     assert!(files(&here.join("output")).iter().all(|name| !name.ends_with(".csv")));
+}
+
+#[test]
+fn images_are_cut_into_tiles() {
+    let folder = tempfile::tempdir().expect("folder");
+    let here = folder.path();
+    pictures(&here.join("photos"), 5, false);
+    pictures(&here.join("photos/ng"), 1, true);
+    let plain = scores(here, "plain", &["photos"]);
+    assert_eq!(scores(here, "one", &["photos", "--tiles", "1x1"]), plain);
+    let options = ["photos", "--tiles", "2x2", "--tile_overlap", "0.2", "--overlays"];
+    let tiled = scores(here, "tiled", &options);
+    assert_ne!(tiled, plain);
+    let root = here.join("tiled/folder/photos");
+    let run = json(&root.join("run.json"));
+    // Tiles of ⌈52/1.8⌉ = 29 by ⌈60/1.8⌉ = 34 at 56: 56/29 of 60x52.
+    let expected = serde_json::json!({
+        "rows": 2, "columns": 2, "overlap": 0.2, "match": "same", "maps": { "photos": "100x116" },
+    });
+    assert_eq!(run["tiles"], expected);
+    let map = &tensors(&root.join("anomaly_maps.safetensors"))["anomaly_map"];
+    assert_eq!(map.0, [6, 100, 116]);
+    let overlay = musc::image::decode(&root.join("overlays/000.png")).expect("an overlay").image;
+    assert_eq!((overlay.height, overlay.width), (100, 116));
+    assert!(root.join("sheet.png").is_file());
+    let any = ["photos", "--tiles", "2x2", "--match-tiles", "any", "--references", "3"];
+    assert_ne!(scores(here, "any", &any), tiled);
+    assert_eq!(json(&here.join("any/folder/photos/run.json"))["tiles"]["match"], "any");
+    // A data set with the quirks of the authors' program, and a region beside the tiles.
+    mvtec(&here.join("data"), &["bottle"]);
+    mask(&here.join("half.png"), 60, 30);
+    let set = ["--dataset_name", "mvtec_ad", "--data_path", "data", "--class_name", "bottle"];
+    let more = ["--paper", "--tiles", "1x2", "--roi", "half.png"];
+    musc(here).args(TINY).args(set).args(more).assert().success();
+}
+
+#[test]
+fn bad_tiles_are_named() {
+    let folder = tempfile::tempdir().expect("folder");
+    let here = folder.path();
+    pictures(&here.join("photos"), 4, false);
+    let fails = |code: i32, options: &[&str], parts: &[&str]| {
+        let said = stderr(&musc(here).args(TINY).arg("photos").args(options).assert().code(code));
+        for part in parts {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        assert!(!said.contains("panicked") && !said.contains("features:"), "{said}");
+    };
+    // ⌈52/4.6⌉ = 12 rows of pixels are less than a patch of 14.
+    fails(1, &["--tiles", "5x2"], &["--tiles", "5x2", "photos/000.png", "32x12", "14x14"]);
+    fails(2, &["--tiles", "0x2"], &["--tiles", "rows x columns"]);
+    fails(2, &["--tiles", "3"], &["--tiles", "rows x columns"]);
+    fails(2, &["--tiles", "2x2", "--tile-overlap", "0.6"], &["--tile-overlap", "0 to 0.5"]);
+    fails(2, &["--tile-overlap", "0.1"], &["--tiles"]);
+    fails(2, &["--match-tiles", "any"], &["--tiles"]);
+    assert_eq!(files(&here.join("output")), Vec::<String>::new());
 }

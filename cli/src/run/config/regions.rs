@@ -1,11 +1,11 @@
-//! Which part of the images is looked at.
+//! Which part of the images is looked at, and into which tiles they are cut.
 
 use std::path::{Path, PathBuf};
 
 use musc::Result;
-use musc::inspect::{Batch, Regions};
+use musc::inspect::{Batch, Regions, TileMatch, Tiles};
 
-use crate::args::RegionArgs;
+use crate::args::{RegionArgs, TileMatchArg};
 
 /// Which part of the images is looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +14,20 @@ pub struct RegionConfig {
     pub roi: Option<PathBuf>,
     /// Pixels of the original image at each edge that are left out.
     pub border: usize,
+}
+
+/// The tiles that some options come to.
+pub fn tiles(args: &RegionArgs) -> Result<Option<Tiles>> {
+    let Some((rows, columns)) = args.tiles else { return Ok(None) };
+    let matching = match args.match_tiles {
+        Some(TileMatchArg::Any) => TileMatch::Any,
+        Some(TileMatchArg::Same) | None => TileMatch::Same,
+    };
+    let tiles = Tiles::new(rows, columns)?.with_matching(matching);
+    match args.tile_overlap {
+        Some(share) => tiles.with_overlap(share).map(Some),
+        None => Ok(Some(tiles)),
+    }
 }
 
 impl From<&RegionArgs> for RegionConfig {
