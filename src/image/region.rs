@@ -4,10 +4,17 @@ use super::Rectangle;
 use crate::{Error, Grid, ImageSize, Result};
 
 /// Which pixels of an image are looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RegionMask {
     size: ImageSize,
     inside: Vec<bool>,
+}
+
+/// Its size alone: the pixels are millions.
+impl std::fmt::Debug for RegionMask {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("RegionMask").field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 impl RegionMask {

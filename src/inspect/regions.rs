@@ -32,8 +32,8 @@ enum Masks {
     One { mask: Arc<RegionMask>, path: PathBuf },
     /// One an image, of the image's name.
     Folder(PathBuf),
-    /// One an image, in the order of the batch.
-    Each(Vec<PathBuf>),
+    /// One an image, in the order of the batch that they were found for, and the folder.
+    Each { folder: PathBuf, paths: Vec<PathBuf> },
 }
 
 impl Regions {
@@ -77,8 +77,10 @@ impl Regions {
 
     /// With the mask of each image found, if they lie in a folder. `names` are the images' paths in what they share.
     pub(super) fn of(mut self, samples: &[Sample], names: &[String]) -> Result<Self> {
-        if let Masks::Folder(folder) = &self.masks {
-            self.masks = Masks::Each(masks_in(folder, samples, names)?);
+        // Found again where they were found for another batch.
+        if let Masks::Folder(folder) | Masks::Each { folder, .. } = &self.masks {
+            let paths = masks_in(folder, samples, names)?;
+            self.masks = Masks::Each { folder: folder.clone(), paths };
         }
         Ok(self)
     }
@@ -89,7 +91,7 @@ impl Regions {
             Masks::None if self.border == 0 => return Ok(None),
             Masks::None | Masks::Folder(_) => (RegionMask::everywhere(size), image),
             Masks::One { mask, path } => (RegionMask::clone(mask), path.as_path()),
-            Masks::Each(paths) => {
+            Masks::Each { paths, .. } => {
                 let path = paths.get(at).ok_or_else(|| {
                     Error::invalid(
                         "image",
@@ -213,7 +215,7 @@ impl Marking<'_> {
         }
         let size_of = |(width, height): (u32, u32)| ImageSize::new(height as usize, width as usize);
         // Images of one size share what does not come from a mask of their own.
-        let shared = !matches!(self.regions.masks, Masks::Each(_));
+        let shared = !matches!(self.regions.masks, Masks::Each { .. });
         let mut first_of: HashMap<(u32, u32), usize> = HashMap::new();
         let from: Vec<usize> = (0..places.len())
             .map(|at| if shared { *first_of.entry(sizes[at]).or_insert(at) } else { at })
@@ -255,7 +257,7 @@ impl Marking<'_> {
     fn nothing_left(&self, at: usize) -> Error {
         let path = match &self.regions.masks {
             Masks::One { path, .. } => path,
-            Masks::Each(paths) => &paths[at],
+            Masks::Each { paths, .. } => &paths[at],
             Masks::None | Masks::Folder(_) => &self.samples[at].path,
         };
         let reason = format!(

@@ -16,7 +16,7 @@ fn samples(names: &[&str]) -> (Vec<Sample>, Vec<String>) {
 fn found(folder: &Path, names: &[&str]) -> Result<Vec<String>> {
     let (samples, names) = samples(names);
     let regions = Regions::read(folder).unwrap().of(&samples, &names)?;
-    let Masks::Each(paths) = regions.masks else { panic!("one each") };
+    let Masks::Each { paths, .. } = regions.masks else { panic!("one each") };
     let relative = |path: &PathBuf| path.strip_prefix(folder).unwrap().display().to_string();
     Ok(paths.iter().map(relative).collect())
 }

@@ -259,7 +259,8 @@ fn pixels_that_are_not_looked_at_count_for_nothing() {
     // The highest and the lowest values lie outside.
     let maps: Vec<f32> = (0..n * h * wide)
         .map(|at| {
-            if at % wide < narrow { numbers.below(50) as f32 } else { 1e3 - 2e3 * (at % 2) as f32 }
+            let inside = numbers.below(50) as f32 + 30.0 * f32::from(masks[at]);
+            if at % wide < narrow { inside } else { 1e3 - 2e3 * (at % 2) as f32 }
         })
         .collect();
     let inside: Vec<bool> = (0..n * h * wide).map(|at| at % wide < narrow).collect();
@@ -268,7 +269,7 @@ fn pixels_that_are_not_looked_at_count_for_nothing() {
     let cut_masks: Vec<u8> = (0..inside.len()).filter(some).map(|at| masks[at]).collect();
     let cut_maps: Vec<f32> = (0..inside.len()).filter(some).map(|at| maps[at]).collect();
     let cut = pixel_metrics(&cut_masks, &cut_maps, n, h, narrow).expect("metrics");
-    assert!(cut.aupro.is_some());
+    assert!(cut.aupro.is_some_and(|aupro| aupro > 0.1), "{cut:?}");
     assert_eq!(within, cut);
     let whole = vec![true; inside.len()];
     let all = pixel_metrics(&masks, &maps, n, h, wide).expect("metrics");

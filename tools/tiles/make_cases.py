@@ -4,7 +4,7 @@
     python tools/tiles/make_cases.py --program target/release/musc-run --folder /tmp/cases
 
 Each image is 4000 x 3000 pixels from another sound picture of assets/textile: enlarged twice, laid in a mirrored mosaic from a
-random place, with noise of its own on every pixel. The defective ones get one dark spot of 12 pixels across, at a random place.
+random place, with noise of its own on every pixel. The defective ones get one rusty spot of 12 pixels across, at a random place.
 The same images are made every time; only Pillow is needed.
 """
 
@@ -24,13 +24,15 @@ ENLARGED = 2
 # A level or two of noise on each pixel, either way.
 NOISE = 4
 SPOT = 12
-# The spot's grey, as a share of what is below it.
-SHADE = 0.35
+RUST = (150, 60, 20)
+# The pictures' edges, which are lighter and would be lines in the mosaic.
+EDGE = 8
 
 
 def mosaic(source, chance):
     """The picture, enlarged and mirrored without seams, from a random place."""
     image = Image.open(source).convert("RGB")
+    image = image.crop((EDGE, EDGE, image.width - EDGE, image.height - EDGE))
     image = image.resize((image.width * ENLARGED, image.height * ENLARGED), Image.Resampling.BICUBIC)
     if chance.random() < 0.5:
         image = ImageOps.flip(image)
@@ -55,7 +57,7 @@ def noisy(image, chance):
 
 
 def spotted(image, chance):
-    """With one dark spot, its edge smooth over a pixel; and where it is."""
+    """With one spot, its edge smooth over a pixel; and where it is."""
     margin = 60
     left, top = chance.randrange(margin, WIDTH - margin), chance.randrange(margin, HEIGHT - margin)
     fine = 8
@@ -63,8 +65,7 @@ def spotted(image, chance):
     ImageDraw.Draw(spot).ellipse((0, 0, SPOT * fine - 1, SPOT * fine - 1), fill=255)
     spot = spot.resize((SPOT, SPOT), Image.Resampling.BOX)
     box = (left, top, left + SPOT, top + SPOT)
-    below = image.crop(box)
-    image.paste(Image.composite(below.point(lambda level: int(level * SHADE)), below, spot), box)
+    image.paste(Image.composite(Image.new("RGB", spot.size, RUST), image.crop(box), spot), box)
     return left, top
 
 
