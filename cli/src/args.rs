@@ -1,6 +1,7 @@
 //! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
 
 mod bank;
+mod regions;
 mod stages;
 mod values;
 mod weights;
@@ -17,6 +18,7 @@ pub use self::bank::{
     BankAddArgs, BankBuildArgs, BankCommand, BankInfoArgs, BankMergeArgs, BankOutputArgs,
     BankWeightsArgs, PredictArgs,
 };
+pub use self::regions::{RegionArgs, TileMatchArg};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{MatchArg, ReferencesArg};
 use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};
@@ -174,6 +176,8 @@ pub struct RunArgs {
     pub paths: Vec<String>,
     #[command(flatten)]
     pub images: DatasetArgs,
+    #[command(flatten)]
+    pub regions: RegionArgs,
     #[command(flatten)]
     pub backbone: BackboneArgs,
     #[command(flatten)]

@@ -241,6 +241,14 @@ macro_rules! on_features {
     };
 }
 
+#[cfg(feature = "files")]
+impl AnyFeatures {
+    /// Says anew which images are the same one, `[N]`: for tiles, which count as their image.
+    pub(crate) fn set_content(&mut self, content: Vec<u64>) {
+        on_features!(self, each => each.set_content(content))
+    }
+}
+
 impl FeatureSet for AnyFeatures {
     fn images(&self) -> usize {
         on_features!(self, each => each.images())

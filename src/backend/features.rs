@@ -119,6 +119,12 @@ impl HostFeatures {
         self
     }
 
+    /// Another hash of each image's pixels, `[N]`.
+    #[cfg(feature = "files")]
+    pub(crate) fn set_content(&mut self, content: Vec<u64>) {
+        self.content = content;
+    }
+
     /// With patches that are left out, `[N, L]`.
     pub fn with_left_out(mut self, left_out: Vec<bool>) -> Self {
         self.left_out = left_out;

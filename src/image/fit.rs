@@ -1,5 +1,6 @@
 //! How an image is laid on the backbone's input: stretched over all of it, or inside it with its own proportions.
 
+use super::tiles::{Tile, crop};
 use super::{Filter, RgbImage, resize};
 use crate::ImageSize;
 
@@ -114,7 +115,7 @@ impl From<&Resize> for Canvas {
 }
 
 /// How images become the backbone's input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Resize {
     /// Height and width that come out.
@@ -123,12 +124,14 @@ pub struct Resize {
     pub filter: Filter,
     /// How images of other proportions are laid on it.
     pub fit: Fit,
+    /// The tile that is cut out of each image before; `None` for all of it.
+    pub tile: Option<Tile>,
 }
 
 impl Resize {
     /// To this size with this filter, both sides on their own.
     pub const fn new(size: ImageSize, filter: Filter) -> Self {
-        Resize { size, filter, fit: Fit::Stretch }
+        Resize { size, filter, fit: Fit::Stretch, tile: None }
     }
 
     /// With images laid on it like this.
@@ -137,9 +140,20 @@ impl Resize {
         self
     }
 
+    /// Of this tile of each image.
+    pub const fn with_tile(mut self, tile: Tile) -> Self {
+        self.tile = Some(tile);
+        self
+    }
+
     /// What images are laid on.
     pub const fn canvas(&self) -> Canvas {
         Canvas { size: self.size, fit: self.fit }
+    }
+
+    /// The part of an image of this size that is resized: a tile, or all of it.
+    pub fn part(&self, image: ImageSize) -> Rectangle {
+        self.tile.map_or(Rectangle::whole(image), |tile| tile.rectangle(image))
     }
 
     /// The image at the new size, and which part of it is picture; all of it, but for [`Fit::Pad`].
@@ -147,6 +161,8 @@ impl Resize {
     /// # Panics
     /// When `image.data` does not hold `height * width * 3` bytes.
     pub fn apply(&self, image: &RgbImage) -> (RgbImage, Rectangle) {
+        let cut = self.tile.map(|_| crop(image, self.part(image.size())));
+        let image = cut.as_ref().unwrap_or(image);
         let place = self.canvas().place(image.size());
         let picture = resize(image, place.size, self.filter);
         if place.size == self.size {

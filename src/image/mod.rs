@@ -14,7 +14,9 @@ mod jpeg;
 #[cfg(feature = "files")]
 mod mask;
 mod normalise;
+mod region;
 mod resize;
+mod tiles;
 
 pub use aspect::{common_size, common_size_padded, padding};
 #[cfg(feature = "files")]
@@ -25,7 +27,9 @@ pub use fit::{Canvas, Fit, PAD_COLOUR, Rectangle, Resize};
 #[cfg(feature = "files")]
 pub use mask::{MaskRule, decode_gray_mask, load_mask};
 pub use normalise::normalise;
+pub use region::RegionMask;
 pub use resize::{resize, resize_gray};
+pub use tiles::{Cut, Tile};
 
 use crate::{Error, ImageSize, Result};
 

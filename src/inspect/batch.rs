@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Regions;
 use crate::dataset::{self, Category, FolderOptions, Loaded, Mask, MaskRule, Sample};
 use crate::image::{Resize, RgbImage, image_size};
 use crate::{Error, ImageSize, Progress, Result};
@@ -18,6 +19,7 @@ pub struct Batch {
     ignored: Vec<PathBuf>,
     duplicates: Vec<PathBuf>,
     skip_bad: bool,
+    regions: Regions,
 }
 
 impl Batch {
@@ -103,6 +105,7 @@ impl Batch {
             ignored: Vec::new(),
             duplicates: Vec::new(),
             skip_bad: false,
+            regions: Regions::everywhere(),
         }
     }
 
@@ -135,6 +138,21 @@ impl Batch {
     pub fn skip_bad(mut self, skip: bool) -> Self {
         self.skip_bad = skip;
         self
+    }
+
+    /// With this part of its images looked at, see [`Regions`]. Where there is a mask for each image, they are found now, by
+    /// the images' names: names come first.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] for images without a mask, or a mask there twice; [`Error::Io`] for a folder that cannot be listed.
+    pub fn with_regions(mut self, regions: Regions) -> Result<Self> {
+        self.regions = regions.of(&self.samples, &self.relative_names())?;
+        Ok(self)
+    }
+
+    /// Which part of its images is looked at.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
     }
 
     /// Its name: the class of a data set, the folder's name.
@@ -231,6 +249,19 @@ impl Batch {
         }
     }
 
+    /// Width and height of the images at these places, files' from their heads; nothing where one has none, of which the
+    /// reading will tell.
+    pub(super) fn sides(&self, places: &[usize]) -> Option<Vec<(u32, u32)>> {
+        let size = |&at: &usize| {
+            let size = match &self.images {
+                Some(images) => images[at].size(),
+                None => image_size(&self.samples[at].path).ok()?,
+            };
+            Some((u32::try_from(size.width).ok()?, u32::try_from(size.height).ok()?))
+        };
+        places.iter().map(size).collect()
+    }
+
     /// Images at these places, decoded and resized; the places of `kept` count within `indices`.
     pub(super) fn load(
         &self,
@@ -271,6 +302,7 @@ impl From<Category> for Batch {
             ignored: category.ignored,
             duplicates: category.duplicates,
             skip_bad: false,
+            regions: Regions::everywhere(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::backbone::{self, ActivationChoice, Asked, Weights};
-use super::{InputSize, Inspector, Rescoring, Subsets};
+use super::{InputSize, Inspector, Rescoring, Subsets, Tiles};
 use crate::backend::Backend;
 use crate::backend::device::{AnyBackend, Device, DeviceOptions, Precision};
 use crate::model::locate::DEFAULT_PRETRAINED;
@@ -25,6 +25,7 @@ pub struct InspectorBuilder {
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub input: InputSize,
+    pub tiles: Option<Tiles>,
     pub scoring: MutualScoring,
     pub rescoring: Option<Rescoring>,
     pub subsets: Subsets,
@@ -48,6 +49,7 @@ impl Default for InspectorBuilder {
             batch_size: 0,
             settings: Settings {
                 input: InputSize::Exactly(ImageSize::square(518)),
+                tiles: None,
                 scoring: MutualScoring::default(),
                 rescoring: Some(Rescoring::default()),
                 subsets: Subsets::Auto,
@@ -130,6 +132,13 @@ impl InspectorBuilder {
         self
     }
 
+    /// With images cut into tiles, each of which goes through the backbone at the input's size; proportions that are kept
+    /// are the tiles'. `None` cuts nothing [default]. RsCIN compares the class tokens of whole images.
+    pub fn tiles(mut self, tiles: impl Into<Option<Tiles>>) -> Self {
+        self.settings.tiles = tiles.into();
+        self
+    }
+
     /// With these aggregation degrees, each odd [default: 1 3 5].
     pub fn degrees(mut self, degrees: impl Into<Vec<usize>>) -> Self {
         self.settings.scoring.degrees = degrees.into();
@@ -209,6 +218,9 @@ impl InspectorBuilder {
 impl Settings {
     /// What can be checked before anything is opened.
     fn check(&self) -> Result<()> {
+        if let Some(tiles) = &self.tiles {
+            tiles.check(self.input)?;
+        }
         if let Subsets::References(references) = self.subsets
             && references < 2
         {

@@ -4,10 +4,9 @@ use rayon::prelude::*;
 
 use super::{Batch, Inspection, Note};
 use crate::dataset::{Mask, load_masks};
-use crate::metrics::{ClassMetrics, PixelMetrics, image_metrics, pixel_metrics};
+use crate::metrics::{ClassMetrics, PixelMetrics, image_metrics, pixel_metrics_within};
 use crate::progress::{Stage, go_on};
-use crate::scoring::upsample::upsample;
-use crate::{Grid, ImageSize, Progress, Real, Result};
+use crate::{Progress, Real, Result};
 
 /// The figures, and a note where labels are known in part; nothing where none is known. With `paper` a figure without
 /// meaning is 0, as in the authors' program.
@@ -53,7 +52,7 @@ fn pixel_figures(
     paper: bool,
     progress: &dyn Progress,
 ) -> Result<PixelMetrics> {
-    let (samples, size) = (inspection.samples(), inspection.input);
+    let (samples, size) = (inspection.samples(), inspection.map_size());
     let known: Vec<usize> =
         (0..samples.len()).filter(|&at| samples[at].mask != Mask::Unknown).collect();
     if known.iter().all(|&at| samples[at].mask == Mask::Normal) {
@@ -68,24 +67,36 @@ fn pixel_figures(
     go_on(progress)?;
     match &inspection.exact_scores {
         Some(exact) => {
-            let found = of_maps(&joined, exact, inspection.grid, &known, size)?;
+            let found = of_maps(&joined, exact, inspection, &known)?;
             Ok(if paper { found.or_zero() } else { found })
         }
-        None => of_maps(&joined, &inspection.patch_scores, inspection.grid, &known, size),
+        None => of_maps(&joined, &inspection.patch_scores, inspection, &known),
     }
 }
 
-/// The pixel figures of the maps of these images against their masks, one behind the other in `masks`.
+/// The pixel figures of the maps of these images against their masks, one behind the other in `masks`. Pixels of patches that
+/// are left out count for nothing.
 fn of_maps<T: Real>(
     masks: &[u8],
     patch_scores: &[T],
-    grid: Grid,
+    inspection: &Inspection,
     images: &[usize],
-    size: ImageSize,
 ) -> Result<PixelMetrics> {
+    let (patches, size) = (inspection.maps.patches(), inspection.map_size());
     let mut maps = vec![T::default(); images.len() * size.pixels()];
     maps.par_chunks_exact_mut(size.pixels()).zip(images).try_for_each(|(map, &at)| {
-        upsample(&patch_scores[at * grid.patches()..][..grid.patches()], grid, size, map)
+        let scores = &patch_scores[at * patches..][..patches];
+        inspection.maps.map(inspection.of_image(at, scores), size, map)
     })?;
-    pixel_metrics(masks, &maps, images.len(), size.height, size.width)
+    let mut inside = Vec::new();
+    if images.iter().any(|&at| inspection.left_out(at).contains(&true)) {
+        inside = vec![true; maps.len()];
+        inside.par_chunks_exact_mut(size.pixels()).zip(images).try_for_each(|(inside, &at)| {
+            for (to, from) in inside.iter_mut().zip(inspection.inside(at, size)?) {
+                *to = from;
+            }
+            Result::Ok(())
+        })?;
+    }
+    pixel_metrics_within(masks, &maps, &inside, images.len(), size.height, size.width)
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::maps::{Maps, Scores};
 use crate::dataset::Sample;
+use crate::image::Cut;
 use crate::progress::Stage;
 use crate::scoring::decision::{DecisionRule, threshold};
-use crate::scoring::upsample::upsample;
 use crate::tensor_file::printable;
 use crate::{Grid, ImageSize, Result};
 
@@ -20,8 +21,10 @@ pub struct Inspection {
     /// Width and height of each image's file.
     pub(super) file_sizes: Vec<(u32, u32)>,
     pub(super) input: ImageSize,
-    pub(super) grid: Grid,
+    pub(super) maps: Maps,
     pub(super) patch_scores: Vec<f32>,
+    /// `[N, L]`, or empty where no patch is left out.
+    pub(super) left_out: Vec<bool>,
     /// The patch scores before they were rounded, where figures are to equal the authors' to the digit.
     pub(super) exact_scores: Option<Vec<f64>>,
     pub(super) raw_scores: Vec<f32>,
@@ -86,16 +89,47 @@ impl Inspection {
         threshold(rule, &self.raw_scores, &labels)
     }
 
-    /// The patch scores of an image, `[L]`, and their grid.
+    /// The patch scores of an image, `[L]`, and their grid. Of images that were cut into R·C tiles, those of each tile one
+    /// behind the other, row by row, `[R·C, L]`, and the grid of one.
     ///
     /// # Panics
     /// When there are not so many images.
     pub fn patch_scores(&self, image: usize) -> (&[f32], Grid) {
-        let patches = self.grid.patches();
-        (&self.patch_scores[image * patches..][..patches], self.grid)
+        let patches = self.maps.patches();
+        (&self.patch_scores[image * patches..][..patches], self.maps.grid)
     }
 
-    /// The anomaly map of an image at any size, `[height, width]`, into `map`.
+    /// The patches of an image that are left out, `[L]` or, with tiles, `[R·C, L]`: padding, or outside the region that is
+    /// looked at. Their score is 0, and no map or other number has it in. Empty where none is.
+    ///
+    /// # Panics
+    /// When there are not so many images.
+    pub fn left_out(&self, image: usize) -> &[bool] {
+        if self.left_out.is_empty() {
+            return &[];
+        }
+        let patches = self.maps.patches();
+        &self.left_out[image * patches..][..patches]
+    }
+
+    /// Whether each pixel of a map of this size lies in a patch that is not left out, `[height, width]`; empty where all do.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a size without pixels.
+    ///
+    /// # Panics
+    /// When there are not so many images.
+    pub fn inside(&self, image: usize, size: ImageSize) -> Result<Vec<bool>> {
+        let left_out = self.left_out(image);
+        if !left_out.contains(&true) {
+            return Ok(Vec::new());
+        }
+        self.maps.inside(left_out, self.sides(image), size)
+    }
+
+    /// The anomaly map of an image at any size, `[height, width]`, into `map`. Pixels in patches that are left out are 0, and
+    /// those patches lower no pixel beside them, see [`upsample_within`](crate::scoring::upsample::upsample_within). Tiles'
+    /// maps are joined by weights that rise linearly over each overlap and sum to 1.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) when the length of `map` does not fit the size.
@@ -103,8 +137,29 @@ impl Inspection {
     /// # Panics
     /// When there are not so many images.
     pub fn map(&self, image: usize, size: ImageSize, map: &mut [f32]) -> Result<()> {
-        let (scores, grid) = self.patch_scores(image);
-        upsample(scores, grid, size, map)
+        let (scores, _) = self.patch_scores(image);
+        self.maps.map(self.of_image(image, scores), size, map)
+    }
+
+    /// Patch scores of an image with what its map needs beside them.
+    pub(super) fn of_image<'a, T>(&'a self, image: usize, scores: &'a [T]) -> Scores<'a, T> {
+        Scores { scores, left_out: self.left_out(image), sides: self.sides(image) }
+    }
+
+    /// Width and height of an image; known of all that were cut.
+    fn sides(&self, image: usize) -> (u32, u32) {
+        self.file_sizes.get(image).copied().unwrap_or((1, 1))
+    }
+
+    /// The size of the maps that raw scores are the largest values of, and that figures and pictures are made of: the input's,
+    /// or, with tiles, one of the first image's proportions at which no tile is larger than its input, 2048 pixels at most.
+    pub fn map_size(&self) -> ImageSize {
+        self.maps.size
+    }
+
+    /// The tiles that images were cut into, if they were.
+    pub fn cut(&self) -> Option<Cut> {
+        self.maps.cut
     }
 
     /// The class token of an image, `[E]`.
@@ -115,14 +170,14 @@ impl Inspection {
         &self.class_tokens[image * self.class_width..][..self.class_width]
     }
 
-    /// The size at which the images went through the backbone.
+    /// The size at which the images, or their tiles, went through the backbone.
     pub fn input(&self) -> ImageSize {
         self.input
     }
 
-    /// The grid of patches.
+    /// The grid of patches, of an image or a tile.
     pub fn grid(&self) -> Grid {
-        self.grid
+        self.maps.grid
     }
 
     /// The neighbourhood sizes that RsCIN took; empty where there was no re-scoring.

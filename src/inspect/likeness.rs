@@ -14,6 +14,9 @@ use crate::dataset::Sample;
 /// The cosine of two class tokens from which images count as nearly the same. Among 360 solar cells at 224 px, 60 of one kind and
 /// 30 pieces of textile at 448 px, all different, the most alike have 0.9996; the same textile as PNG and as JPEG (quality 90) has 0.9999.
 const ALIKE: f64 = 0.9998;
+/// And how much nearer than is usual in the batch they must be, as a share of the median of 1 − cosine: backbones differ in how far
+/// apart they see anything. The nearest different images of those sets have 0.0097, the same textile as PNG and JPEG 0.002 to 0.005.
+const NEARER: f64 = 0.005;
 /// The most images of which every pair is looked at; above it only equal tokens are found.
 const MOST: usize = 4096;
 /// Fewer images than this say nothing about places.
@@ -22,7 +25,10 @@ const FEWEST: usize = 10;
 /// What is worth saying of images that were compared with each other.
 pub(super) fn notes_of(inspection: &Inspection) -> Vec<Note> {
     let tokens = (&inspection.class_tokens[..], inspection.class_width);
-    notes(&inspection.samples, tokens, &inspection.patch_scores, inspection.grid)
+    // Places count where an image has one grid: with tiles the nearest are looked at alone.
+    let whole = inspection.maps.cut.is_none();
+    let patch_scores = if whole { &inspection.patch_scores[..] } else { &[] };
+    notes(&inspection.samples, tokens, patch_scores, inspection.maps.grid)
 }
 
 /// What is worth saying of images with these class tokens `[N, E]` and patch scores `[N, L]`.
@@ -70,10 +76,18 @@ fn near_duplicates(class_tokens: &[f32], width: usize) -> Vec<(usize, usize)> {
     let cosine = |a: &[f32], b: &[f32]| -> f64 {
         a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
     };
-    (1..unit.len())
+    // What is usual: each image and the one half the batch further.
+    let count = unit.len();
+    let mut apart: Vec<f64> = (0..count)
+        .map(|at| 1.0 - cosine(&unit[at], &unit[(at + count.div_ceil(2)) % count]))
+        .collect();
+    apart.sort_by(f64::total_cmp);
+    let usual = apart.get(count / 2).copied().unwrap_or_default();
+    let alike = ALIKE.max(1.0 - NEARER * usual);
+    (1..count)
         .into_par_iter()
         .filter_map(|at| {
-            let earlier = (0..at).find(|&earlier| cosine(&unit[earlier], &unit[at]) >= ALIKE)?;
+            let earlier = (0..at).find(|&earlier| cosine(&unit[earlier], &unit[at]) >= alike)?;
             Some((earlier, at))
         })
         .collect()
@@ -115,10 +129,10 @@ mod tests {
     #[test]
     fn pictures_of_one_part_are_named_once_each() {
         let samples: Vec<Sample> =
-            (0..5).map(|at| Sample::new(format!("{at}"), "", "", None, Mask::Unknown)).collect();
+            (0..6).map(|at| Sample::new(format!("{at}"), "", "", None, Mask::Unknown)).collect();
         // 1 is 0 at another length, 4 is 2 but for a little; 3 is 0 turned by 2 degrees.
         let (sin, cos) = (2f32.to_radians().sin(), 2f32.to_radians().cos());
-        let tokens = [1.0, 0.0, 3.0, 0.0, 0.0, 1.0, cos, sin, 0.01, 1.0];
+        let tokens = [1.0, 0.0, 3.0, 0.0, 0.0, 1.0, cos, sin, 0.01, 1.0, -1.0, 0.0];
         let Some(Note::NearDuplicates { pairs }) =
             notes(&samples, (&tokens, 2), &[], Grid::new(1, 1)).pop()
         else {
@@ -127,6 +141,10 @@ mod tests {
         let expected = [("0", "1"), ("2", "4")].map(|(a, b)| (a.to_string(), b.to_string()));
         assert_eq!(pairs, expected);
         assert!(near_duplicates(&[0.0; 4], 2).is_empty());
+        // All within a degree of each other: nothing stands out.
+        let narrow: Vec<f32> =
+            (0..9).flat_map(|at| [1.0, (at as f32 / 9.0).to_radians()]).collect();
+        assert!(near_duplicates(&narrow, 2).is_empty());
         let many: Vec<f32> = (0..2 * (MOST + 2)).map(|at| (at / 4) as f32).collect();
         assert_eq!(near_duplicates(&many, 2).len(), (MOST + 2) / 2);
     }

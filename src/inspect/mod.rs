@@ -24,8 +24,12 @@
 //! | tokens | l·n·L·C·b | the subset is scored |
 //! | the backend's own | see [`backend::cpu`](crate::backend::cpu) and [`backend::cuda`](crate::backend::cuda) | |
 //! | patch scores, of all N images | N·L·4 (12 with the authors' quirks, and while a subset's are joined) | the inspection is dropped |
+//! | marks of patches left out, of all N images, if there are any | N·L | the inspection is dropped |
 //! | class tokens, of all N images | N·E·4 | the inspection is dropped |
-//! | masks and maps, of all images with masks | N·h·w·5 (9) | the figures are made |
+//! | masks and maps, of all images with masks | N·h·w·5 (9; 6 to 16 where patches are left out) | the figures are made |
+//!
+//! With R·C tiles h·w and L are a tile's, for tokens one position at a time ([`TileMatch::Same`]; with
+//! [`TileMatch::Any`] all R·C), for patch scores and marks all R·C; h·w of masks and maps is [`Inspection::map_size`].
 //!
 //! So with subsets nothing but scores and class tokens grows with N; [`Inspector::expected_bytes`] is this table as a
 //! function.
@@ -38,9 +42,12 @@ mod figures;
 mod inspection;
 mod laps;
 mod likeness;
+mod maps;
 mod pictures;
 mod predictor;
 mod references;
+mod regions;
+mod tiles;
 mod work;
 
 use std::path::PathBuf;
@@ -57,6 +64,8 @@ pub use self::inspection::{Inspection, Note};
 pub use self::pictures::{PictureFiles, SHEET_IMAGES};
 pub use self::predictor::Predictor;
 pub use self::references::ReferenceSet;
+pub use self::regions::Regions;
+pub use self::tiles::{TileMatch, Tiles, USUAL_OVERLAP};
 use crate::backend::device::{AnyBackend, AnyModel};
 use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels};
 use crate::image::{Fit, Resize};
@@ -175,6 +184,11 @@ impl Inspector {
         &self.settings.scoring
     }
 
+    /// How images are cut into tiles, if they are.
+    pub fn tiles(&self) -> Option<Tiles> {
+        self.settings.tiles
+    }
+
     /// How images are resized.
     pub fn input(&self) -> InputSize {
         self.settings.input
@@ -192,6 +206,11 @@ impl Inspector {
     /// [`Error::BadImages`](crate::Error::BadImages) with every file that cannot be read and is not to be skipped; a mask
     /// that does not fit its image; an interruption.
     pub fn check(&self, batches: &[Batch], progress: &dyn Progress) -> Result<()> {
+        if let Some(tiles) = self.settings.tiles {
+            for batch in batches {
+                tiles::input_of(self, batch, tiles.cut)?;
+            }
+        }
         self.on_pool(|| work::check(batches, progress))
     }
 
@@ -201,7 +220,10 @@ impl Inspector {
     /// Fewer than two images; a file that cannot be read; a setting that does not fit the images; an interruption; or the
     /// device's own.
     pub fn inspect(&self, batch: &Batch, progress: &dyn Progress) -> Result<Inspection> {
-        work::inspect(self, batch, progress)
+        match self.settings.tiles {
+            Some(tiles) => tiles::inspect(self, batch, tiles, progress),
+            None => work::inspect(self, batch, progress),
+        }
     }
 
     /// Figures of an inspection against the labels and masks of its batch; `None` where no label is known.
@@ -233,6 +255,7 @@ impl Inspector {
         batch: &Batch,
         progress: &dyn Progress,
     ) -> Result<(HostFeatures, Vec<(PathBuf, String)>)> {
+        tiles::refuse(self, "features")?;
         let input = work::input_of(self, batch)?;
         let places: Vec<usize> = (0..batch.len()).collect();
         let (loaded, features) = work::features_of(self, batch, &places, input, progress)?;
@@ -253,9 +276,9 @@ impl Inspector {
         self.backend.extract(&model, Pixels::Normalised(pixels), progress)?.to_host()
     }
 
-    /// How an inspection's images were resized: to make their pictures again.
+    /// How an inspection's images were resized: to make their pictures again. With tiles, to the size of the joined map.
     pub fn resize(&self, inspection: &Inspection) -> Resize {
-        self.resize_to(inspection.input)
+        self.resize_to(inspection.map_size())
     }
 
     /// The bytes that inspecting so many images takes at its peak by the table of this module, beside the weights and what

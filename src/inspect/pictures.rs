@@ -14,7 +14,7 @@ use crate::report::{
     HeatMapScale, MapWriter, SheetCell, contact_sheet, heat_map, overlay, ranks, value_range,
     wants_heat_map, write_image,
 };
-use crate::{Error, Progress, Result};
+use crate::{Error, ImageSize, Progress, Result};
 
 /// Images on a contact sheet, at most: those with the highest scores.
 pub const SHEET_IMAGES: usize = 240;
@@ -87,7 +87,7 @@ fn write(
     resize: &Resize,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let size = inspection.input();
+    let size = inspection.map_size();
     let range = common_range(inspection)?;
     let scale = if files.by_each_map { HeatMapScale::Single } else { HeatMapScale::Whole(range) };
     let rank = ranks(inspection.scores());
@@ -95,21 +95,20 @@ fn write(
         go_on(progress)?;
         let mut map = vec![0f32; size.pixels()];
         inspection.map(at, size, &mut map)?;
+        // Where patches are left out, their zeros are no part of a map's own range.
+        let (low, high) =
+            if files.by_each_map { range_of(inspection, at, size, &map)? } else { range };
         let sample = &inspection.samples()[at];
         if let Some(heat_maps) = &files.heat_maps
             && wants_heat_map(scale, sample.label, &sample.kind)
         {
-            write_image(&heat_maps[at], &heat_map(&map, size, scale)?)?;
+            write_image(&heat_maps[at], &heat_map(&map, size, HeatMapScale::Whole((low, high)))?)?;
         }
         let on_sheet = files.sheet.is_some() && rank[at] <= SHEET_IMAGES;
         let mut cell = None;
         if on_sheet || files.overlays.is_some() {
             let image = batch.image(inspection.kept()[at], resize)?;
             if let Some(overlays) = &files.overlays {
-                let (low, high) = match scale {
-                    HeatMapScale::Single => value_range(&map),
-                    HeatMapScale::Whole(range) => range,
-                };
                 // The contour is where the colours pass the middle of their scale.
                 let middle = low + (high - low) / 2.0;
                 let picture = overlay(&image, &map, size, (low, high), Some(middle))?;
@@ -143,15 +142,31 @@ fn write(
     Ok(())
 }
 
-/// The smallest and largest value of all maps.
+/// The smallest and largest value of a map, but for pixels that are not looked at.
+fn range_of(
+    inspection: &Inspection,
+    at: usize,
+    size: ImageSize,
+    map: &[f32],
+) -> Result<(f32, f32)> {
+    let inside = inspection.inside(at, size)?;
+    if inside.is_empty() {
+        return Ok(value_range(map));
+    }
+    let kept: Vec<f32> =
+        map.iter().zip(inside).filter(|(_, inside)| *inside).map(|(&value, _)| value).collect();
+    Ok(value_range(&kept))
+}
+
+/// The smallest and largest value of all maps, but for pixels that are not looked at.
 fn common_range(inspection: &Inspection) -> Result<(f32, f32)> {
-    let size = inspection.input();
+    let size = inspection.map_size();
     (0..inspection.len())
         .into_par_iter()
         .map(|at| {
             let mut map = vec![0f32; size.pixels()];
             inspection.map(at, size, &mut map)?;
-            Ok(value_range(&map))
+            range_of(inspection, at, size, &map)
         })
         .try_reduce(
             || (f32::INFINITY, f32::NEG_INFINITY),
@@ -164,7 +179,7 @@ fn write_maps(
     path: &std::path::Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let size = inspection.input();
+    let size = inspection.map_size();
     let images: Vec<String> =
         inspection.samples().iter().map(|sample| sample.path.display().to_string()).collect();
     let metadata = [

@@ -1,6 +1,7 @@
 //! One new image after the other against a bank, which may slide along with them.
 
 use super::laps::Laps;
+use super::maps::Maps;
 use super::references::Compared;
 use super::work::{Files, Joined};
 use super::{Bank, Batch, Inspection, Inspector, ReferenceSet, Thumbnails};
@@ -106,7 +107,9 @@ impl<'a> Predictor<'a> {
             files.add(loaded, &[at]);
             joined.add(&files.kept, &[at], &patch_scores, &features)?;
             let single: Vec<f32> = patch_scores.iter().map(|&score| score as f32).collect();
-            let raw = super::work::raw_scores(inspector, &single, grid, input)?;
+            let maps = Maps::whole(grid, input);
+            let left_out = features.left_out();
+            let raw = super::work::raw_scores(inspector, &single, left_out, &maps, &[])?;
             let class_tokens = features.class_tokens()?;
             parts.push(inspector.rescored(batch, &raw, &class_tokens, &self.references)?);
             if let [raw] = raw[..]

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::laps::Laps;
+use super::maps::Maps;
 use super::work::{Files, Joined, features_of, input_of, outcome, raw_scores, rescore};
-use super::{Bank, Batch, InputSize, Inspection, Inspector, likeness};
+use super::{Bank, Batch, InputSize, Inspection, Inspector, likeness, tiles};
 use crate::backend::device::{AnyFeatures, AnyReady};
 use crate::backend::{Backend, FeatureSet, References};
 use crate::dataset::Loaded;
@@ -138,6 +139,7 @@ impl Inspector {
     /// Fewer than two images; a file that cannot be read; a setting that does not fit; an interruption; or the device's
     /// own.
     pub fn learn(&self, batch: &Batch, progress: &dyn Progress) -> Result<ReferenceSet> {
+        tiles::refuse(self, "references")?;
         let input = input_of(self, batch)?;
         let grid = input.grid(self.backbone.architecture().patch);
         let scoring = &self.settings.scoring;
@@ -146,7 +148,9 @@ impl Inspector {
         let (_, features) = features_of(self, batch, &places, input, progress)?;
         scoring.check(features.images().saturating_sub(1), grid)?;
         let scores = self.backend.patch_scores(&features, References::Others, scoring, progress)?;
-        let raw_scores = raw_scores(self, &scores.mean(), grid, input)?;
+        let left_out = features.left_out();
+        let raw_scores =
+            raw_scores(self, &scores.mean(), left_out, &Maps::whole(grid, input), &[])?;
         let class_tokens = (features.class_tokens()?, features.class_width());
         let ready = self.backend.make_ready(features, scoring)?;
         Ok(ReferenceSet::new(self, input, ready, class_tokens, raw_scores))
@@ -165,6 +169,7 @@ impl Inspector {
         references: &ReferenceSet,
         progress: &dyn Progress,
     ) -> Result<Inspection> {
+        tiles::refuse(self, "references")?;
         let laps = Laps::new(progress);
         let input = self.input_of_queries(batch, references)?;
         let grid = input.grid(self.backbone.architecture().patch);
@@ -196,6 +201,7 @@ impl Inspector {
         bank: &Bank,
         progress: &dyn Progress,
     ) -> Result<Inspection> {
+        tiles::refuse(self, "references")?;
         let laps = Laps::new(progress);
         let input = self.input_with(batch, bank.settings())?;
         self.check_bank(bank, input)?;
@@ -220,17 +226,21 @@ impl Inspector {
         let kept = loaded.kept.clone();
         files.add(loaded, &kept);
         let mut joined = Joined::new(self.settings.paper, grid);
-        joined.add_tokens(&kept, &kept, &scores[..count * grid.patches()], (&class_tokens, width));
+        let own = count * grid.patches();
+        let marks = both.left_out();
+        let of_batch = marks.get(..own).unwrap_or_default();
+        joined.add_tokens(&kept, &kept, &scores[..own], (&class_tokens, width), of_batch);
         laps.begin(Stage::Rescoring, both.images() as u64);
         let single: Vec<f32> = scores.iter().map(|&score| score as f32).collect();
-        let mut raw = raw_scores(self, &single, grid, input)?;
+        let maps = Maps::whole(grid, input);
+        let mut raw = raw_scores(self, &single, marks, &maps, &[])?;
         let (mut rescored, k) = rescore(self, batch, &raw, (&class_tokens, width))?;
         laps.advance(both.images() as u64);
         laps.end();
         raw.truncate(count);
         rescored.truncate(count);
         let mut inspection =
-            outcome(batch, (input, grid), (files, joined), (raw, rescored, k), 1, laps);
+            outcome(batch, (input, maps), (files, joined), (raw, rescored, k), 1, laps);
         let alike = self.on_pool(|| likeness::notes_of(&inspection));
         inspection.notes.extend(alike);
         Ok(inspection)
@@ -275,11 +285,12 @@ impl Inspector {
     ) -> Result<Inspection> {
         let count = files.kept.len();
         laps.begin(Stage::Rescoring, count as u64);
-        let raw_scores = raw_scores(self, &joined.patch_scores, grid, input)?;
+        let maps = Maps::whole(grid, input);
+        let raw_scores = raw_scores(self, &joined.patch_scores, &joined.left_out, &maps, &[])?;
         let (scores, k) = self.rescored(batch, &raw_scores, &joined.class_tokens, references)?;
         laps.advance(count as u64);
         laps.end();
-        Ok(outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), 1, laps))
+        Ok(outcome(batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
     }
 
     /// The outcome of images that have been re-scored one by one, with scores and k each.
@@ -292,10 +303,11 @@ impl Inspector {
         parts: Vec<(Vec<f64>, Vec<usize>)>,
         laps: Laps<'_>,
     ) -> Result<Inspection> {
-        let raw_scores = raw_scores(self, &joined.patch_scores, grid, input)?;
+        let maps = Maps::whole(grid, input);
+        let raw_scores = raw_scores(self, &joined.patch_scores, &joined.left_out, &maps, &[])?;
         let k = parts.first().map(|(_, k)| k.clone()).unwrap_or_default();
         let scores = parts.into_iter().flat_map(|(scores, _)| scores).collect();
-        Ok(outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), 1, laps))
+        Ok(outcome(batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
     }
 
     /// Each image re-scored among the references.

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::laps::Laps;
+use super::maps::{Maps, Scores};
+use super::regions::Marking;
 use super::{
     Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES, likeness,
 };
 use crate::backend::device::{AnyBackend, AnyFeatures};
 use crate::backend::{Backend, FeatureSet, Pixels, References};
 use crate::dataset::{self, Loaded, check_pixels, divide, load_masks, load_pixels_beside};
-use crate::image::{common_size, common_size_padded, padding};
+use crate::image::{Filter, Resize, common_size, common_size_padded};
 use crate::progress::{Stage, go_on};
 use crate::scoring::rscin::{RscinOptions, rscin};
-use crate::scoring::upsample::upsample_max;
 use crate::{Error, Grid, ImageSize, Progress, Result};
 
 /// Below so many references an image, hard sets lose accuracy.
@@ -29,6 +30,8 @@ pub(super) fn check(batches: &[Batch], progress: &dyn Progress) -> Result<()> {
                 let kept = batch.some(&read.kept);
                 let one = ImageSize::square(1);
                 load_masks(&kept, &read.sizes, one, batch.mask_rule(), progress)?;
+                let whole = Resize::new(one, Filter::Bilinear);
+                marking(batch, &whole, 1).left_out(&read.kept, &read.sizes, true, progress)?;
             }
             Err(Error::BadImages { bad }) => all_bad.extend(bad),
             Err(other) => return Err(other),
@@ -50,6 +53,14 @@ pub(super) fn inspect(
     scoring.check(batch.len().saturating_sub(1), grid)?;
     let mut notes = Vec::new();
     let (mut files, subsets) = deal(inspector, batch, input, &mut notes, &laps)?;
+    if subsets.len() > 1
+        && let Some(sides) = batch.sides(&files.kept)
+    {
+        // Masks that do not fit are told of before the first subset is scored.
+        let resize = inspector.resize_to(input);
+        let marking = marking(batch, &resize, inspector.backbone.architecture().patch);
+        inspector.on_pool(|| marking.left_out(&files.kept, &sides, false, &laps))?;
+    }
     let mut joined = Joined::new(inspector.settings.paper, grid);
     for subset in &subsets {
         go_on(&laps)?;
@@ -64,7 +75,8 @@ pub(super) fn inspect(
             inspector.backend.patch_scores(&features, References::Others, scoring, &laps)?;
         joined.add(&files.kept, &scored, &scores.mean_f64(), &features)?;
     }
-    finish(inspector, batch, (input, grid), subsets.len(), files, joined, notes, laps)
+    let maps = Maps::whole(grid, input);
+    finish(inspector, batch, (input, maps), subsets.len(), files, joined, notes, laps)
 }
 
 /// Raw scores and RsCIN, of the whole batch.
@@ -72,10 +84,10 @@ pub(super) fn inspect(
     clippy::too_many_arguments,
     reason = "the parts of one inspection, each made by another step"
 )]
-fn finish(
+pub(super) fn finish(
     inspector: &Inspector,
     batch: &Batch,
-    (input, grid): (ImageSize, Grid),
+    (input, maps): (ImageSize, Maps),
     subsets: usize,
     files: Files,
     joined: Joined,
@@ -84,7 +96,8 @@ fn finish(
 ) -> Result<Inspection> {
     let count = files.kept.len();
     laps.begin(Stage::Rescoring, count as u64);
-    let raw_scores = raw_scores(inspector, &joined.patch_scores, grid, input)?;
+    let raw_scores =
+        raw_scores(inspector, &joined.patch_scores, &joined.left_out, &maps, &files.sizes)?;
     let tokens = (&joined.class_tokens[..], joined.class_width);
     let (scores, k) = rescore(inspector, batch, &raw_scores, tokens)?;
     laps.advance(count as u64);
@@ -93,7 +106,7 @@ fn finish(
         notes.push(Note::LargeK { k, images: count });
     }
     let mut inspection =
-        outcome(batch, (input, grid), (files, joined), (raw_scores, scores, k), subsets, laps);
+        outcome(batch, (input, maps), (files, joined), (raw_scores, scores, k), subsets, laps);
     inspection.notes.extend(notes);
     let alike = inspector.on_pool(|| likeness::notes_of(&inspection));
     inspection.notes.extend(alike);
@@ -118,7 +131,7 @@ pub(super) fn rescore(
 /// What a batch came to, of its parts.
 pub(super) fn outcome(
     batch: &Batch,
-    (input, grid): (ImageSize, Grid),
+    (input, maps): (ImageSize, Maps),
     (files, joined): (Files, Joined),
     (raw_scores, scores, k): (Vec<f32>, Vec<f64>, Vec<usize>),
     subsets: usize,
@@ -134,8 +147,9 @@ pub(super) fn outcome(
         kept: files.kept,
         file_sizes: files.sizes,
         input,
-        grid,
+        maps,
         patch_scores: joined.patch_scores,
+        left_out: joined.left_out,
         exact_scores: joined.exact_scores,
         raw_scores,
         scores,
@@ -149,19 +163,33 @@ pub(super) fn outcome(
     }
 }
 
-/// The largest value of each image's map.
+/// The largest value of each image's map. `left_out` `[N, L]` is empty where no patch is left out; `sizes` are the images'
+/// widths and heights, which tiles need.
 pub(super) fn raw_scores(
     inspector: &Inspector,
     patch_scores: &[f32],
-    grid: Grid,
-    input: ImageSize,
+    left_out: &[bool],
+    maps: &Maps,
+    sizes: &[(u32, u32)],
 ) -> Result<Vec<f32>> {
+    let patches = maps.patches();
     inspector.on_pool(|| {
         patch_scores
-            .par_chunks_exact(grid.patches())
-            .map(|scores| upsample_max(scores, grid, input))
+            .par_chunks_exact(patches)
+            .enumerate()
+            .map(|(at, scores)| {
+                let left_out = left_out.get(at * patches..(at + 1) * patches).unwrap_or_default();
+                let sides = sizes.get(at).copied().unwrap_or((1, 1));
+                maps.largest(Scores { scores, left_out, sides })
+            })
             .collect()
     })
+}
+
+/// How patches of a batch's images are marked.
+pub(super) fn marking<'a>(batch: &'a Batch, resize: &'a Resize, patch: usize) -> Marking<'a> {
+    let grid = resize.size.grid(patch);
+    Marking { samples: batch.samples(), regions: batch.regions(), resize, grid, patch }
 }
 
 /// The size at which a batch goes through the backbone.
@@ -183,14 +211,14 @@ pub(super) fn input_of(inspector: &Inspector, batch: &Batch) -> Result<ImageSize
 /// What was read of the files, once their pixels are let go.
 #[derive(Default)]
 pub(super) struct Files {
-    pub(super) kept: Vec<usize>,
-    bad: Vec<(PathBuf, String)>,
-    sizes: Vec<(u32, u32)>,
-    sixteen_bits: usize,
+    pub kept: Vec<usize>,
+    pub bad: Vec<(PathBuf, String)>,
+    pub sizes: Vec<(u32, u32)>,
+    pub sixteen_bits: usize,
 }
 
 impl Files {
-    fn of(loaded: Loaded) -> Self {
+    pub fn of(loaded: Loaded) -> Self {
         Files {
             kept: loaded.kept,
             bad: loaded.bad,
@@ -210,7 +238,7 @@ impl Files {
 
 /// Deals a batch into subsets, each a rising list of places in the batch. Where there are several, every file is opened
 /// before, so that bad ones are known and subsets are even; else `Files` is empty.
-fn deal(
+pub(super) fn deal(
     inspector: &Inspector,
     batch: &Batch,
     input: ImageSize,
@@ -285,10 +313,12 @@ pub(super) fn expected_bytes(inspector: &Inspector, images: usize, input: ImageS
         _ => images,
     };
     let of = inspector.backbone.architecture();
-    let patches = input.grid(of.patch).patches();
+    let tiles = inspector.settings.tiles;
+    let patches = input.grid(of.patch).patches() * tiles.map_or(1, |tiles| tiles.cut.tiles());
     let a_score = if inspector.settings.paper { 12 } else { 4 };
     let kept = images * (patches * a_score + of.class_dim * size_of::<f32>());
-    in_flight_bytes(inspector, subset.min(images), input) + kept as u64
+    let held = tiles.map_or(1, |tiles| tiles.held());
+    in_flight_bytes(inspector, subset.min(images) * held, input) + kept as u64
 }
 
 /// Features of some images of a batch; of what was loaded, the pixels are gone.
@@ -299,31 +329,57 @@ pub(super) fn features_of(
     input: ImageSize,
     progress: &dyn Progress,
 ) -> Result<(Loaded, AnyFeatures)> {
-    let model = inspector.model(input)?;
     let resize = inspector.resize_to(input);
+    features_with(inspector, batch, places, &resize, None, progress)
+}
+
+/// Features of some images of a batch, or of a tile of each. The patches that are left out, `[n, L]` or none, are looked for
+/// where they are not known.
+pub(super) fn features_with(
+    inspector: &Inspector,
+    batch: &Batch,
+    places: &[usize],
+    resize: &Resize,
+    mut left_out: Option<Vec<bool>>,
+    progress: &dyn Progress,
+) -> Result<(Loaded, AnyFeatures)> {
+    let model = inspector.model(resize.size)?;
     let backend = &inspector.backend;
     // Where the device leaves the processor free, files are read while features are made. Not with files that may be
     // left out: then it must be known first which images there are.
     let beside = backend.leaves_processor_free() && !batch.skips_bad() && !batch.in_memory();
+    let marking = marking(batch, resize, inspector.backbone.architecture().patch);
+    let marks = |kept: &[usize], sizes: &[(u32, u32)]| {
+        let kept: Vec<usize> = kept.iter().map(|&at| places[at]).collect();
+        inspector.on_pool(|| marking.left_out(&kept, sizes, false, progress))
+    };
+    // A mask that does not fit is told of before the features are made.
     let (mut loaded, mut features) = if beside {
+        if left_out.is_none()
+            && let Some(sides) = batch.sides(places)
+        {
+            left_out = Some(marks(&(0..places.len()).collect::<Vec<_>>(), &sides)?);
+        }
         let samples = batch.some(places);
-        load_pixels_beside(&samples, &resize, inspector.pool.as_ref(), progress, |source| {
+        load_pixels_beside(&samples, resize, inspector.pool.as_ref(), progress, |source| {
             backend.extract(&model, Pixels::Source(source), progress)
         })?
     } else {
-        let loaded = inspector.on_pool(|| batch.load(places, &resize, progress))?;
+        let loaded = inspector.on_pool(|| batch.load(places, resize, progress))?;
         go_on(progress)?;
+        if left_out.is_none() {
+            left_out = Some(marks(&loaded.kept, &loaded.sizes)?);
+        }
         let features = backend.extract(&model, Pixels::Rgb(&loaded.images), progress)?;
         (loaded, features)
     };
     loaded.images = Vec::new();
-    if let InputSize::KeepAspect { pad: true, .. } = inspector.settings.input {
-        let (grid, patch) = (features.grid(), inspector.backbone.architecture().patch);
-        let left_out: Vec<bool> =
-            loaded.pictures.iter().flat_map(|picture| padding(*picture, grid, patch)).collect();
-        if left_out.contains(&true) {
-            backend.leave_out(&mut features, left_out)?;
-        }
+    let left_out = match left_out {
+        Some(known) => known,
+        None => marks(&loaded.kept, &loaded.sizes)?,
+    };
+    if !left_out.is_empty() {
+        backend.leave_out(&mut features, left_out)?;
     }
     Ok((loaded, features))
 }
@@ -331,21 +387,39 @@ pub(super) fn features_of(
 /// Results of the subsets, in the order of the images that are kept.
 pub(super) struct Joined {
     grid: Grid,
-    pub(super) patch_scores: Vec<f32>,
-    exact_scores: Option<Vec<f64>>,
-    pub(super) class_tokens: Vec<f32>,
+    pub patch_scores: Vec<f32>,
+    /// Empty where no patch is left out.
+    pub left_out: Vec<bool>,
+    pub exact_scores: Option<Vec<f64>>,
+    pub class_tokens: Vec<f32>,
     class_width: usize,
 }
 
 impl Joined {
-    pub(super) fn new(exact: bool, grid: Grid) -> Self {
+    pub fn new(exact: bool, grid: Grid) -> Self {
         Joined {
             grid,
             patch_scores: Vec::new(),
+            left_out: Vec::new(),
             exact_scores: exact.then(Vec::new),
             class_tokens: Vec::new(),
             class_width: 0,
         }
+    }
+
+    /// Makes room for so many images, of so many patches and this width of a class token.
+    pub fn grow(&mut self, images: usize, patches: usize, width: usize) {
+        self.class_width = width;
+        self.patch_scores.resize(images * patches, 0.0);
+        self.class_tokens.resize(images * width, 0.0);
+        if let Some(exact) = &mut self.exact_scores {
+            exact.resize(images * patches, 0.0);
+        }
+    }
+
+    /// Makes room for marks of patches that are left out.
+    pub fn mark(&mut self) {
+        self.left_out.resize(self.patch_scores.len(), false);
     }
 
     /// Takes in patch scores `[n, L]` and class tokens of the images at the places `scored`, all of them in `kept`.
@@ -357,24 +431,24 @@ impl Joined {
         features: &AnyFeatures,
     ) -> Result<()> {
         let tokens = features.class_tokens()?;
-        self.add_tokens(kept, scored, scores, (&tokens, features.class_width()));
+        let marks = features.left_out();
+        self.add_tokens(kept, scored, scores, (&tokens, features.class_width()), marks);
         Ok(())
     }
 
-    /// As [`Self::add`], of class tokens that are on the host.
+    /// As [`Self::add`], of class tokens and marks that are on the host.
     pub(super) fn add_tokens(
         &mut self,
         kept: &[usize],
         scored: &[usize],
         scores: &[f64],
         (tokens, width): (&[f32], usize),
+        marks: &[bool],
     ) {
         let patches = self.grid.patches();
-        self.class_width = width;
-        self.patch_scores.resize(kept.len() * patches, 0.0);
-        self.class_tokens.resize(kept.len() * width, 0.0);
-        if let Some(exact) = &mut self.exact_scores {
-            exact.resize(kept.len() * patches, 0.0);
+        self.grow(kept.len(), patches, width);
+        if !(marks.is_empty() && self.left_out.is_empty()) {
+            self.mark();
         }
         for (from, place) in scored.iter().enumerate() {
             // A file that could be read when all were looked at, and cannot be now, has ended the work before.
@@ -383,6 +457,9 @@ impl Joined {
             for (to, &score) in self.patch_scores[to * patches..][..patches].iter_mut().zip(scores)
             {
                 *to = score as f32;
+            }
+            if let Some(marks) = marks.get(from * patches..(from + 1) * patches) {
+                self.left_out[to * patches..][..patches].copy_from_slice(marks);
             }
             if let Some(exact) = &mut self.exact_scores {
                 exact[to * patches..][..patches].copy_from_slice(scores);

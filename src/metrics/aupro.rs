@@ -56,17 +56,30 @@ struct Share {
     normal: u64,
 }
 
-/// AUPRO of maps `[n, h, w]` against masks of the same shape (not 0 = defective); all values finite.
+/// AUPRO of maps `[n, h, w]` against masks of the same shape (not 0 = defective); all values finite. Pixels that are not
+/// `inside`, of the same shape or empty, count for nothing.
 ///
 /// `None` without regions or normal pixels, for constant maps, or if the false positive rate does not vary below the limit.
-pub(super) fn aupro<T: Real>(masks: &[u8], maps: &[T], h: usize, w: usize) -> Option<f64> {
-    let low = maps.par_iter().copied().reduce(|| T::INFINITY, T::min);
-    let high = maps.par_iter().copied().reduce(|| T::NEG_INFINITY, T::max);
+pub(super) fn aupro<T: Real>(
+    masks: &[u8],
+    maps: &[T],
+    inside: &[bool],
+    h: usize,
+    w: usize,
+) -> Option<f64> {
+    let value = |at: usize| inside.get(at).is_none_or(|&inside| inside).then(|| maps[at]);
+    let values = || (0..maps.len()).into_par_iter().filter_map(value);
+    let low = values().reduce(|| T::INFINITY, T::min);
+    let high = values().reduce(|| T::NEG_INFINITY, T::max);
     let thresholds = thresholds(low, high)?;
     let shares: Vec<Share> = masks
         .par_chunks_exact(h * w)
         .zip(maps.par_chunks_exact(h * w))
-        .map(|(mask, map)| share_of_image(mask, map, w, &thresholds))
+        .enumerate()
+        .map(|(image, (mask, map))| {
+            let inside = inside.get(image * h * w..(image + 1) * h * w);
+            share_of_image(mask, map, inside, w, &thresholds)
+        })
         .collect();
     // Summed in the order of the images, so that the figure does not depend on the number of threads.
     let region_count: usize = shares.iter().map(|share| share.regions).sum();
@@ -85,18 +98,28 @@ pub(super) fn aupro<T: Real>(masks: &[u8], maps: &[T], h: usize, w: usize) -> Op
     area(&curve)
 }
 
-fn share_of_image<T: Real>(mask: &[u8], map: &[T], width: usize, thresholds: &[f64]) -> Share {
+fn share_of_image<T: Real>(
+    mask: &[u8],
+    map: &[T],
+    inside: Option<&[bool]>,
+    width: usize,
+    thresholds: &[f64],
+) -> Share {
     let bin = |value: T| exceeded(value.into(), thresholds);
     let mut histogram = vec![0u64; thresholds.len() + 1];
     let mut normal = 0;
-    for (_, &value) in mask.iter().zip(map).filter(|(mask, _)| **mask == 0) {
+    let counts = |at: usize| inside.is_none_or(|inside| inside[at]);
+    let pixels = mask.iter().zip(map).enumerate();
+    for (_, (_, &value)) in pixels.filter(|(at, (mask, _))| **mask == 0 && counts(*at)) {
         histogram[bin(value)] += 1;
         normal += 1;
     }
     let false_positives = above(&histogram).collect();
     let mut overlap = vec![0.0f64; thresholds.len()];
     let mut count = 0;
-    for region in regions(mask, width).iter() {
+    let cut: Option<Vec<u8>> = inside
+        .map(|inside| mask.iter().zip(inside).map(|(&m, &inside)| m * u8::from(inside)).collect());
+    for region in regions(cut.as_deref().unwrap_or(mask), width).iter() {
         histogram.fill(0);
         for &pixel in region {
             histogram[bin(map[pixel as usize])] += 1;

@@ -11,7 +11,7 @@ mod regions;
 
 pub use aupro::{AUPRO_MAX_FPR, AUPRO_THRESHOLDS};
 pub use image_level::image_metrics;
-pub use pixel_level::pixel_metrics;
+pub use pixel_level::{pixel_metrics, pixel_metrics_within};
 
 /// How well image scores separate defective from normal images. Each in 0..1.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -38,8 +38,28 @@ pub fn pixel_metrics<T: Real>(
     h: usize,
     w: usize,
 ) -> Result<PixelMetrics> {
+    pixel_metrics_within(masks, maps, &[], n, h, w)
+}
+
+/// As [`pixel_metrics`], over the pixels that are looked at: `inside` `[n, h, w]`, empty where all are. The others count
+/// neither as normal nor as defective, and a defective region is what of it is inside. Takes another copy of the masks and
+/// maps inside.
+///
+/// # Errors
+/// As [`pixel_metrics`].
+pub fn pixel_metrics_within<T: Real>(
+    masks: &[u8],
+    maps: &[T],
+    inside: &[bool],
+    n: usize,
+    h: usize,
+    w: usize,
+) -> Result<PixelMetrics> {
     let expected = n.checked_mul(h).and_then(|v| v.checked_mul(w));
-    for (what, len) in [("masks", masks.len()), ("anomaly maps", maps.len())] {
+    let all = if inside.is_empty() { masks.len() } else { inside.len() };
+    for (what, len) in
+        [("masks", masks.len()), ("anomaly maps", maps.len()), ("marks of pixels", all)]
+    {
         if expected != Some(len) {
             return Err(Error::invalid(
                 what,
@@ -55,14 +75,21 @@ pub fn pixel_metrics<T: Real>(
             "finite numbers",
         ));
     }
-    let Some(found) = curve_figures(masks, maps) else {
+    let found = if inside.is_empty() {
+        curve_figures(masks, maps)
+    } else {
+        let kept = (0..maps.len()).into_par_iter().filter(|&at| inside[at]);
+        let (masks, maps): (Vec<u8>, Vec<T>) = kept.map(|at| (masks[at], maps[at])).unzip();
+        curve_figures(&masks, &maps)
+    };
+    let Some(found) = found else {
         return Ok(PixelMetrics::default());
     };
     Ok(PixelMetrics {
         auroc: Some(found.auroc),
         f1_max: Some(found.f1_max),
         ap: Some(found.ap),
-        aupro: aupro(masks, maps, h, w),
+        aupro: aupro(masks, maps, inside, h, w),
     })
 }
 

@@ -251,6 +251,34 @@ fn pixel_figures_equal_their_definitions() {
 }
 
 #[test]
+fn pixels_that_are_not_looked_at_count_for_nothing() {
+    // Columns 3.. of wide images, against the same images cut down to columns 0..3.
+    let mut numbers = Numbers(23);
+    let (n, h, wide, narrow) = (3, 7, 5, 3);
+    let masks: Vec<u8> = (0..n * h * wide).map(|_| u8::from(numbers.below(3) == 0)).collect();
+    // The highest and the lowest values lie outside.
+    let maps: Vec<f32> = (0..n * h * wide)
+        .map(|at| {
+            let inside = numbers.below(50) as f32 + 30.0 * f32::from(masks[at]);
+            if at % wide < narrow { inside } else { 1e3 - 2e3 * (at % 2) as f32 }
+        })
+        .collect();
+    let inside: Vec<bool> = (0..n * h * wide).map(|at| at % wide < narrow).collect();
+    let within = pixel_metrics_within(&masks, &maps, &inside, n, h, wide).expect("metrics");
+    let some = |at: &usize| inside[*at];
+    let cut_masks: Vec<u8> = (0..inside.len()).filter(some).map(|at| masks[at]).collect();
+    let cut_maps: Vec<f32> = (0..inside.len()).filter(some).map(|at| maps[at]).collect();
+    let cut = pixel_metrics(&cut_masks, &cut_maps, n, h, narrow).expect("metrics");
+    assert!(cut.aupro.is_some_and(|aupro| aupro > 0.1), "{cut:?}");
+    assert_eq!(within, cut);
+    let whole = vec![true; inside.len()];
+    let all = pixel_metrics(&masks, &maps, n, h, wide).expect("metrics");
+    assert_eq!(pixel_metrics_within(&masks, &maps, &whole, n, h, wide).expect("metrics"), all);
+    assert_ne!(all, cut);
+    assert!(pixel_metrics_within(&masks, &maps, &whole[1..], n, h, wide).is_err());
+}
+
+#[test]
 fn skewed_scores_are_counted_exactly() {
     // All but one of the defective scores fall into the first of the search table's buckets.
     let count = 4001;

@@ -121,6 +121,122 @@ pub fn upsample_max<T: Real>(patch_scores: &[T], grid: Grid, size: ImageSize) ->
     Ok(largest)
 }
 
+/// Marks of the wrong length, refused before anything is computed with them.
+fn check_marks<T>(patch_scores: &[T], left_out: &[bool]) -> Result<()> {
+    if left_out.is_empty() || left_out.len() == patch_scores.len() {
+        return Ok(());
+    }
+    let expected = format!("{}, or none", patch_scores.len());
+    Err(Error::invalid("marks of patches left out", left_out.len(), expected))
+}
+
+/// The patch whose area a pixel lies in, for each position of one side.
+fn owners(grid: usize, size: usize) -> impl Iterator<Item = usize> {
+    (0..size).map(move |position| ((2 * position + 1) * grid / (2 * size)).min(grid - 1))
+}
+
+/// Whether each pixel of a map, `[height, width]`, lies in a patch that is not left out: pixel (y, x) in patch
+/// ⌊(y + ½)·H/height⌋, ⌊(x + ½)·W/width⌋.
+///
+/// # Errors
+/// [`Error::Invalid`] for another number of marks `[L]` than the grid has patches, or a size without pixels.
+pub fn inside(left_out: &[bool], grid: Grid, size: ImageSize) -> Result<Vec<bool>> {
+    check(left_out, grid, size)?;
+    let columns: Vec<usize> = owners(grid.columns, size.width).collect();
+    Ok(owners(grid.rows, size.height)
+        .flat_map(|y| columns.iter().map(move |x| !left_out[y * grid.columns + x]))
+        .collect())
+}
+
+/// As [`upsample`], where some patches are left out (`left_out` `[L]`; empty for none): pixels of theirs are 0, as
+/// [`inside`] says, and the others are the mean of the patches around them that are not left out, by the weights that
+/// [`upsample`] has. So a region's edge neither lowers what is inside nor bleeds out of it.
+///
+/// # Errors
+/// As [`upsample`], and for another number of marks.
+pub fn upsample_within<T: Real>(
+    patch_scores: &[T],
+    left_out: &[bool],
+    grid: Grid,
+    size: ImageSize,
+    out: &mut [T],
+) -> Result<()> {
+    check_marks(patch_scores, left_out)?;
+    upsample(patch_scores, grid, size, out)?;
+    if left_out.contains(&true) {
+        mend_rows(patch_scores, left_out, grid, size, |y, row| {
+            let line = &mut out[y * size.width..][..size.width];
+            for (value, mended) in line.iter_mut().zip(row) {
+                *value = mended.unwrap_or(*value);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The largest value of the map that [`upsample_within`] would write, to the bit.
+///
+/// # Errors
+/// As [`upsample_within`].
+pub fn upsample_max_within<T: Real>(
+    patch_scores: &[T],
+    left_out: &[bool],
+    grid: Grid,
+    size: ImageSize,
+) -> Result<T> {
+    check_marks(patch_scores, left_out)?;
+    if !left_out.contains(&true) {
+        return upsample_max(patch_scores, grid, size);
+    }
+    let mut map = vec![T::default(); size.pixels()];
+    upsample_within(patch_scores, left_out, grid, size, &mut map)?;
+    Ok(map.iter().fold(T::NEG_INFINITY, |best, &value| {
+        if value > best || value.into().is_nan() { value } else { best }
+    }))
+}
+
+/// Hands out, row by row, the pixels whose value is another than [`upsample`]'s because a patch around them is left out.
+fn mend_rows<T: Real>(
+    patch_scores: &[T],
+    left_out: &[bool],
+    grid: Grid,
+    size: ImageSize,
+    mut use_row: impl FnMut(usize, &[Option<T>]),
+) {
+    let columns = taps(grid.columns, size.width);
+    let own_columns: Vec<usize> = owners(grid.columns, size.width).collect();
+    let mut row = vec![None; size.width];
+    let rows = taps(grid.rows, size.height);
+    for (y, (tap, own_row)) in rows.iter().zip(owners(grid.rows, size.height)).enumerate() {
+        for ((value, column), own_column) in row.iter_mut().zip(&columns).zip(&own_columns) {
+            let corner = |row: usize, column: usize| row * grid.columns + column;
+            let corners = [
+                (corner(tap.before, column.before), (1.0 - tap.share) * (1.0 - column.share)),
+                (corner(tap.before, column.after), (1.0 - tap.share) * column.share),
+                (corner(tap.after, column.before), tap.share * (1.0 - column.share)),
+                (corner(tap.after, column.after), tap.share * column.share),
+            ];
+            let own = corner(own_row, *own_column);
+            *value = if left_out[own] {
+                Some(T::default())
+            } else if corners.iter().all(|(at, _)| !left_out[*at]) {
+                None
+            } else {
+                let left = || corners.iter().filter(|(at, _)| !left_out[*at]);
+                let weight: f64 = left().map(|(_, weight)| weight).sum();
+                let sum: f64 = left().map(|(at, weight)| patch_scores[*at].into() * weight).sum();
+                // A pixel of a tiny map may sit on a patch that is left out alone.
+                Some(if weight > 0.0 { T::from_f64(sum / weight) } else { patch_scores[own] })
+            };
+        }
+        use_row(y, &row);
+    }
+}
+
+#[cfg(test)]
+#[path = "upsample_within_tests.rs"]
+mod within_tests;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,9 @@ mod aspect;
 mod banks;
 mod batches;
 mod references;
+mod regions;
 #[cfg(feature = "sim")]
 mod simulated;
 mod subsets;
 mod support;
+mod tiles;

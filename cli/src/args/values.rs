@@ -101,3 +101,16 @@ pub fn parse_seconds(text: &str) -> Result<f64, String> {
         _ => Err(String::from("expected a number of seconds from 0 to 86400")),
     }
 }
+
+/// Rows x columns of tiles.
+pub fn parse_tiles(text: &str) -> Result<(usize, usize), String> {
+    let grid: Grid =
+        text.parse().map_err(|_| String::from("expected rows x columns of tiles, such as 3x4"))?;
+    Ok((grid.rows, grid.columns))
+}
+
+/// A share of 0 to 0.5.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=0.5).contains(share));
+    share.ok_or_else(|| String::from("expected a share of 0 to 0.5, such as 0.1"))
+}

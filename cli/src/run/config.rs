@@ -1,6 +1,7 @@
 //! The validated settings of a run: command line over YAML over defaults, each checked as far as it can be
 //! without opening an image or a weight file.
 
+mod regions;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use musc::backend::device::{Device, Precision};
 use musc::dataset::DatasetKind;
 use musc::inspect::{
-    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Weights,
+    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Tiles, Weights,
 };
 use musc::model::Activation;
 use musc::model::locate::DEFAULT_PRETRAINED;
@@ -17,6 +18,7 @@ use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
 use musc::{Error, Grid, ImageSize, Result};
 
+pub use self::regions::RegionConfig;
 pub use self::source::{KnownImages, Source};
 use self::source::{source, subsets};
 use super::yaml::Yaml;
@@ -159,6 +161,10 @@ pub struct Config {
     pub source: Source,
     /// Go on without unreadable files.
     pub skip_bad: bool,
+    /// Which part of the images is looked at.
+    pub regions: RegionConfig,
+    /// The tiles that they are cut into.
+    pub tiles: Option<Tiles>,
     /// Whom each image is compared with.
     pub subsets: Subsets,
     /// Images that are known to be good, or earlier ones, to compare with.
@@ -213,6 +219,8 @@ impl Config {
         Ok(Config {
             source: Source::Demo,
             skip_bad: false,
+            regions: RegionConfig::default(),
+            tiles: None,
             subsets: Subsets::Auto,
             known: None,
             seed: 0,
@@ -248,6 +256,7 @@ impl Config {
         }
         builder
             .input(self.input)
+            .tiles(self.tiles)
             .scoring(self.scoring.clone())
             .rescoring(Some(rescoring))
             .subsets(self.subsets)
@@ -256,7 +265,7 @@ impl Config {
     }
 
     fn merge(args: RunArgs, mut yaml: Yaml) -> Result<Self> {
-        let RunArgs { paths, images, backbone, size, method, output, machine } = args;
+        let RunArgs { paths, images, regions, backbone, size, method, output, machine } = args;
         let mut notes: Vec<String> = yaml
             .unknown
             .iter()
@@ -281,6 +290,8 @@ impl Config {
                 }
                 _ => None,
             },
+            regions: RegionConfig::from(&regions),
+            tiles: regions::tiles(&regions)?,
             subsets: subsets(images.references.as_ref(), divide, of_dataset || method.paper)?,
             seed: images.seed.unwrap_or(0),
             input: input_size(size, yaml.img_resize, DEFAULT_IMAGE_SIZE)?,

@@ -19,7 +19,7 @@ pub enum Found {
 }
 
 /// Finds the images before any weights are read.
-pub fn find(known: &KnownImages, skip_bad: bool) -> Result<(Found, Option<String>)> {
+pub fn find(known: &KnownImages, config: &Config) -> Result<(Found, Option<String>)> {
     let path = Path::new(&known.path);
     let bank = path.is_file() && path.extension().is_some_and(|word| word == "safetensors");
     if bank {
@@ -27,7 +27,10 @@ pub fn find(known: &KnownImages, skip_bad: bool) -> Result<(Found, Option<String
     }
     let batch = Batch::paths(std::slice::from_ref(&known.path), &FolderOptions::default())?;
     let note = passed_over(&batch);
-    Ok((Found::Images(batch.named("references").skip_bad(skip_bad)), note))
+    let batch = batch.named("references").skip_bad(config.skip_bad);
+    // The same part of them is looked at.
+    let batch = config.regions.apply(vec![batch], false)?.remove(0);
+    Ok((Found::Images(batch), note))
 }
 
 /// Known images on the device.

@@ -116,7 +116,7 @@ impl Run {
                 threshold(config.decide, &vec![0.0; labels.len()], &labels)?;
             }
         }
-        let found = config.known.as_ref().map(|known| known::find(known, config.skip_bad));
+        let found = config.known.as_ref().map(|known| known::find(known, &config));
         let (found, of_known) = found.transpose()?.unzip();
         let loading = Instant::now();
         let inspector = config.inspector()?;
@@ -213,6 +213,7 @@ impl Run {
         self.record.images.push((name.to_string(), inspection.len()));
         self.record.k.push((name.to_string(), inspection.rscin_k().to_vec()));
         self.record.inputs.push((name.to_string(), inspection.input().to_string()));
+        self.record.maps.push((name.to_string(), inspection.map_size().to_string()));
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use musc::inspect::{InputSize, Inspector, Subsets};
+use musc::inspect::{InputSize, Inspector, Subsets, TileMatch};
 use musc::scoring::rscin::Similarity;
 
 use super::config::{Config, Source};
@@ -20,6 +20,8 @@ pub struct Record {
     pub sha256: String,
     /// The size each category's images went through the backbone at.
     pub inputs: Vec<(String, String)>,
+    /// The size of each category's anomaly maps.
+    pub maps: Vec<(String, String)>,
     /// Subsets, by category.
     pub subsets: Vec<(String, usize)>,
     /// Known images that the others were compared with.
@@ -110,6 +112,15 @@ impl Record {
             },
             "source": source,
             "skip_bad": config.skip_bad,
+            "roi": config.regions.roi.as_ref().map(|path| path.display().to_string()),
+            "ignore_border": config.regions.border,
+            "tiles": config.tiles.map(|tiles| json!({
+                "rows": tiles.cut.rows(),
+                "columns": tiles.cut.columns(),
+                "overlap": tiles.cut.overlap(),
+                "match": match tiles.matching { TileMatch::Same => "same", TileMatch::Any => "any", _ => "other" },
+                "maps": by_name(&self.maps),
+            })),
             "divide_num": match config.subsets { Subsets::Divide(parts) => parts, _ => 1 },
             "references": references,
             "subsets": by_name(&self.subsets),

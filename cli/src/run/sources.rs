@@ -36,6 +36,8 @@ pub fn batches(config: &Config, demo_root: &Path) -> Result<(Vec<Batch>, Vec<Str
         let found = format!("`{}` beside {} categories", known.path, batches.len());
         return Err(Error::invalid("--references", found, "a PATH, or one category"));
     }
+    let by_class = matches!(config.source, Source::Dataset { .. });
+    let batches = config.regions.apply(batches, by_class)?;
     let mut notes = Vec::new();
     for batch in &batches {
         let (name, count) = (batch.name(), batch.len());

@@ -3,7 +3,7 @@
 use musc::Error;
 
 /// What the library calls a setting, and the option that sets it.
-const OPTIONS: [(&str, &str); 16] = [
+const OPTIONS: [(&str, &str); 18] = [
     ("device", "--device"),
     ("pretrained", "--pretrained"),
     ("feature layers", "--feature_layers"),
@@ -18,6 +18,8 @@ const OPTIONS: [(&str, &str); 16] = [
     ("references", "--references"),
     ("references to keep", "--keep"),
     ("image size", "--img-size"),
+    ("tiles", "--tiles"),
+    ("overlap of tiles", "--tile-overlap"),
     ("labels to decide by", "--decide f1: labels"),
     ("defective images to decide by", "--decide f1: defective images"),
 ];

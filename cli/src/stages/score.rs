@@ -1,8 +1,8 @@
 //! `musc-run score`: patch tokens to patch scores, maps and image scores.
 
 use musc::backend::device::DeviceOptions;
-use musc::backend::{Backend, References, read_features};
-use musc::scoring::upsample::{upsample, upsample_max};
+use musc::backend::{Backend, FeatureSet, References, read_features};
+use musc::scoring::upsample::{upsample_max_within, upsample_within};
 use musc::tensor_file::{Tensor, write_tensors};
 use musc::{ImageSize, Result};
 use rayon::prelude::*;
@@ -52,15 +52,22 @@ pub fn score(args: ScoreArgs) -> Result<(), Stop> {
             scores.by_degree_layer.as_slice(),
         ),
     ];
+    let left_out = features.left_out();
+    let marks =
+        |image: usize| left_out.get(image * patches..(image + 1) * patches).unwrap_or_default();
     let mut maps = Vec::new();
     let image_scores = match size {
         Some(size) => {
             maps = vec![0f32; images * size.pixels()];
             maps.par_chunks_exact_mut(size.pixels())
                 .zip(mean.par_chunks_exact(patches))
-                .try_for_each(|(map, scores)| upsample(scores, grid, size, map))?;
+                .enumerate()
+                .try_for_each(|(at, (map, scores))| {
+                    upsample_within(scores, marks(at), grid, size, map)
+                })?;
             mean.par_chunks_exact(patches)
-                .map(|scores| upsample_max(scores, grid, size))
+                .enumerate()
+                .map(|(at, scores)| upsample_max_within(scores, marks(at), grid, size))
                 .collect::<Result<Vec<f32>>>()?
         }
         None => mean

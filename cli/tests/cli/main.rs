@@ -4,6 +4,7 @@ mod bad_input;
 mod banks;
 mod bench;
 mod hub;
+mod regions;
 mod runs;
 #[path = "../../../tests/hub/server.rs"]
 mod server;

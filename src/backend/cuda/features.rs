@@ -62,6 +62,12 @@ impl Features {
         matches!(self.place, Place::Card(_))
     }
 
+    /// Another hash of each image's pixels, `[N]`.
+    #[cfg(feature = "files")]
+    pub(crate) fn set_content(&mut self, content: Vec<u64>) {
+        self.content = content;
+    }
+
     /// The 16-bit format of the patch tokens.
     pub fn half(&self) -> Half {
         self.half

@@ -3,8 +3,9 @@
 use super::{Bank, BankSettings, Thumbnails, bank_threshold, without_duplicates};
 use crate::backend::{Backend, FeatureSet, References};
 use crate::image::{Fit, Resize};
+use crate::inspect::maps::Maps;
 use crate::inspect::work::{features_of, input_of, raw_scores};
-use crate::inspect::{Batch, Inspector, ReferenceSet};
+use crate::inspect::{Batch, Inspector, ReferenceSet, tiles};
 use crate::scoring::decision::DecisionRule;
 use crate::{Error, ImageSize, Progress, Result};
 
@@ -20,6 +21,7 @@ impl Inspector {
     /// device's own.
     pub fn bank(&self, batch: &Batch, rule: DecisionRule, progress: &dyn Progress) -> Result<Bank> {
         // Before any work.
+        tiles::refuse(self, "banks")?;
         bank_threshold(rule, &[0.0, 0.0])?;
         let input = input_of(self, batch)?;
         let grid = input.grid(self.backbone.architecture().patch);
@@ -78,6 +80,7 @@ impl Inspector {
 
     /// Refuses a bank of other settings than this inspector's at this size.
     pub(in crate::inspect) fn check_bank(&self, bank: &Bank, input: ImageSize) -> Result<()> {
+        tiles::refuse(self, "banks")?;
         let settings = BankSettings::of(self, input, &[], bank.settings.rule)?;
         bank.settings.check_equal(&settings, "images")
     }
@@ -146,7 +149,8 @@ impl Inspector {
         scoring.check(bank.len().saturating_sub(1), bank.grid)?;
         let features = self.backend.upload(bank.features())?;
         let scores = self.backend.patch_scores(&features, References::Others, scoring, progress)?;
-        bank.raw_scores = raw_scores(self, &scores.mean(), bank.grid, bank.settings.input)?;
+        let maps = Maps::whole(bank.grid, bank.settings.input);
+        bank.raw_scores = raw_scores(self, &scores.mean(), &bank.left_out, &maps, &[])?;
         bank.threshold = bank_threshold(bank.settings.rule, &bank.raw_scores)?;
         Ok(bank)
     }
