@@ -133,7 +133,7 @@ impl InspectorBuilder {
     }
 
     /// With images cut into tiles, each of which goes through the backbone at the input's size; proportions that are kept
-    /// are the tiles'. `None` cuts nothing [default]. RsCIN compares the class tokens of whole images.
+    /// are the tiles'. `None`, the default, cuts nothing. RsCIN compares the class tokens of whole images.
     pub fn tiles(mut self, tiles: impl Into<Option<Tiles>>) -> Self {
         self.settings.tiles = tiles.into();
         self

@@ -3,7 +3,7 @@
 
     python tools/tiles/make_cases.py --program target/release/musc-run --folder /tmp/cases
 
-Each image is 4000 x 3000 pixels from another sound picture of assets/textile: enlarged twice, laid in a mirrored mosaic from a
+Each image is 4000 x 3000 pixels from one of four sound pictures of assets/textile: enlarged twice, laid in a mirrored mosaic from a
 random place, with noise of its own on every pixel. The defective ones get one rusty spot of 12 pixels across, at a random place.
 The same images are made every time; only Pillow is needed.
 """
@@ -21,6 +21,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageOps
 ROOT = Path(__file__).resolve().parent.parent.parent
 WIDTH, HEIGHT = 4000, 3000
 ENLARGED = 2
+# Pictures that the images are made from in turn: material of one kind, as a line has it.
+SOURCES = 4
 # A level or two of noise on each pixel, either way.
 NOISE = 4
 SPOT = 12
@@ -77,7 +79,7 @@ def make(folder, sound, defective):
         if path.exists():
             continue
         chance = random.Random(f"tiles {number}")
-        image = noisy(mosaic(sources[number % len(sources)], chance), chance)
+        image = noisy(mosaic(sources[number % SOURCES], chance), chance)
         where = spotted(image, chance) if bad else None
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, quality=95, subsampling=0)
@@ -96,7 +98,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True, help="musc-run")
     parser.add_argument("--folder", required=True, type=Path)
-    parser.add_argument("--sound", type=int, default=12)
+    parser.add_argument("--sound", type=int, default=8)
     parser.add_argument("--defective", type=int, default=4)
     parser.add_argument("--tiles", default="6x8")
     parser.add_argument("--side", default="224", help="pixels of a tile's input")
