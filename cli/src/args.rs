@@ -13,8 +13,10 @@ use musc::ImageSize;
 use musc::scoring::decision::DecisionRule;
 
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
-pub use self::values::{MatchArg, ReferencesArg};
-use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};
+pub use self::values::{LabelsArg, MatchArg, ReferencesArg};
+use self::values::{
+    parse_bytes, parse_decision, parse_image_size, parse_labels, parse_match, parse_references,
+};
 pub use self::weights::{
     WeightsCommand, WeightsConvertArgs, WeightsListArgs, WeightsNameArgs, WeightsVerifyArgs,
 };
@@ -145,13 +147,6 @@ pub enum VisTypeArg {
     WholeNorm,
 }
 
-/// Where labels of a plain folder come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LabelsArg {
-    // Sub-folders good, normal and ok are label 0, the others 1.
-    FromFolders,
-}
-
 /// The whole job.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
@@ -195,8 +190,9 @@ pub struct DatasetArgs {
     /// Seed of the order in which images are dealt into subsets [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Labels for PATH: sub-folders good, normal and ok are label 0, others 1 (from-folders)
-    #[arg(long, value_enum, value_name = "FROM", hide_possible_values = true)]
+    /// Labels for PATH: sub-folders good, normal and ok are label 0, others 1 (from-folders), or a table path,label,review,
+    /// such as the review.csv that report.html saves
+    #[arg(long, value_name = "from-folders|TABLE", value_parser = parse_labels)]
     pub labels: Option<LabelsArg>,
     /// Go on without the files that cannot be read; run.json lists them
     #[arg(long)]
@@ -299,6 +295,10 @@ pub struct OutputArgs {
     /// [default: single_norm for a data set, whole_norm for a PATH]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub vis_type: Option<VisTypeArg>,
+    /// Write report.html, to look through and review the images, and the plots scores.svg, roc.svg and pr.svg: True or False
+    /// [default: True for a PATH, False for a data set]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub report: Option<bool>,
     /// Write results.xlsx: True or False [default: False]
     #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub save_excel: Option<bool>,
@@ -321,6 +321,10 @@ pub struct DemoArgs {
     /// Folder of the results; they go to DIR/demo [default: output]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub output_dir: Option<PathBuf>,
+    /// Write report.html: True or False
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), default_value = "True",
+        hide_possible_values = true, help_heading = "Output")]
+    pub report: bool,
     /// Also write the anomaly maps as f32 safetensors
     #[arg(long, help_heading = "Output")]
     pub save_maps: bool,

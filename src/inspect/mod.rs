@@ -36,6 +36,7 @@ mod builder;
 mod figures;
 mod inspection;
 mod laps;
+mod page;
 mod pictures;
 mod references;
 mod work;
