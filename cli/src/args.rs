@@ -321,10 +321,10 @@ pub struct DemoArgs {
     /// Folder of the results; they go to DIR/demo [default: output]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub output_dir: Option<PathBuf>,
-    /// Write report.html: True or False
-    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), default_value = "True",
-        hide_possible_values = true, help_heading = "Output")]
-    pub report: bool,
+    /// Write report.html: True or False [default: True]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true,
+        help_heading = "Output")]
+    pub report: Option<bool>,
     /// Also write the anomaly maps as f32 safetensors
     #[arg(long, help_heading = "Output")]
     pub save_maps: bool,

@@ -10,11 +10,13 @@ use crate::report::ranks;
 use crate::{Error, ImageSize, Progress, Result};
 
 impl Inspection {
-    /// The map values between which the page's heat maps have their colours: the smallest and the largest raw score. Below the
-    /// first is nothing that does not stand in every image.
+    /// The map values between which the page's heat maps have their colours: the lower quartile of the raw scores and the
+    /// largest one. What stays below the first is found in three quarters of all images, and is left clear.
     pub fn heat_scale(&self) -> (f32, f32) {
-        let ends = |(low, high): (f32, f32), &score: &f32| (low.min(score), high.max(score));
-        self.raw_scores.iter().fold((f32::INFINITY, f32::NEG_INFINITY), ends)
+        let mut sorted = self.raw_scores.clone();
+        sorted.sort_by(f32::total_cmp);
+        let low = sorted.get(sorted.len() / 4).copied().unwrap_or_default();
+        (low, sorted.last().copied().unwrap_or_default())
     }
 }
 

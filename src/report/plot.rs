@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// Size of the histogram, in the units of its drawing.
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 210.0;
+const HEIGHT: f64 = 214.0;
 /// The part of it that holds the bars.
 pub(super) const LEFT: f64 = 40.0;
 pub(super) const RIGHT: f64 = 708.0;
@@ -137,9 +137,9 @@ impl ScorePlot {
                 path.axis d={ "M" (LEFT) " " (BOTTOM + 0.5) "H" (RIGHT) } {}
                 (self.marks())
                 @for value in round_values(low, high, 8) {
-                    text.faint x=(short(self.across(value.0))) y="189" text-anchor="middle" { (value.1) }
+                    text.faint x=(short(self.across(value.0))) y="196" text-anchor="middle" { (value.1) }
                 }
-                text.faint x=(RIGHT) y="205" text-anchor="end" { "raw score, the largest value of the image’s map" }
+                text.faint x=(RIGHT) y="210" text-anchor="end" { "raw score, the largest value of the image’s map" }
                 @if self.threshold.is_some() { (handle) }
             }
         }
@@ -258,7 +258,7 @@ pub(super) fn curve_markup(
         path
     };
     html! {
-        svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (SIDE) " " (SIDE + 8.0) } class="plot curve-plot" {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (SIDE) " " (SIDE) } class="plot curve-plot" {
             title { (title) }
             @if style { style { (PreEscaped(STYLE)) } }
             @for value in [0.0, 0.25, 0.5, 0.75, 1.0] {
@@ -272,10 +272,10 @@ pub(super) fn curve_markup(
             path.curve d=(drawn(scores)) {}
             @for value in ["0", "0.5", "1"] {
                 @let number: f64 = value.parse().unwrap_or_default();
-                text.faint x=(place(number)) y=(short(SIDE - start + 34.0)) text-anchor="middle" { (value) }
-                text.faint x=(start - 5.0) y=(up(number)) text-anchor="end" { (value) }
+                text.faint x=(place(number)) y=(short(SIDE - end + (end - start) + 15.0)) text-anchor="middle" { (value) }
+                text.faint x=(start - 5.0) y=(short(SIDE - end + (1.0 - number) * (end - start) + 4.0)) text-anchor="end" { (value) }
             }
-            text.faint x=(end) y=(short(SIDE + 4.0)) text-anchor="end" { (across) }
+            text.faint x=(place(0.5)) y=(short(SIDE - end + (end - start) + 30.0)) text-anchor="middle" { (across) }
             text.faint x=(start + 4.0) y=(short(SIDE - end - 3.0)) { (upwards) }
         }
     }

@@ -3,6 +3,7 @@
 
 mod aspect;
 mod batches;
+mod page;
 mod references;
 #[cfg(feature = "sim")]
 mod simulated;

@@ -229,7 +229,7 @@ impl Config {
             output: OutputConfig {
                 dir: args.output_dir.unwrap_or_else(|| "output".into()),
                 vis: true,
-                report: args.report,
+                report: args.report.unwrap_or(true),
                 by_each_map: false,
                 save_excel: false,
                 save_maps: args.save_maps,

@@ -197,7 +197,9 @@ impl Run {
             let decided = (rule.as_str(), Some(threshold), &thresholds[..]);
             let (of, figures) = (&self.inspector, metrics.as_ref());
             report.add(of, batch, &mut inspection, decided, figures, teller)?;
-            outcome.files.extend(report::write_plots(&files, &inspection, Some(threshold))?);
+            let plots = report::write_plots(&files, &inspection, Some(threshold))?;
+            // Of one category each by name; of many it would be all that is said.
+            outcome.files.extend(plots.into_iter().filter(|_| !self.several));
         }
         let mut pictures = files.pictures(&self.config);
         pictures.thresholds = Some(thresholds);

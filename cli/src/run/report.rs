@@ -82,11 +82,12 @@ pub fn write_plots(
     let labels = inspection.samples().iter().map(|sample| sample.label).collect();
     let plot = ScorePlot::new(inspection.raw_scores().to_vec(), labels, threshold)?;
     write_scores_svg(&files.scores, &format!("Raw scores of {name}"), &plot)?;
-    let mut written = vec![("scores plot".into(), files.scores.clone())];
+    let mut written = vec![("histogram".into(), files.scores.clone())];
     let (scores, raw) = inspection.curves()?;
-    for (kind, path, what) in
-        [(CurveKind::Roc, &files.roc, "ROC"), (CurveKind::PrecisionRecall, &files.pr, "precision")]
-    {
+    for (kind, path, what) in [
+        (CurveKind::Roc, &files.roc, "ROC curve"),
+        (CurveKind::PrecisionRecall, &files.pr, "PR curve"),
+    ] {
         match &scores {
             Some(scores) => {
                 let title = format!("{what} of {name}");

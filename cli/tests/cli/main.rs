@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod hub;
+mod report;
 mod runs;
 #[path = "../../../tests/hub/server.rs"]
 mod server;

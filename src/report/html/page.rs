@@ -73,8 +73,10 @@ pub(super) fn document(page: &ReportPage) -> Result<String> {
                 a.skip href="#images" { "Skip to the images" }
                 (bar(page, several))
                 main {
+                    div.top.single[!several] {
                     (plots(page, left_out))
                     @if page.classes.iter().any(|class| class.figures.is_some()) { (figures(page)) }
+                    }
                     section #images aria-label="Images, worst first" tabindex="-1" {
                         @for (rank, image) in shown { (card(*rank, image, class_of[&image.class], several, &shapes)) }
                     }
@@ -177,7 +179,19 @@ fn plot(
         .map(|(_, image)| format!("{} {}", image.raw_score, u8::from(image.is_defective())))
         .collect();
     let (low, high) = plot.axis();
+    let place = |value: f32| {
+        LEFT + ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) * (RIGHT - LEFT)
+    };
+    let (start, end) = (place(class.scale.0), place(class.scale.1));
     let handle = html! {
+        linearGradient id={ "heat-" (number) } {
+            @for step in 0..=10u8 {
+                @let [red, green, blue, alpha] = heat_colour(f32::from(step) / 10.0);
+                stop offset={ (step * 10) "%" } stop-color={ "rgb(" (red) "," (green) "," (blue) ")" }
+                    stop-opacity=(format!("{:.2}", f32::from(alpha) / 255.0)) {}
+            }
+        }
+        rect x=(start) y="178" width=((end - start).max(1.0)) height="5" fill={ "url(#heat-" (number) ")" } {}
         g.threshold tabindex="0" role="slider" aria-label={ "Threshold of " (name) } aria-orientation="horizontal"
             aria-valuemin=(low) aria-valuemax=(high) aria-valuenow=(at) aria-valuetext=(figure(at)) {
             rect.grip x="-12" y="0" width="24" height="162" {}
@@ -185,14 +199,10 @@ fn plot(
             path.knob d="M-6 2h12v8l-6 6-6-6z" {}
         }
     };
-    let place = |value: f32| {
-        LEFT + ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) * (RIGHT - LEFT)
-    };
-    let (start, end) = (place(class.scale.0), place(class.scale.1));
     html! {
         figure.histogram data-class=(number) data-threshold=[class.threshold] data-at=(at) data-rest=(rest.join(" ")) {
             figcaption {
-                h2 { bdi { (name) } }
+                h2 { @if page.classes.len() > 1 { bdi { (name) } } @else { "Scores" } }
                 span { "threshold "
                     input.value type="number" step="any" value=(format!("{at:.4}")) aria-label={ "Threshold of " (name) ", as a number" };
                     @if class.threshold.is_none() { span.own { " each image has its own until this is moved" } }
@@ -202,16 +212,6 @@ fn plot(
                 span.above {}
             }
             (plot.markup(&format!("Raw scores of {name}"), number, &handle, false))
-            svg.legend viewBox={ "0 0 720 10" } aria-hidden="true" {
-                linearGradient id={ "heat-" (number) } {
-                    @for step in 0..=10u8 {
-                        @let [red, green, blue, alpha] = heat_colour(f32::from(step) / 10.0);
-                        stop offset={ (step * 10) "%" } stop-color={ "rgb(" (red) "," (green) "," (blue) ")" }
-                            stop-opacity=(format!("{:.2}", f32::from(alpha) / 255.0)) {}
-                    }
-                }
-                rect x=(start) y="1" width=((end - start).max(1.0)) height="7" fill={ "url(#heat-" (number) ")" } {}
-            }
         }
     }
 }
@@ -254,8 +254,7 @@ fn figures(page: &ReportPage) -> Markup {
                             }
                         }
                     }
-                    p.faint { "AUROC, F1-max and AP by the score after re-scoring (RsCIN), “raw” by the raw score; in the curves "
-                        "the raw score is dashed." }
+                    p.faint { "“raw” and the dashed curves: before re-scoring (RsCIN)." }
                 }
                 @for (number, class) in page.classes.iter().enumerate() {
                     @if let Some(curves) = &class.curves {
