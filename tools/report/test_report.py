@@ -22,6 +22,8 @@ HOSTILE = [
     b'<script>"document.title=1".jpg', b'"><img src=x onerror=document.title=2>.jpg', b"=1+2.jpg", b"+a.jpg", b"-b.jpg",
     b"@c.jpg", b"'d.jpg", b'e,"f".jpg', b"new\nline.jpg", b" space.jpg", "ä & ö&amp;.jpg".encode(), b"no\xfftext.jpg",
 ]
+# Small images are enough for the page, and quick.
+SMALL = ["--img-resize", "112"]
 MOST_BYTES = 20_000_000
 MOST_MS = 50
 
@@ -48,6 +50,15 @@ class Browser:
 
     def done(self):
         assert not self.faults, self.faults
+
+
+def wait(page, condition):
+    """Until a condition holds. Playwright's own waiting is by `eval`, which the page's policy forbids."""
+    for _ in range(100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {condition}")
 
 
 def focused(page):
@@ -79,7 +90,7 @@ def opens_as_the_run_left_it(browser, report, scores):
                             row["path"])
         assert float(raw) == float(row["raw_score"]), (row, raw)
     page.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
-    page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    wait(page, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     heat = page.eval_on_selector(".card .heat", "image => ({ box: image.getBoundingClientRect().toJSON(), "
                                  "of: image.parentElement.querySelector('.picture').getBoundingClientRect().toJSON() })")
     assert all(abs(heat["box"][side] - heat["of"][side]) < 0.5 for side in ("x", "y", "width", "height")), heat
@@ -244,7 +255,7 @@ def large_view(browser, report):
     page.keyboard.press("Escape")
     assert page.locator("#large").is_hidden()
     # The event that a dialog has closed comes a little later.
-    page.wait_for_function("document.activeElement === document.querySelectorAll('.card')[2]")
+    wait(page, "document.activeElement === document.querySelectorAll('.card')[2]")
     page.keyboard.press("Enter")
     assert page.locator("#large").is_visible()
 
@@ -301,7 +312,8 @@ def review_goes_out_and_comes_back(browser, musc, folder, report, scores):
     page = browser.open(report)
     title = page.title()
     count = page.locator(".card").count()
-    assert count == len(HOSTILE), count
+    # By a pattern, paths are bare names, and begin as a formula does.
+    assert count >= len(HOSTILE) - 1, count
     words = ["n", "o", "u"]
     page.keyboard.press("j")
     for at in range(count - 1):
@@ -319,7 +331,8 @@ def review_goes_out_and_comes_back(browser, musc, folder, report, scores):
         assert row["path"][0] not in "=+-@", row
         review = "" if at == count - 1 else {"n": "NG", "o": "OK", "u": "unsure"}[words[at % 3]]
         assert row["review"] == review and row["label"] == {"NG": "1", "OK": "0"}.get(review, ""), row
-    done = musc(["photos", "--img-resize", "112", "--labels", str(table), "--overwrite"])
+    assert sum(row["path"].startswith("'") for row in rows) == 5, rows
+    done = musc(["*.jpg", "--output-dir", "../output", *SMALL, "--labels", str(table), "--overwrite"], "photos")
     assert "AUROC" in done.stdout, done.stdout
     labels = {row["path"]: row["label"] for row in csv.DictReader(scores.open(encoding="utf-8", errors="replace", newline=""))}
     assert len(labels) == count
@@ -333,14 +346,15 @@ def review_goes_out_and_comes_back(browser, musc, folder, report, scores):
 def accessible(browser, report):
     page = browser.open(report)
     names_of = {"button", "slider", "searchbox", "combobox", "spinbutton", "image", "link", "dialog", "article", "group", "region"}
-    for opened in (None, "?", "z"):
+    # A dialog that is open hides all else.
+    for opened, least in ((None, 40), ("?", 2), ("z", 8)):
         if opened:
             page.keyboard.press("Escape")
             page.keyboard.press(opened)
         tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
         seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node.get("ignored")]
         named = [entry for entry in seen if entry[0] in names_of]
-        assert len(named) > 10, seen
+        assert len(named) >= least, seen
         # A group of SVG is a group too, and says nothing by itself.
         assert all(name for role, name in named if role != "group"), [entry for entry in named if not entry[1]]
     page.keyboard.press("Escape")
@@ -443,8 +457,8 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     program = args.musc_run.resolve()
 
-    def musc(words):
-        done = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True)
+    def musc(words, within="."):
+        done = subprocess.run([program, *words], cwd=folder / within, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -455,7 +469,7 @@ def main():
         return found
 
     try:
-        musc(["demo", "--img-resize", "112", "--overwrite"])
+        musc(["demo", *SMALL, "--overwrite"])
         demo = folder / "output/demo"
         shutil.rmtree(folder / "photos", ignore_errors=True)
         shutil.rmtree(folder / "away", ignore_errors=True)
@@ -463,8 +477,10 @@ def main():
         samples = sorted(demo.glob("images/*/*.jpg"))
         for name, sample in zip(HOSTILE, samples[4:]):
             shutil.copy(sample, os.fsencode(folder / "photos") + b"/" + name)
-        musc(["photos", "--img-resize", "112", "--overwrite"])
+        musc(["photos", *SMALL, "--overwrite"])
         hostile = folder / "output/folder/photos"
+        musc(["*.jpg", "--output-dir", "../output", *SMALL, "--overwrite"], "photos")
+        bare = folder / "output/folder/images"
         for count in (30, 1000):
             subprocess.run([args.example, folder / f"drawn{count}", str(count)], check=True)
         with sync_playwright() as playwright:
@@ -484,7 +500,7 @@ def main():
             step(large_view, browser, drawn)
             step(keys, browser, report)
             step(nothing_is_kept_and_nothing_breaks, browser, report)
-            step(review_goes_out_and_comes_back, browser, musc, folder, hostile / "report.html", hostile / "scores.csv")
+            step(review_goes_out_and_comes_back, browser, musc, folder, bare / "report.html", bare / "scores.csv")
             step(accessible, browser, report)
             step(light_and_dark, browser, report)
             step(prints, browser, report)

@@ -305,9 +305,9 @@ fn card(rank: usize, image: &ReportImage, class: usize, several: bool, shapes: &
             div.caption {
                 span.badge.decision { (word) }
                 span.name title=(visible(&path)) {
-                    @if several { bdi.faint { (visible(&image.class)) } " " }
-                    @if !folder.is_empty() { bdi.faint { (folder) "/" } }
-                    bdi { (name) }
+                    @if several && image.class != folder { bdi.where { (visible(&image.class)) " · " } }
+                    @if !folder.is_empty() { bdi.where { (folder) "/" } }
+                    bdi.file { (name) }
                 }
             }
             div.caption {
@@ -371,7 +371,7 @@ fn large_view() -> Markup {
                 }
                 button #before type="button" aria-label="Previous image" { "‹" }
                 button #after type="button" aria-label="Next image" { "›" }
-                button #large-close type="button" { "Close" }
+                button #large-close type="button" autofocus { "Close" }
             }
             div #large-frame {}
         }

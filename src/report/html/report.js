@@ -195,7 +195,8 @@
     large.showModal();
     fill();
   };
-  large.addEventListener('close', () => choose(current));
+  // The browser gives the focus back to where it was; it belongs to the image that was shown last.
+  large.addEventListener('close', () => choose(of.get(shown)));
   addEventListener('resize', () => { if (large.open) fit(); });
 
   // The opacity is a rule of the style sheet: no image is touched one by one.

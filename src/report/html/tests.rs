@@ -81,7 +81,7 @@ fn names_that_are_no_text_are_shown_all_the_same() {
     let path = std::ffi::OsStr::from_bytes(b"a\xff\r\n.png");
     let text = written(&page(vec![image(path, 0.9)]));
     assert!(text.contains("data-path=\"&quot;a\u{fffd}\\r\\n.png&quot;\""));
-    assert!(text.contains("<bdi>a\u{fffd}\u{fffd}\u{fffd}.png</bdi>"));
+    assert!(text.contains("<bdi class=\"file\">a\u{fffd}\u{fffd}\u{fffd}.png</bdi>"));
 }
 
 #[test]
