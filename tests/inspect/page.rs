@@ -1,6 +1,8 @@
 //! The images of a page, made of an inspection.
 
-use musc::image::RgbImage;
+use std::collections::{HashMap, HashSet};
+
+use musc::image::{RgbImage, decode};
 use musc::inspect::{Batch, InputSize};
 use musc::report::html::ReportPictures;
 
@@ -55,7 +57,21 @@ fn the_heat_map_of_a_padded_image_covers_its_picture() {
     let made =
         inspector.report_images(&batch, &mut inspection, &[0.0; 8], (&pictures, 0), &()).unwrap();
     assert_eq!((made[7].shown.width, made[7].shown.height), (60, 120));
-    let heat = musc::image::image_size(&folder.path().join("report_files/000007.png")).unwrap();
-    // 21 of 42 pixels of the canvas, at the picture's own proportions.
-    assert_eq!((heat.width * 2, heat.height), (heat.height, 84), "{heat}");
+    let heat = decode(&folder.path().join("report_files/000007.png")).unwrap().image;
+    // On the canvas of 42 rows and 84 columns it is 21 columns wide, from the 31st on; the heat map is of that very size.
+    assert_eq!((heat.width, heat.height), (21, 42));
+    let mut map = vec![0f32; 42 * 84];
+    inspection.map(7, inspection.input(), &mut map).unwrap();
+    let (low, high) = inspection.heat_scale();
+    // Each of the 48 steps of the scale has one colour, if the pixels are those of the picture.
+    let mut colours = HashMap::new();
+    for (at, pixel) in heat.data.chunks_exact(3).enumerate() {
+        let value = map[at / 21 * 84 + 31 + at % 21];
+        let step = (((value - low) / (high - low)).clamp(0.0, 1.0) * 48.0).round() as u32;
+        let colour = colours.entry(step).or_insert(pixel);
+        assert_eq!(*colour, pixel, "pixel {at}, step {step}");
+    }
+    let different: HashSet<&[u8]> = colours.values().copied().collect();
+    assert_eq!(different.len(), colours.len());
+    assert!(different.len() > 5, "{} colours tell little", different.len());
 }

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -88,7 +89,7 @@ def opens_as_the_run_left_it(browser, report, scores):
     for row in rows:
         raw = page.evaluate("path => document.querySelector(`.card[data-path=${CSS.escape(JSON.stringify(path))}]`).dataset.raw",
                             row["path"])
-        assert float(raw) == float(row["raw_score"]), (row, raw)
+        assert struct.pack("f", float(raw)) == struct.pack("f", float(row["raw_score"])), (row, raw)
     page.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
     wait(page, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     heat = page.eval_on_selector(".card .heat", "image => ({ box: image.getBoundingClientRect().toJSON(), "

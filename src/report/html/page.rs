@@ -176,7 +176,9 @@ fn plot(
     let rest: Vec<String> = left_out
         .iter()
         .filter(|(_, image)| image.class == class.name)
-        .map(|(_, image)| format!("{} {}", image.raw_score, u8::from(image.is_defective())))
+        .map(|(_, image)| {
+            format!("{} {}", f64::from(image.raw_score), u8::from(image.is_defective()))
+        })
         .collect();
     let (low, high) = plot.axis();
     let place = |value: f32| {
@@ -283,7 +285,7 @@ fn card(rank: usize, image: &ReportImage, class: usize, several: bool, shapes: &
     let word = if defective { "NG" } else { "OK" };
     let label = image.label.map(|defective| if defective { "defective" } else { "normal" });
     html! {
-        article.card.ng[defective] tabindex="-1" data-rank=(rank) data-raw=(image.raw_score) data-score=(image.score)
+        article.card.ng[defective] tabindex="-1" data-rank=(rank) data-raw=(f64::from(image.raw_score)) data-score=(image.score)
             data-threshold=(image.threshold) data-class=(class) data-label=[image.label.map(u8::from)]
             // JSON, because an attribute would not keep a carriage return.
             data-path=(serde_json::json!(path)) data-size={ (image.file_size.0) " × " (image.file_size.1) }

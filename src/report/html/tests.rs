@@ -128,7 +128,21 @@ fn the_worst_come_first_and_the_rest_still_counts() {
     assert_eq!(text.matches("<article").count(), PAGE_IMAGES);
     assert!(text.contains("the other 2 count"));
     let rest = between(&text, "data-rest=\"", "\"");
-    assert_eq!(rest, "0.0001 0 0 0");
+    let rest: Vec<f64> = rest.split(' ').map(|number| number.parse().expect("number")).collect();
+    assert_eq!(rest, [f64::from(0.0001f32), 0.0, 0.0, 0.0]);
+}
+
+/// A rule may put the threshold on a score: the script has to see the two as equal, which the few digits of an f32 are not.
+#[test]
+fn a_score_on_the_threshold_reads_as_equal() {
+    let mut on = image("a.png", 0.284_645_62);
+    on.threshold = f64::from(on.raw_score);
+    assert!(!on.is_defective());
+    let text = written(&page(vec![on]));
+    let article = between(&text, "<article", ">");
+    let number =
+        |name: &str| between(article, &format!("{name}=\""), "\"").parse::<f64>().expect(name);
+    assert_eq!(number("data-raw"), number("data-threshold"));
 }
 
 #[test]
