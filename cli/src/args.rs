@@ -32,6 +32,7 @@ Examples:
   musc-run photos --keep-aspect 672           pictures that are not square, at their own proportions
   musc-run many --references 200              thousands of images, in subsets: time and memory grow with N, not with N²
   musc-run sorted --labels from-folders       good/, normal/, ok/ are label 0, other sub-folders 1
+  musc-run photos --labels review.csv         what was said in report.html, as labels: figures too
   musc-run --dataset_name mvtec_ad --data_path data/mvtec_anomaly_detection --class_name bottle \\
            --backbone_name dinov2_vits14 --feature_layers 2 5 8 11 --vis True --save_excel True
   musc-run extract photos --img-resize 518 --output features.safetensors
