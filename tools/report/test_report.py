@@ -238,8 +238,8 @@ def large_view(browser, report):
     page = browser.open(report)
     page.locator(".card .frame").nth(1).click()
     assert page.locator("#large").is_visible()
-    name = page.locator("#large-name").inner_text()
-    assert name == page.locator(".card .name").nth(1).inner_text(), name
+    name = page.locator("#large-name").text_content()
+    assert name == page.locator(".card .name").nth(1).text_content(), name
     box = page.locator("#large .picture").bounding_box()
     small = page.locator(".card .picture").nth(1).bounding_box()
     assert box["width"] > 1.5 * small["width"], (box, small)
@@ -248,9 +248,9 @@ def large_view(browser, report):
     window = page.viewport_size
     assert box["x"] >= 0 and box["y"] + box["height"] <= window["height"], box
     page.keyboard.press("j")
-    assert page.locator("#large-name").inner_text() == page.locator(".card .name").nth(2).inner_text()
+    assert page.locator("#large-name").text_content() == page.locator(".card .name").nth(2).text_content()
     page.keyboard.press("n")
-    assert page.locator("#large-name").inner_text() == page.locator(".card .name").nth(3).inner_text()
+    assert page.locator("#large-name").text_content() == page.locator(".card .name").nth(3).text_content()
     page.click("#before")
     assert page.locator("#large [data-review=NG]").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Escape")

@@ -311,9 +311,10 @@ fn card(rank: usize, image: &ReportImage, class: usize, several: bool, shapes: &
                     @if !folder.is_empty() { bdi.where { (folder) "/" } }
                     bdi.file { (name) }
                 }
+                span.rank title="Rank by score" { "#" (rank) }
             }
             div.caption {
-                span.numbers { "#" (rank) " · " b { (figure(image.score)) } " · raw " (figure(f64::from(image.raw_score))) }
+                span.numbers { b title="Score" { (figure(image.score)) } " · raw " (figure(f64::from(image.raw_score))) }
                 @if let Some(label) = label { span.label title="Label" { (label) } }
             }
             div.review role="group" aria-label={ "Review of " (name) } {
