@@ -20,8 +20,10 @@ pub use self::bank::{
 };
 pub use self::regions::{RegionArgs, TileMatchArg};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
-pub use self::values::{MatchArg, ReferencesArg};
-use self::values::{parse_bytes, parse_decision, parse_image_size, parse_match, parse_references};
+pub use self::values::{LabelsArg, MatchArg, ReferencesArg};
+use self::values::{
+    parse_bytes, parse_decision, parse_image_size, parse_labels, parse_match, parse_references,
+};
 pub use self::weights::{
     WeightsCommand, WeightsConvertArgs, WeightsListArgs, WeightsNameArgs, WeightsVerifyArgs,
 };
@@ -38,6 +40,7 @@ Examples:
   musc-run new --references good              known-good images to compare with, in place of each other
   musc-run many --references 200              thousands of images, in subsets: time and memory grow with N, not with N²
   musc-run sorted --labels from-folders       good/, normal/, ok/ are label 0, other sub-folders 1
+  musc-run photos --labels review.csv         what was said in report.html, as labels: figures too
   musc-run --dataset_name mvtec_ad --data_path data/mvtec_anomaly_detection --class_name bottle \\
            --backbone_name dinov2_vits14 --feature_layers 2 5 8 11 --vis True --save_excel True
   musc-run extract photos --img-resize 518 --output features.safetensors
@@ -160,13 +163,6 @@ pub enum VisTypeArg {
     WholeNorm,
 }
 
-/// Where labels of a plain folder come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LabelsArg {
-    // Sub-folders good, normal and ok are label 0, the others 1.
-    FromFolders,
-}
-
 /// The whole job.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
@@ -213,8 +209,9 @@ pub struct DatasetArgs {
     /// Seed of the order in which images are dealt into subsets [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Labels for PATH: sub-folders good, normal and ok are label 0, others 1 (from-folders)
-    #[arg(long, value_enum, value_name = "FROM", hide_possible_values = true)]
+    /// Labels for PATH: sub-folders good, normal and ok are label 0, others 1 (from-folders), or a table path,label,review,
+    /// such as the review.csv that report.html saves
+    #[arg(long, value_name = "from-folders|TABLE", value_parser = parse_labels)]
     pub labels: Option<LabelsArg>,
     /// Go on without the files that cannot be read; run.json lists them
     #[arg(long)]
@@ -317,6 +314,10 @@ pub struct OutputArgs {
     /// [default: single_norm for a data set, whole_norm for a PATH]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub vis_type: Option<VisTypeArg>,
+    /// Write report.html, to look through and review the images, and the plots scores.svg, roc.svg and pr.svg: True or False
+    /// [default: True for a PATH, False for a data set]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub report: Option<bool>,
     /// Write results.xlsx: True or False [default: False]
     #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub save_excel: Option<bool>,
@@ -339,6 +340,10 @@ pub struct DemoArgs {
     /// Folder of the results; they go to DIR/demo [default: output]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub output_dir: Option<PathBuf>,
+    /// Write report.html: True or False [default: True]
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), hide_possible_values = true,
+        help_heading = "Output")]
+    pub report: Option<bool>,
     /// Also write the anomaly maps as f32 safetensors
     #[arg(long, help_heading = "Output")]
     pub save_maps: bool,

@@ -6,6 +6,7 @@
 mod btad;
 mod divide;
 mod folder;
+mod labels;
 mod layout;
 mod list;
 mod load;
@@ -19,6 +20,7 @@ pub use crate::image::MaskRule;
 use crate::{Error, Result};
 pub use divide::{PythonRandom, divide};
 pub use folder::{FolderOptions, collect};
+pub use labels::labels_of;
 pub(crate) use load::load_pixels_beside;
 pub use load::{Loaded, check_pixels, load_masks, load_pixels, resize_images};
 pub use subsets::subsets;

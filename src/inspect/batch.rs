@@ -128,6 +128,24 @@ impl Batch {
         Ok(self)
     }
 
+    /// With the labels of a table, such as the review of a report, in place of all that were known; images that it does not
+    /// name, or is unsure of, have none. A mask file that is known stays.
+    ///
+    /// # Errors
+    /// As [`dataset::labels_of`].
+    pub fn with_labels_of(mut self, table: impl AsRef<Path>) -> Result<Self> {
+        let labels = dataset::labels_of(&self.samples, table.as_ref())?;
+        for (sample, label) in self.samples.iter_mut().zip(labels) {
+            sample.label = label;
+            sample.mask = match (&sample.mask, label) {
+                (Mask::Unknown | Mask::Normal, Some(false)) => Mask::Normal,
+                (Mask::Normal, _) => Mask::Unknown,
+                (known, _) => known.clone(),
+            };
+        }
+        Ok(self)
+    }
+
     /// With this name for the whole.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -334,6 +352,25 @@ mod tests {
         let names = ["/data/part/good/a.png", "/data/part/bad/b.png", "/data/part/c.png"];
         let batch = Batch::images(frames(3)).unwrap().with_names(names).unwrap();
         assert_eq!(batch.relative_names(), ["good/a.png", "bad/b.png", "c.png"]);
+    }
+
+    #[test]
+    fn a_review_s_labels_stand_for_all_that_were_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("review.csv");
+        std::fs::write(&table, "path,review\na,OK\nb,NG\nc,unsure\n").unwrap();
+        let batch = Batch::images(frames(4)).unwrap().with_names(["a", "b", "c", "d"]).unwrap();
+        let mut batch = batch;
+        for sample in &mut batch.samples {
+            (sample.label, sample.mask) = (Some(false), Mask::Normal);
+        }
+        let batch = batch.with_labels_of(&table).unwrap();
+        let found: Vec<_> =
+            batch.samples().iter().map(|sample| (sample.label, sample.mask.clone())).collect();
+        let nothing = (None, Mask::Unknown);
+        let expected =
+            [(Some(false), Mask::Normal), (Some(true), Mask::Unknown), nothing.clone(), nothing];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::maps::{Maps, Scores};
 use crate::dataset::Sample;
 use crate::image::Cut;
+use crate::metrics::{ImageCurves, image_curves};
 use crate::progress::Stage;
 use crate::scoring::decision::{DecisionRule, threshold};
 use crate::tensor_file::printable;
@@ -87,6 +88,24 @@ impl Inspection {
     pub fn threshold(&self, rule: DecisionRule) -> Result<f64> {
         let labels: Vec<Option<bool>> = self.samples.iter().map(|sample| sample.label).collect();
         threshold(rule, &self.raw_scores, &labels)
+    }
+
+    /// The curves of the scores and of the raw scores against the labels, over the images whose label is known; nothing where
+    /// one of the labels is missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a score that is not finite.
+    pub fn curves(&self) -> Result<(Option<ImageCurves>, Option<ImageCurves>)> {
+        let known: Vec<(usize, bool)> = self
+            .samples
+            .iter()
+            .enumerate()
+            .filter_map(|(at, sample)| Some((at, sample.label?)))
+            .collect();
+        let labels: Vec<bool> = known.iter().map(|(_, defective)| *defective).collect();
+        let scores: Vec<f64> = known.iter().map(|(at, _)| self.scores[*at]).collect();
+        let raw: Vec<f64> = known.iter().map(|(at, _)| f64::from(self.raw_scores[*at])).collect();
+        Ok((image_curves(&labels, &scores)?, image_curves(&labels, &raw)?))
     }
 
     /// The patch scores of an image, `[L]`, and their grid. Of images that were cut into R·C tiles, those of each tile one

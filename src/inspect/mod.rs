@@ -43,6 +43,7 @@ mod inspection;
 mod laps;
 mod likeness;
 mod maps;
+mod page;
 mod pictures;
 mod predictor;
 mod references;

@@ -36,6 +36,8 @@ pub struct PictureFiles {
     pub overlays: Option<Vec<PathBuf>>,
     /// The contact sheet, worst first.
     pub sheet: Option<PathBuf>,
+    /// Thresholds, one an image, by which the contact sheet says OK or NG; `None` says nothing.
+    pub thresholds: Option<Vec<f64>>,
     /// All maps as f32 tensor `anomaly_map` `[N, height, width]`.
     pub maps: Option<PathBuf>,
 }
@@ -69,6 +71,12 @@ impl Inspector {
                 let expected = format!("{count}, one an image");
                 return Err(Error::invalid("paths of pictures", paths.len(), expected));
             }
+        }
+        if let Some(thresholds) = &files.thresholds
+            && thresholds.len() != count
+        {
+            let expected = format!("{count}, one an image");
+            return Err(Error::invalid("thresholds of pictures", thresholds.len(), expected));
         }
         let laps = super::laps::Laps::new(progress);
         let resize = self.resize(inspection);
@@ -122,7 +130,10 @@ fn write(
                     format!("{}/{name}", sample.kind)
                 };
                 let score = inspection.scores()[at];
-                cell = Some(SheetCell::new(&image, &map, size, THUMB, name, sample.label, score)?);
+                let made = SheetCell::new(&image, &map, size, THUMB, name, sample.label, score)?;
+                let raw = f64::from(inspection.raw_scores()[at]);
+                let decision = files.thresholds.as_ref().map(|thresholds| raw > thresholds[at]);
+                cell = Some(made.with_decision(decision));
             }
         }
         progress.advance(1);

@@ -5,11 +5,13 @@
 
 mod aupro;
 mod curve;
+mod image_curves;
 mod image_level;
 mod pixel_level;
 mod regions;
 
 pub use aupro::{AUPRO_MAX_FPR, AUPRO_THRESHOLDS};
+pub use image_curves::{ImageCurves, image_curves};
 pub use image_level::image_metrics;
 pub use pixel_level::{pixel_metrics, pixel_metrics_within};
 

@@ -55,20 +55,29 @@ fn encode(image: &RgbImage, format: ImageFormat) -> io::Result<Vec<u8>> {
         let (w, h, len) = (image.width, image.height, image.data.len());
         return Err(io::Error::other(format!("{len} bytes for an RGB image of {w} x {h} pixels")));
     }
-    #[cfg(feature = "libjpeg")]
     if format == ImageFormat::Jpeg {
-        return super::jpeg::encode(image, JPEG_QUALITY);
+        return jpeg_bytes(image, JPEG_QUALITY);
     }
     let mut bytes = Cursor::new(Vec::new());
-    #[cfg(not(feature = "libjpeg"))]
-    if format == ImageFormat::Jpeg {
-        let encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
-        encoder.write_image(&image.data, width, height, ExtendedColorType::Rgb8).map_err(as_io)?;
-        return Ok(bytes.into_inner());
-    }
     let colour = ExtendedColorType::Rgb8;
     ::image::write_buffer_with_format(&mut bytes, &image.data, width, height, colour, format)
         .map_err(as_io)?;
+    Ok(bytes.into_inner())
+}
+
+/// A JPEG of an image whose data fit its size, at this quality (1 to 100).
+#[cfg(feature = "libjpeg")]
+pub(super) fn jpeg_bytes(image: &RgbImage, quality: u8) -> io::Result<Vec<u8>> {
+    super::jpeg::encode(image, quality)
+}
+
+/// A JPEG of an image whose data fit its size, at this quality (1 to 100).
+#[cfg(not(feature = "libjpeg"))]
+pub(super) fn jpeg_bytes(image: &RgbImage, quality: u8) -> io::Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    let (width, height) = (image.width as u32, image.height as u32);
+    let encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+    encoder.write_image(&image.data, width, height, ExtendedColorType::Rgb8).map_err(as_io)?;
     Ok(bytes.into_inner())
 }
 

@@ -6,6 +6,7 @@
 mod colour;
 mod font;
 mod heat_map;
+pub mod html;
 mod image_file;
 #[cfg(feature = "libjpeg")]
 mod jpeg;
@@ -13,6 +14,7 @@ mod maps;
 mod metrics_json;
 mod output_folder;
 mod overlay;
+mod plot;
 mod results_xlsx;
 mod run_json;
 mod scores_csv;
@@ -27,6 +29,7 @@ pub use maps::MapWriter;
 pub use metrics_json::{metrics_json, metrics_object, write_metrics_json};
 pub use output_folder::{OutputFolder, check_free};
 pub use overlay::overlay;
+pub use plot::{CurveKind, ScorePlot, write_curve_svg, write_scores_svg};
 pub use results_xlsx::write_results_xlsx;
 pub use run_json::write_json;
 pub use scores_csv::{ScoreRow, ranks, write_scores_csv};

@@ -30,6 +30,7 @@ pub struct SheetCell {
     name: String,
     label: Option<bool>,
     score: f64,
+    decision: Option<bool>,
 }
 
 impl SheetCell {
@@ -66,12 +67,20 @@ impl SheetCell {
             name: name.into(),
             label,
             score,
+            decision: None,
         })
+    }
+
+    /// Decided: defective (NG), normal (OK), or not at all.
+    #[must_use]
+    pub fn with_decision(mut self, defective: Option<bool>) -> Self {
+        self.decision = defective;
+        self
     }
 }
 
 /// Lays the cells out in rows of `columns`, sorted by score, highest first; under each its rank, name, score and, if known, its
-/// label. The heat maps share the colour scale `range`, which is drawn below with its figures.
+/// decision (OK or NG) and its label. The heat maps share the colour scale `range`, which is drawn below with its figures.
 ///
 /// # Errors
 /// [`Error::Invalid`] without cells or columns, when the cells' thumbnails differ in size, or for a page above 2 GiB.
@@ -185,6 +194,15 @@ fn draw_cell(
     let second = top + layout.line();
     let score = shorten(&figure(cell.score), letters);
     draw_text(sheet, &score, (x, second), text, INK);
+    let decision =
+        cell.decision.map(|defective| if defective { (" NG", DEFECTIVE) } else { (" OK", NORMAL) });
+    let mut taken = text_width(&score, text);
+    if let Some((word, colour)) = decision
+        && taken + ADVANCE * text + text_width(word, text) <= layout.cell_width()
+    {
+        draw_text(sheet, word, (x + taken + text, second), text, colour);
+        taken += text + text_width(word, text);
+    }
     let (label, colour) = match cell.label {
         Some(true) => ("defective", DEFECTIVE),
         Some(false) => ("normal", NORMAL),
@@ -192,7 +210,7 @@ fn draw_cell(
     };
     // Right-aligned, if there is room for it beside the score.
     let width = text_width(label, text);
-    if text_width(&score, text) + ADVANCE * text + width <= layout.cell_width() {
+    if taken + ADVANCE * text + width <= layout.cell_width() {
         draw_text(sheet, label, (x + layout.cell_width() - width, second), text, colour);
     }
 }
@@ -245,7 +263,7 @@ fn paste(sheet: &mut RgbImage, image: &RgbImage, (x, y): (usize, usize)) {
 
 /// The mean over the part of the source that each output covers, with fractions of pixels at its rim.
 /// `source` `[from.height, from.width, C]` -> `[to.height, to.width, C]`.
-fn reduce<const C: usize>(source: &[f32], from: ImageSize, to: ImageSize) -> Vec<f32> {
+pub(super) fn reduce<const C: usize>(source: &[f32], from: ImageSize, to: ImageSize) -> Vec<f32> {
     let row = to.width * C;
     let mut narrow = vec![0.0f32; row * from.height];
     let columns = spans(from.width, to.width);
@@ -346,6 +364,20 @@ mod tests {
                     let of_heat = pixel(&sheet, left + x + 16 + PAIR_GAP, top + y);
                     assert_eq!(of_heat != FRAME, inside, "heat of cell {at}: {x}, {y}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_are_drawn_in_their_colours() {
+        for (decision, colour) in
+            [(Some(true), Some(DEFECTIVE)), (Some(false), Some(NORMAL)), (None, None)]
+        {
+            let made = cell(48, 10, 0.5, None).with_decision(decision);
+            let sheet = contact_sheet(&[made], 1, (0.0, 1.0)).expect("sheet");
+            for one in [DEFECTIVE, NORMAL] {
+                let drawn = sheet.data.chunks_exact(3).any(|pixel| pixel == one);
+                assert_eq!(drawn, Some(one) == colour, "{decision:?} {one:?}");
             }
         }
     }

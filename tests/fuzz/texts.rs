@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use musc::backend::cuda::kernels::KERNELS;
-use musc::dataset::{ClassSelection, DatasetKind, FolderOptions, collect, load};
+use musc::dataset::{
+    ClassSelection, DatasetKind, FolderOptions, Mask, Sample, collect, labels_of, load,
+};
 
 use crate::memory::alone;
 use crate::mutate::{Numbers, mutate};
@@ -42,6 +44,32 @@ fn lists_of_images() {
         match collect(&input, &FolderOptions::default()) {
             Ok(category) => {
                 assert!(!category.samples.is_empty());
+                true
+            }
+            Err(reason) => said(&reason),
+        }
+    });
+}
+
+#[test]
+fn labels_of_a_review() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("folder");
+    let table = folder.path().join("review.csv");
+    let sample = |name: &str| Sample::new(name, "c", "", None, Mask::Unknown);
+    let samples = ["a.png", "=b.png", "c,d.png"].map(sample);
+    let seeds = [
+        b"path,label,review\na.png,1,NG\n'=b.png,0,OK\n\"c,d.png\",,unsure\n".to_vec(),
+        b"\xef\xbb\xbfreview,path\r\nOK,a.png\r\n".to_vec(),
+    ];
+    let pieces: [&[u8]; 10] =
+        [b"\n", b"\r", b"\0", b"'", b"\"", b",", b"\xff", b"path", b"NG", b".."];
+    let change = |bytes: &mut Vec<u8>, numbers: &mut Numbers| mutate(bytes, numbers, &pieces);
+    fuzz("reviews", &seeds, 64, 1 << 20, change, |bytes| {
+        std::fs::write(&table, bytes).expect("write");
+        match labels_of(&samples, &table) {
+            Ok(labels) => {
+                assert_eq!(labels.len(), 3);
                 true
             }
             Err(reason) => said(&reason),

@@ -1,5 +1,7 @@
 //! Values that options take, from text.
 
+use std::path::{Path, PathBuf};
+
 use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
 
@@ -13,6 +15,26 @@ pub enum ReferencesArg {
         path: String,
         each_other: bool,
     },
+}
+
+/// Where labels of a plain folder come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelsArg {
+    /// Sub-folders good, normal and ok are label 0, the others 1.
+    FromFolders,
+    /// A table.
+    Table(PathBuf),
+}
+
+/// `from-folders`, or the name of a table.
+pub fn parse_labels(text: &str) -> Result<LabelsArg, String> {
+    let is_table =
+        |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+    match text {
+        "from-folders" | "from_folders" => Ok(LabelsArg::FromFolders),
+        path if is_table(Path::new(path)) => Ok(LabelsArg::Table(path.into())),
+        _ => Err(String::from("expected from-folders, or a table whose name ends in .csv")),
+    }
 }
 
 /// A decision rule, as the library spells it.

@@ -123,6 +123,8 @@ pub struct OutputConfig {
     pub dir: PathBuf,
     /// Heat maps.
     pub vis: bool,
+    /// report.html, and the plots.
+    pub report: bool,
     /// Colours by each map's own range (`single_norm`), or by that of all maps (`whole_norm`).
     pub by_each_map: bool,
     /// results.xlsx.
@@ -235,6 +237,7 @@ impl Config {
             output: OutputConfig {
                 dir: args.output_dir.unwrap_or_else(|| "output".into()),
                 vis: true,
+                report: args.report.unwrap_or(true),
                 by_each_map: false,
                 save_excel: false,
                 save_maps: args.save_maps,
@@ -306,6 +309,7 @@ impl Config {
             output: OutputConfig {
                 dir: output.output_dir.or(yaml.output_dir).unwrap_or_else(|| "output".into()),
                 vis: output.vis.or(yaml.vis).unwrap_or(!of_dataset),
+                report: output.report.unwrap_or(!of_dataset),
                 by_each_map: output.vis_type.or(yaml.vis_type).unwrap_or(whole)
                     == VisTypeArg::SingleNorm,
                 save_excel: output.save_excel.or(yaml.save_excel).unwrap_or(false),

@@ -21,6 +21,10 @@ pub const SCORES: &str = "scores.csv";
 pub const METRICS: &str = "metrics.json";
 /// The figures as the authors write them.
 pub const RESULTS: &str = "results.xlsx";
+/// The page to look through the images.
+pub const REPORT: &str = "report.html";
+/// The plots of a category.
+const PLOTS: [&str; 3] = ["scores.svg", "roc.svg", "pr.svg"];
 /// The contact sheet of a category.
 const SHEET: &str = "sheet.png";
 /// The anomaly maps of a category.
@@ -61,6 +65,12 @@ pub struct CategoryFiles {
     pub sheet: PathBuf,
     /// The anomaly maps as numbers.
     pub maps: PathBuf,
+    /// The histogram of the raw scores.
+    pub scores: PathBuf,
+    /// The ROC curve.
+    pub roc: PathBuf,
+    /// The precision-recall curve.
+    pub pr: PathBuf,
 }
 
 impl CategoryFiles {
@@ -73,7 +83,11 @@ impl CategoryFiles {
         } else {
             (root.to_path_buf(), root.join("maps"), root.join("overlays"))
         };
+        let [scores, roc, pr] = PLOTS.map(|name| folder.join(name));
         Ok(CategoryFiles {
+            scores,
+            roc,
+            pr,
             heat_maps: distinct(&heat, samples)?,
             overlays: distinct(&overlay, samples)?,
             sheet: folder.join(SHEET),
@@ -103,6 +117,13 @@ impl CategoryFiles {
         }
         if config.output.save_maps {
             planned.push(self.maps.clone());
+        }
+        if config.output.report {
+            planned.push(self.scores.clone());
+            if [true, false].iter().all(|is| samples.iter().any(|sample| sample.label == Some(*is)))
+            {
+                planned.extend([self.roc.clone(), self.pr.clone()]);
+            }
         }
         planned
     }

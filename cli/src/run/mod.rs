@@ -8,6 +8,7 @@ mod demo;
 mod known;
 mod layout;
 mod record;
+mod report;
 pub mod sources;
 pub mod yaml;
 
@@ -19,6 +20,7 @@ use musc::inspect::{Batch, Inspection, Inspector, Weights};
 use musc::metrics::ClassMetrics;
 use musc::model::{sha256_of_bytes, sha256_of_file};
 use musc::progress::go_on;
+use musc::report::html::{INLINE_IMAGES, ReportPictures};
 use musc::report::{
     OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_json, write_metrics_json,
     write_results_xlsx, write_scores_csv,
@@ -31,6 +33,7 @@ use self::config::{Config, Source};
 use self::known::{Found, Known};
 use self::layout::CategoryFiles;
 use self::record::Record;
+use self::report::Report;
 use crate::shell::voice::{Teller, Voice, duration, warn};
 use crate::shell::{Stop, memory, out};
 
@@ -82,6 +85,8 @@ struct Run {
     batches: Vec<Batch>,
     output: OutputFolder,
     record: Record,
+    /// The page, where one is asked for.
+    report: Option<Report>,
     /// The weights' hash, made beside the work: only `run.json` needs it.
     hash: JoinHandle<Result<String>>,
     /// More than one category: each tells its figures as it ends.
@@ -142,6 +147,13 @@ impl Run {
                     .filter_map(|path| path.strip_prefix(output.root()).ok().map(PathBuf::from)),
             );
         }
+        let images = batches.iter().map(Batch::len).sum();
+        let page = output.join(layout::REPORT);
+        let report = config.output.report.then(|| Report::new(&config, page.clone(), images));
+        if report.is_some() {
+            planned.push(layout::REPORT.into());
+            planned.extend((images > INLINE_IMAGES).then(|| ReportPictures::folder_of(&page)));
+        }
         output.check_free(&planned)?;
         let mut record = Record::default();
         record.add_seconds([("loading", loading.elapsed().as_secs_f64())]);
@@ -164,6 +176,7 @@ impl Run {
             batches,
             output,
             record,
+            report,
             hash,
             found,
             threshold_of_known: None,
@@ -204,7 +217,22 @@ impl Run {
         }
         let samples = inspection.samples();
         let files = CategoryFiles::new(self.output.root(), &self.config, batch, samples)?;
-        let pictures = files.pictures(&self.config);
+        let threshold = match self.threshold_of_known {
+            Some(threshold) => threshold,
+            None => inspection.threshold(self.config.decide)?,
+        };
+        let thresholds = vec![threshold; inspection.len()];
+        if let Some(report) = &mut self.report {
+            let rule = self.config.decide.to_string();
+            let decided = (rule.as_str(), Some(threshold), &thresholds[..]);
+            let (of, figures) = (&self.inspector, metrics.as_ref());
+            report.add(of, batch, &mut inspection, decided, figures, teller)?;
+            let plots = report::write_plots(&files, &inspection, Some(threshold))?;
+            // Of one category each by name; of many it would be all that is said.
+            outcome.files.extend(plots.into_iter().filter(|_| !self.several));
+        }
+        let mut pictures = files.pictures(&self.config);
+        pictures.thresholds = Some(thresholds);
         if !pictures.is_empty() {
             self.inspector.write_pictures(batch, &mut inspection, &pictures, teller)?;
             outcome.files.extend(pictures.sheet.map(|sheet| ("sheet".into(), sheet)));
@@ -217,10 +245,6 @@ impl Run {
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));
-        let threshold = match self.threshold_of_known {
-            Some(threshold) => threshold,
-            None => inspection.threshold(self.config.decide)?,
-        };
         self.record.thresholds.push((name.to_string(), threshold));
         outcome.rows.extend(inspection.samples().iter().enumerate().map(|(at, sample)| {
             let (score, raw) = (inspection.scores()[at], inspection.raw_scores()[at]);
@@ -238,12 +262,23 @@ impl Run {
     /// Writes the tables and says what came out.
     fn finish(mut self, outcome: &Outcome) -> Result<()> {
         let mut files: Vec<(String, PathBuf)> = Vec::new();
+        match self.report.take() {
+            Some(report) => {
+                let page = report.write(&self.config, &self.inspector, &self.record)?;
+                files.push(("report".into(), page));
+            }
+            None => {
+                let page = self.output.join(layout::REPORT);
+                remove_stale(&page)?;
+                ReportPictures::new(&page, 0).remove_stale(&page, 0)?;
+            }
+        }
         let scores = self.output.join(layout::SCORES);
         write_scores_csv(&scores, &outcome.rows)?;
         files.push(("scores".into(), scores));
         let metrics = self.output.join(layout::METRICS);
         if outcome.metrics.is_empty() {
-            Self::remove_stale(&metrics)?;
+            remove_stale(&metrics)?;
         } else {
             write_metrics_json(&metrics, &outcome.metrics)?;
             files.push(("figures".into(), metrics));
@@ -253,7 +288,7 @@ impl Run {
             write_results_xlsx(&results, &outcome.metrics)?;
             files.push(("results".into(), results));
         } else {
-            Self::remove_stale(&results)?;
+            remove_stale(&results)?;
         }
         files.extend(outcome.files.iter().cloned());
         if self.config.output.vis {
@@ -289,15 +324,15 @@ impl Run {
         ));
         Ok(())
     }
+}
 
-    /// Removes a file of the run that this one replaces and does not write itself: it would tell of other scores.
-    fn remove_stale(path: &Path) -> Result<()> {
-        match std::fs::remove_file(path) {
-            Err(reason) if reason.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", path)(reason))
-            }
-            _ => Ok(()),
+/// Removes a file of the run that this one replaces and does not write itself: it would tell of other scores.
+fn remove_stale(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(reason) if reason.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(reason))
         }
+        _ => Ok(()),
     }
 }
 

@@ -61,8 +61,9 @@ impl Record {
             Source::Dataset { kind, root, .. } => {
                 json!({ "data_set": kind.name(), "data_path": root.display().to_string() })
             }
-            Source::Paths { paths, labels_from_folders } => {
-                json!({ "paths": paths, "labels_from_folders": labels_from_folders })
+            Source::Paths { paths, labels_from_folders, labels_table } => {
+                let table = labels_table.as_ref().map(|table| table.display().to_string());
+                json!({ "paths": paths, "labels_from_folders": labels_from_folders, "labels": table })
             }
             Source::Demo => json!("demo"),
         };
@@ -158,6 +159,7 @@ impl Record {
             "output": {
                 "output_dir": config.output.dir.display().to_string(),
                 "vis": config.output.vis,
+                "report": config.output.report,
                 "vis_type": if config.output.by_each_map { "single_norm" } else { "whole_norm" },
                 "save_excel": config.output.save_excel,
                 "save_maps": config.output.save_maps,

@@ -20,9 +20,13 @@ pub fn batches(config: &Config, demo_root: &Path) -> Result<(Vec<Batch>, Vec<Str
         Source::Dataset { kind, root, classes } => {
             dataset::load(*kind, root, classes)?.into_iter().map(Batch::from).collect()
         }
-        Source::Paths { paths, labels_from_folders } => {
+        Source::Paths { paths, labels_from_folders, labels_table } => {
             let options = FolderOptions::default().with_labels_from_folders(*labels_from_folders);
-            vec![Batch::paths(paths, &options)?]
+            let batch = Batch::paths(paths, &options)?;
+            vec![match labels_table {
+                Some(table) => batch.with_labels_of(table)?,
+                None => batch,
+            }]
         }
         Source::Demo => {
             let folder = demo::write_images(demo_root)?;

@@ -5,6 +5,7 @@ mod banks;
 mod bench;
 mod hub;
 mod regions;
+mod report;
 mod runs;
 #[path = "../../../tests/hub/server.rs"]
 mod server;

@@ -179,7 +179,10 @@ fn plain_folder_is_scored_and_drawn_without_labels() {
     assert!(said.contains("9 images are few") && said.contains("notes.txt"), "{said}");
     let root = folder.path().join("output/folder/photos");
     let mut expected: Vec<String> = (0..8).map(|at| format!("maps/{at:03}.png")).collect();
-    expected.extend(["maps/odd.png", "run.json", "scores.csv", "sheet.png"].map(String::from));
+    expected.extend(
+        ["maps/odd.png", "report.html", "run.json", "scores.csv", "scores.svg", "sheet.png"]
+            .map(String::from),
+    );
     assert_eq!(files(&root), expected);
     let scores = std::fs::read_to_string(root.join("scores.csv")).expect("scores");
     // Rank 1 is the odd one out.
@@ -284,7 +287,13 @@ fn demo_shows_figures_and_where_its_files_are() {
         .assert()
         .success();
     let said = stdout(&run);
-    for word in ["AUROC", "output/demo/scores.csv", "output/demo/sheet.png", "output/demo/maps"] {
+    for word in [
+        "AUROC",
+        "output/demo/report.html",
+        "output/demo/scores.csv",
+        "output/demo/sheet.png",
+        "output/demo/maps",
+    ] {
         assert!(said.contains(word), "{word} in {said}");
     }
     let root = folder.path().join("output/demo");

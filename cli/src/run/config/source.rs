@@ -41,6 +41,8 @@ pub enum Source {
         paths: Vec<String>,
         /// Labels from the names of sub-folders.
         labels_from_folders: bool,
+        /// A table of labels.
+        labels_table: Option<PathBuf>,
     },
     /// The sample images inside the program.
     Demo,
@@ -48,9 +50,13 @@ pub enum Source {
 
 /// Where the images come from.
 pub(super) fn source(paths: Vec<String>, images: &DatasetArgs, yaml: &mut Yaml) -> Result<Source> {
-    let from_folders = images.labels == Some(LabelsArg::FromFolders);
+    let (labels_from_folders, labels_table) = match &images.labels {
+        None => (false, None),
+        Some(LabelsArg::FromFolders) => (true, None),
+        Some(LabelsArg::Table(table)) => (false, Some(table.clone())),
+    };
     if paths.is_empty() {
-        return data_set(images, yaml, from_folders);
+        return data_set(images, yaml, images.labels.is_some());
     }
     for (name, given) in [
         ("--dataset_name", images.dataset_name.is_some()),
@@ -72,10 +78,10 @@ pub(super) fn source(paths: Vec<String>, images: &DatasetArgs, yaml: &mut Yaml) 
             format!("a sub-command in front of its options: musc-run {word} …"),
         ));
     }
-    Ok(Source::Paths { paths, labels_from_folders: from_folders })
+    Ok(Source::Paths { paths, labels_from_folders, labels_table })
 }
 
-fn data_set(images: &DatasetArgs, yaml: &mut Yaml, from_folders: bool) -> Result<Source> {
+fn data_set(images: &DatasetArgs, yaml: &mut Yaml, labels: bool) -> Result<Source> {
     let kind = images.dataset_name.or(yaml.dataset_name);
     let root = images.data_path.clone().or(yaml.data_path.take());
     let (kind, root) = match (kind, root) {
@@ -98,7 +104,7 @@ fn data_set(images: &DatasetArgs, yaml: &mut Yaml, from_folders: bool) -> Result
             return Err(Error::invalid("--data_path", "nothing", "the data set's root folder"));
         }
     };
-    if from_folders {
+    if labels {
         let expected = "a PATH; data sets bring their labels";
         return Err(Error::invalid("--labels", "a data set", expected));
     }

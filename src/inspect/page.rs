@@ -1,0 +1,126 @@
+//! The images of `report.html`, made of an inspection.
+
+use rayon::prelude::*;
+
+use super::{Batch, Inspection, Inspector};
+use crate::image::{Canvas, Resize};
+use crate::progress::{Stage, go_on};
+use crate::report::html::{PAGE_IMAGES, ReportClass, ReportImage, ReportPictures};
+use crate::report::ranks;
+use crate::{Error, ImageSize, Progress, Result};
+
+impl Inspection {
+    /// The map values between which the page's heat maps have their colours: the lower quartile of the raw scores and the
+    /// largest one. What stays below the first is found in three quarters of all images, and is left clear.
+    pub fn heat_scale(&self) -> (f32, f32) {
+        let mut sorted = self.raw_scores.clone();
+        sorted.sort_by(f32::total_cmp);
+        let low = sorted.get(sorted.len() / 4).copied().unwrap_or_default();
+        (low, sorted.last().copied().unwrap_or_default())
+    }
+}
+
+impl Inspector {
+    /// The class of a batch for a report: its name, its scale of colours, its curves where labels are known. `threshold` is the
+    /// one that all images share, nothing where each has its own; `rule` is where it comes from, in a word.
+    ///
+    /// # Errors
+    /// A score that is not finite.
+    pub fn report_class(
+        &self,
+        inspection: &Inspection,
+        threshold: Option<f64>,
+        rule: impl Into<String>,
+    ) -> Result<ReportClass> {
+        let mut class =
+            ReportClass::new(inspection.name(), threshold, rule, inspection.heat_scale());
+        (class.curves, class.raw_curves) = inspection.curves()?;
+        Ok(class)
+    }
+
+    /// The images of a batch for a report, their pictures made by `pictures`; `thresholds` has one an image, and `first` is the
+    /// number of the first one on the page, by which the files of different batches are told apart. Of more than
+    /// [`PAGE_IMAGES`] the pictures of those with the highest scores.
+    ///
+    /// # Errors
+    /// Another number of thresholds than images; an image that cannot be read any more; a file that cannot be written; an
+    /// interruption.
+    pub fn report_images(
+        &self,
+        batch: &Batch,
+        inspection: &mut Inspection,
+        thresholds: &[f64],
+        (pictures, first): (&ReportPictures, usize),
+        progress: &dyn Progress,
+    ) -> Result<Vec<ReportImage>> {
+        let count = inspection.len();
+        if thresholds.len() != count {
+            let expected = format!("{count}, one an image");
+            return Err(Error::invalid("thresholds of a report", thresholds.len(), expected));
+        }
+        let laps = super::laps::Laps::new(progress);
+        laps.begin(Stage::Pictures, count as u64);
+        let canvas = self.resize(inspection).canvas();
+        let filter = self.backbone().filter();
+        let rank = ranks(inspection.scores());
+        let seen: &Inspection = inspection;
+        let images: Vec<ReportImage> = self.on_pool(|| {
+            (0..count)
+                .into_par_iter()
+                .map(|at| {
+                    go_on(&laps)?;
+                    let mut image = report_image(seen, at, thresholds[at]);
+                    if rank[at] <= PAGE_IMAGES {
+                        let resize = Resize::new(image.shown, filter);
+                        let picture = batch.image(seen.kept[at], &resize)?;
+                        let (map, size) = map_of_picture(seen, at, canvas)?;
+                        (image.picture, image.heat) =
+                            pictures.make(first + at, &picture, &map, size, seen.heat_scale())?;
+                    }
+                    laps.advance(1);
+                    Ok(image)
+                })
+                .collect::<Result<_>>()
+        })?;
+        laps.end();
+        inspection.seconds.extend(laps.seconds());
+        Ok(images)
+    }
+}
+
+/// What is known of an image without its pixels.
+fn report_image(inspection: &Inspection, at: usize, threshold: f64) -> ReportImage {
+    let sample = &inspection.samples[at];
+    let (score, raw_score) = (inspection.scores[at], inspection.raw_scores[at]);
+    let mut image = ReportImage::new(&sample.path, inspection.name(), score, raw_score);
+    image.label = sample.label;
+    image.threshold = threshold;
+    image.file_size = inspection.file_sizes.get(at).copied().unwrap_or((1, 1));
+    image.shown = ReportPictures::size_of(image.file_size);
+    image.regions = regions(inspection, at, threshold);
+    image
+}
+
+/// Outlines of what is above the threshold, as shares of the picture.
+fn regions(_inspection: &Inspection, _at: usize, _threshold: f64) -> Vec<Vec<[f32; 2]>> {
+    Vec::new()
+}
+
+/// The map of an image over its picture alone, without the canvas around it, and its size.
+fn map_of_picture(
+    inspection: &Inspection,
+    at: usize,
+    canvas: Canvas,
+) -> Result<(Vec<f32>, ImageSize)> {
+    let size = inspection.input;
+    let mut map = vec![0f32; size.pixels()];
+    inspection.map(at, size, &mut map)?;
+    let (width, height) = inspection.file_sizes.get(at).copied().unwrap_or((1, 1));
+    let place = canvas.place(ImageSize::new(height as usize, width as usize));
+    if place.size == size {
+        return Ok((map, size));
+    }
+    let rows = map.chunks_exact(size.width).skip(place.top).take(place.size.height);
+    let inside = rows.flat_map(|row| &row[place.left..][..place.size.width]).copied().collect();
+    Ok((inside, place.size))
+}
