@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::dataset::Sample;
+use crate::image::Fit;
 use crate::progress::Stage;
 use crate::scoring::decision::{DecisionRule, threshold};
 use crate::scoring::upsample::upsample;
@@ -18,6 +19,8 @@ pub struct Inspection {
     pub(super) samples: Vec<Sample>,
     /// Width and height of each image's file.
     pub(super) file_sizes: Vec<(u32, u32)>,
+    /// How images of other proportions are laid on the input.
+    pub(super) fit: Fit,
     pub(super) input: ImageSize,
     pub(super) grid: Grid,
     pub(super) patch_scores: Vec<f32>,
@@ -76,7 +79,7 @@ impl Inspection {
     }
 
     /// The threshold of a decision rule: an image is defective when its raw score is above it. The rule sees the raw scores
-    /// and the samples' labels.
+    /// and the samples' labels. A rule with a threshold for each image is refused: [`Self::thresholds`] has those.
     ///
     /// # Errors
     /// As [`threshold`].

@@ -33,6 +33,7 @@
 mod backbone;
 mod batch;
 mod builder;
+mod decide;
 mod figures;
 mod inspection;
 mod laps;

@@ -141,6 +141,7 @@ impl Inspector {
             samples: batch.some(&loaded.kept),
             kept: loaded.kept,
             file_sizes: loaded.sizes,
+            fit: self.resize_to(input).fit,
             input,
             grid,
             patch_scores: single,

@@ -108,6 +108,7 @@ fn finish(
         samples: batch.some(&files.kept),
         kept: files.kept,
         file_sizes: files.sizes,
+        fit: inspector.resize_to(input).fit,
         input,
         grid,
         patch_scores: joined.patch_scores,
@@ -199,7 +200,7 @@ fn deal(
         Subsets::References(asked) => asked,
     };
     let files = if batch.in_memory() {
-        Files { kept: (0..batch.len()).collect(), ..Files::default() }
+        Files { kept: (0..batch.len()).collect(), sizes: batch.frame_sides(), ..Files::default() }
     } else {
         let skip = batch.skips_bad();
         Files::of(inspector.on_pool(|| check_pixels(batch.samples(), skip, progress))?)

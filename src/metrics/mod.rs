@@ -7,7 +7,7 @@ mod aupro;
 mod curve;
 mod image_level;
 mod pixel_level;
-mod regions;
+pub(crate) mod regions;
 
 pub use aupro::{AUPRO_MAX_FPR, AUPRO_THRESHOLDS};
 pub use image_level::image_metrics;

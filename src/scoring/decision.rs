@@ -11,9 +11,12 @@ use crate::{Error, Result};
 /// Standard deviations above the mean of the shortest half, where none are named.
 pub const SIGMAS: f64 = 3.5;
 
+/// The rules as they are written.
+const ALL: &str = "shortest-half[:SIGMAS], quantile:Q, share:P, f1, mebin or a number";
+
 /// How the threshold above which an image is defective (NG) comes from the raw scores of its batch.
 ///
-/// Written and read as `shortest-half[:SIGMAS]`, `quantile:Q`, `share:P`, `f1`, or a number.
+/// Written and read as `shortest-half[:SIGMAS]`, `quantile:Q`, `share:P`, `f1`, `mebin`, or a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum DecisionRule {
@@ -29,6 +32,9 @@ pub enum DecisionRule {
     Share(f64),
     /// The threshold with the largest F1 against the labels: the best that any rule could do.
     F1,
+    /// Of each image's map on its own, by how many regions it has above which threshold (MEBin): see
+    /// [`mebin`](crate::defects::mebin). Reads maps and not scores, so [`threshold`] refuses it.
+    Mebin,
     /// A threshold of one's own.
     Value(f64),
 }
@@ -49,6 +55,7 @@ impl fmt::Display for DecisionRule {
             DecisionRule::Quantile(quantile) => write!(out, "quantile:{quantile}"),
             DecisionRule::Share(share) => write!(out, "share:{share}"),
             DecisionRule::F1 => out.write_str("f1"),
+            DecisionRule::Mebin => out.write_str("mebin"),
             DecisionRule::Value(value) => write!(out, "{value}"),
         }
     }
@@ -81,11 +88,12 @@ impl FromStr for DecisionRule {
                 None => wrong("share:P with P from 0 to 1"),
             },
             ("f1", None) => Ok(DecisionRule::F1),
+            ("mebin", None) => Ok(DecisionRule::Mebin),
             (value, None) => match value.parse::<f64>() {
                 Ok(value) if value.is_finite() => Ok(DecisionRule::Value(value)),
-                _ => wrong("shortest-half[:SIGMAS], quantile:Q, share:P, f1 or a number"),
+                _ => wrong(ALL),
             },
-            _ => wrong("shortest-half[:SIGMAS], quantile:Q, share:P, f1 or a number"),
+            _ => wrong(ALL),
         }
     }
 }
@@ -95,7 +103,7 @@ impl FromStr for DecisionRule {
 /// `labels` has one an image; only [`DecisionRule::F1`] reads them.
 ///
 /// # Errors
-/// [`Error::Invalid`] for no scores, a score that is not finite, a rule's number out of its range, and for F1 without a label
+/// [`Error::Invalid`] for [`DecisionRule::Mebin`], for no scores, a score that is not finite, a rule's number out of its range, and for F1 without a label
 /// for each image or without a defective one.
 pub fn threshold(rule: DecisionRule, scores: &[f32], labels: &[Option<bool>]) -> Result<f64> {
     if scores.is_empty() {
@@ -133,6 +141,10 @@ pub fn threshold(rule: DecisionRule, scores: &[f32], labels: &[Option<bool>]) ->
             })
         }
         DecisionRule::F1 => best_f1(scores, labels),
+        DecisionRule::Mebin => {
+            let expected = "a rule with one threshold for all; `Inspection::thresholds` has this one's, one an image";
+            Err(Error::invalid("decision rule", rule, expected))
+        }
         DecisionRule::Value(value) if value.is_finite() => Ok(value),
         DecisionRule::Value(value) => Err(Error::invalid("threshold", value, "a finite number")),
     }

@@ -62,14 +62,31 @@ fn f1_is_the_best_there_is() {
 
 #[test]
 fn rules_read_as_they_are_written() {
-    let rules =
-        ["shortest-half", "shortest-half:3", "quantile:0.95", "share:0.1", "f1", "0.31", "-1"];
+    let rules = [
+        "shortest-half",
+        "shortest-half:3",
+        "quantile:0.95",
+        "share:0.1",
+        "f1",
+        "mebin",
+        "0.31",
+        "-1",
+    ];
     for text in rules {
         assert_eq!(text.parse::<DecisionRule>().unwrap().to_string(), text);
     }
-    for text in
-        ["", "otsu", "quantile", "quantile:2", "quantile:x", "share:-0.1", "f1:1", "nan", "inf"]
-    {
+    for text in [
+        "",
+        "otsu",
+        "quantile",
+        "quantile:2",
+        "quantile:x",
+        "share:-0.1",
+        "f1:1",
+        "mebin:4",
+        "nan",
+        "inf",
+    ] {
         let said = text.parse::<DecisionRule>().unwrap_err().to_string();
         assert!(said.starts_with("decision rule") && said.contains("expected"), "{said}");
     }
@@ -90,6 +107,7 @@ fn what_cannot_be_decided_is_named() {
     says(DecisionRule::Share(1.5), &[0.0], &[], "1.5");
     says(DecisionRule::Quantile(f64::NAN), &[0.0], &[], "from 0 to 1");
     says(DecisionRule::Value(f64::INFINITY), &[0.0], &[], "inf");
+    says(DecisionRule::Mebin, &[0.0], &[], "found mebin, expected a rule with one threshold");
     says(DecisionRule::F1, &[0.0, 1.0], &[Some(true), None], "found 1");
     says(DecisionRule::F1, &[0.0], &[Some(false)], "defective images");
 }
