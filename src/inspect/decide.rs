@@ -1,10 +1,17 @@
 //! OK or NG, image by image, and where.
 
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
 use super::Inspection;
+use super::pictures::common_range;
 use crate::defects::{Region, mebin, mebin_size, regions};
 use crate::image::{Canvas, Rectangle};
+use crate::progress::go_on;
+use crate::report::{InspectedImage, quantise, write_grey_png};
 use crate::scoring::decision::DecisionRule;
-use crate::{Error, ImageSize, Result};
+use crate::{Error, ImageSize, Progress, Result};
 
 impl Inspection {
     /// Height and width of an image's file, or of the frame that it came as.
@@ -48,6 +55,61 @@ impl Inspection {
         }
         let size = mebin_size(self.input);
         mebin(&self.raw_scores, size, |image, map| self.map(image, size, map))
+    }
+
+    /// Every image with its decision and its regions, by [`Self::thresholds`] or others, one an image; on rayon's current pool.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another number of thresholds than images, and as [`Self::regions`].
+    pub fn inspected(&self, thresholds: &[f64]) -> Result<Vec<InspectedImage>> {
+        if thresholds.len() != self.len() {
+            let expected = format!("{}, one an image", self.len());
+            return Err(Error::invalid("thresholds", thresholds.len(), expected));
+        }
+        let one = |at: usize| {
+            let (sample, raw, threshold) = (&self.samples[at], self.raw_scores[at], thresholds[at]);
+            let regions = match f64::from(raw) > threshold {
+                true => self.regions(at, threshold)?,
+                false => Vec::new(),
+            };
+            let (path, size) = (sample.path.clone(), self.image_size(at)?);
+            let image = InspectedImage::new(
+                path,
+                &self.name,
+                size,
+                self.scores[at],
+                raw,
+                threshold,
+                regions,
+            );
+            Ok(image)
+        };
+        (0..self.len()).into_par_iter().map(one).collect()
+    }
+
+    /// Writes each image's map as a grey PNG of 8 bits, the part that is picture, at the size of [`Self::input`]: 0 is the least
+    /// value of all maps, 255 the greatest. On rayon's current pool.
+    ///
+    /// # Errors
+    /// Another number of paths than images; a file that cannot be written; an interruption.
+    pub fn write_grey_maps(&self, paths: &[PathBuf], progress: &dyn Progress) -> Result<()> {
+        if paths.len() != self.len() {
+            let expected = format!("{}, one an image", self.len());
+            return Err(Error::invalid("paths of pictures", paths.len(), expected));
+        }
+        let range = common_range(self)?;
+        (0..self.len()).into_par_iter().try_for_each(|at| {
+            go_on(progress)?;
+            let mut map = vec![0f32; self.input.pixels()];
+            self.map(at, self.input, &mut map)?;
+            let picture = self.picture(at)?;
+            let mut values = Vec::with_capacity(picture.size.pixels());
+            for y in picture.top..picture.top + picture.size.height {
+                let row = &map[y * self.input.width + picture.left..][..picture.size.width];
+                values.extend(row.iter().map(|&value| quantise(value, range)));
+            }
+            write_grey_png(&paths[at], &values, picture.size)
+        })
     }
 
     fn no_image(&self, image: usize) -> Error {

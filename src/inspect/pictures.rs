@@ -144,7 +144,7 @@ fn write(
 }
 
 /// The smallest and largest value of all maps.
-fn common_range(inspection: &Inspection) -> Result<(f32, f32)> {
+pub(super) fn common_range(inspection: &Inspection) -> Result<(f32, f32)> {
     let size = inspection.input();
     (0..inspection.len())
         .into_par_iter()

@@ -45,6 +45,35 @@ impl Default for DecisionRule {
     }
 }
 
+impl DecisionRule {
+    /// Whether each image gets a threshold of its own.
+    pub const fn is_per_image(&self) -> bool {
+        matches!(self, DecisionRule::Mebin)
+    }
+
+    /// Why an image is defective by this rule, in one sentence.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            DecisionRule::ShortestHalf { .. } => {
+                "An image is NG when its raw score is more than so many standard deviations above the densest half of the scores, \
+                 which normal images make up."
+            }
+            DecisionRule::Quantile(_) => {
+                "An image is NG when its raw score is above this quantile of the scores."
+            }
+            DecisionRule::Share(_) => {
+                "The images with the highest raw scores, this share of them, are NG."
+            }
+            DecisionRule::F1 => "The threshold is the one with the best F1 against the labels.",
+            DecisionRule::Mebin => {
+                "Each image has a threshold of its own, because the rule looks at each map alone: it is the end of the longest \
+                 stretch of thresholds over which the number of regions stays the same."
+            }
+            DecisionRule::Value(_) => "The threshold was given.",
+        }
+    }
+}
+
 impl fmt::Display for DecisionRule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,5 +1,6 @@
 //! Values that options take, from text.
 
+use musc::report::export::ExportFormat;
 use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
 
@@ -12,6 +13,11 @@ pub enum ReferencesArg {
 
 /// A decision rule, as the library spells it.
 pub fn parse_decision(text: &str) -> Result<DecisionRule, String> {
+    text.parse().map_err(|error: musc::Error| error.to_string())
+}
+
+/// A format to export, as the library spells it.
+pub fn parse_export(text: &str) -> Result<ExportFormat, String> {
     text.parse().map_err(|error: musc::Error| error.to_string())
 }
 

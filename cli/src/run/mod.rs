@@ -5,6 +5,7 @@
 
 pub mod config;
 mod demo;
+mod hand_off;
 mod layout;
 mod record;
 pub mod sources;
@@ -19,14 +20,15 @@ use musc::metrics::ClassMetrics;
 use musc::model::{sha256_of_bytes, sha256_of_file};
 use musc::progress::go_on;
 use musc::report::{
-    OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_json, write_metrics_json,
-    write_results_xlsx, write_scores_csv,
+    OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_defects_json, write_json,
+    write_metrics_json, write_results_xlsx, write_scores_csv,
 };
 use musc::scoring::decision::{DecisionRule, threshold};
 use musc::{Error, Result};
 use serde_json::{Value, json};
 
 use self::config::{Config, Source};
+use self::hand_off::HandOff;
 use self::layout::CategoryFiles;
 use self::record::Record;
 use crate::shell::voice::{Teller, Voice, duration, warn};
@@ -56,7 +58,7 @@ fn inspect(config: Config) -> Result<usize> {
         run.inspector.check(&batches, &teller)?;
         run.record.add_seconds([("checking", checking.elapsed().as_secs_f64())]);
     }
-    let mut outcome = Outcome { rows: Vec::new(), metrics: Vec::new(), files: Vec::new() };
+    let mut outcome = Outcome::default();
     for batch in &batches {
         voice.say(&format!("{}: {} images", batch.name(), batch.len()));
         let inspection = run.inspector.inspect(batch, &teller)?;
@@ -90,7 +92,12 @@ impl Run {
                 // The demo's images go to the folder, so it comes first.
                 let root = layout::root(&config, "");
                 let output = OutputFolder::create(&root, config.output.overwrite)?;
-                output.check_free([layout::RUN, layout::SCORES, layout::METRICS])?;
+                output.check_free([
+                    layout::RUN,
+                    layout::SCORES,
+                    layout::METRICS,
+                    layout::DEFECTS,
+                ])?;
                 Some(output)
             }
             _ => None,
@@ -115,9 +122,10 @@ impl Run {
             }
         };
         let mut planned: Vec<PathBuf> =
-            [layout::RUN, layout::SCORES, layout::METRICS, layout::RESULTS]
+            [layout::RUN, layout::SCORES, layout::METRICS, layout::RESULTS, layout::DEFECTS]
                 .map(PathBuf::from)
                 .into();
+        planned.extend(hand_off::planned(&config.output.export));
         for batch in &batches {
             let files = CategoryFiles::new(output.root(), &config, batch, batch.samples())?;
             // Paths are relative to the folder, and these have it in front.
@@ -179,11 +187,21 @@ impl Run {
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));
-        let threshold = inspection.threshold(self.config.decide)?;
-        self.record.thresholds.push((name.to_string(), threshold));
+        let thresholds = inspection.thresholds(self.config.decide)?;
+        let common = thresholds.first().copied().filter(|_| !self.config.decide.is_per_image());
+        self.record.thresholds.push((name.to_string(), common));
+        let grey_maps = files.grey_maps.as_slice();
+        outcome.hand_off.add(
+            &self.config.output.export,
+            &inspection,
+            &thresholds,
+            grey_maps,
+            teller,
+        )?;
         outcome.rows.extend(inspection.samples().iter().enumerate().map(|(at, sample)| {
             let (score, raw) = (inspection.scores()[at], inspection.raw_scores()[at]);
-            ScoreRow::new(&sample.path, name, sample.label, score, raw).with_threshold(threshold)
+            ScoreRow::new(&sample.path, name, sample.label, score, raw)
+                .with_threshold(thresholds[at])
         }));
         if let Some(metrics) = metrics {
             if self.several {
@@ -200,6 +218,9 @@ impl Run {
         let scores = self.output.join(layout::SCORES);
         write_scores_csv(&scores, &outcome.rows)?;
         files.push(("scores".into(), scores));
+        let defects = self.output.join(layout::DEFECTS);
+        write_defects_json(&defects, &outcome.hand_off.images)?;
+        files.push(("defects".into(), defects));
         let metrics = self.output.join(layout::METRICS);
         if outcome.metrics.is_empty() {
             Self::remove_stale(&metrics)?;
@@ -225,6 +246,10 @@ impl Run {
         if self.config.output.overlays {
             files.push(("overlays".into(), self.output.join("overlays")));
         }
+        let model =
+            format!("musc {} {}", env!("CARGO_PKG_VERSION"), self.inspector.backbone().name());
+        let exports = &self.config.output.export;
+        files.extend(outcome.hand_off.write(exports, &self.output.join(layout::EXPORT), &model)?);
         self.record.total = self.started.elapsed().as_secs_f64();
         let run = self.output.join(layout::RUN);
         self.record.sha256 = self.hash.join().map_err(|_| {
@@ -274,10 +299,12 @@ fn hash_beside(weights: &Weights, inspector: &Inspector) -> JoinHandle<Result<St
 }
 
 /// What is kept of a batch once its images are let go.
+#[derive(Default)]
 struct Outcome {
     rows: Vec<ScoreRow>,
     metrics: Vec<ClassMetrics>,
     files: Vec<(String, PathBuf)>,
+    hand_off: HandOff,
 }
 
 /// The words at the end: the figures, or the highest scores, and where the files are.
@@ -296,13 +323,17 @@ fn summary(outcome: &Outcome, decided: &str, files: &[(String, PathBuf)]) -> Str
 }
 
 /// How many images of each category are NG, by which rule.
-fn decided(rows: &[ScoreRow], rule: &DecisionRule, thresholds: &[(String, f64)]) -> String {
+fn decided(rows: &[ScoreRow], rule: &DecisionRule, thresholds: &[(String, Option<f64>)]) -> String {
     let mut text = String::new();
     for (name, threshold) in thresholds {
         let of_class = || rows.iter().filter(|row| row.class == *name);
         let defective = of_class().filter(|row| row.is_defective() == Some(true)).count();
+        let threshold = match threshold {
+            Some(threshold) => format!("{threshold:.4}"),
+            None => String::from("each image's own threshold"),
+        };
         text.push_str(&format!(
-            "decision     {name}: {defective} of {} NG, raw score above {threshold:.4} ({rule})\n",
+            "decision     {name}: {defective} of {} NG, raw score above {threshold} ({rule})\n",
             of_class().count()
         ));
     }
