@@ -265,9 +265,9 @@ pub struct MethodArgs {
     /// parts that always lie alike [default: anywhere]
     #[arg(long = "match", value_name = "anywhere|RADIUS", value_parser = parse_match)]
     pub match_where: Option<MatchArg>,
-    /// How OK and NG are told apart, on the raw scores of each category: shortest-half[:SIGMAS] (the mean of the shortest half
-    /// and 3.5 standard deviations), quantile:Q, share:P (the highest share P is NG), f1 (the best by the labels), mebin
-    /// (each image by its own map), or a threshold [default: shortest-half]
+    /// How OK and NG are told apart, on the raw scores of each category: gap[:SIGMAS] (the widest gap within 6 standard
+    /// deviations above the shortest half), shortest-half[:SIGMAS] (the mean of the shortest half and 3.5 of them), quantile:Q, share:P (the highest share P is NG), f1 (the best by the labels), mebin
+    /// (each image by its own map), or a threshold [default: gap]
     #[arg(long, value_name = "RULE", value_parser = parse_decision, allow_hyphen_values = true)]
     pub decide: Option<DecisionRule>,
     /// End with exit code 4 when an image is NG

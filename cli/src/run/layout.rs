@@ -149,7 +149,7 @@ fn grey_maps(
     batch: &Batch,
     samples: &[Sample],
 ) -> Result<Vec<PathBuf>> {
-    let mut folder = root.join(EXPORT).join("fiftyone/maps");
+    let mut folder = root.join(EXPORT).join("fiftyone/fields/anomaly_map");
     if of_dataset {
         folder.push(batch.name());
     }

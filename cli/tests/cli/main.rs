@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod hand_off;
 mod hub;
 mod runs;
 #[path = "../../../tests/hub/server.rs"]

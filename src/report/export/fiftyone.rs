@@ -15,13 +15,14 @@ pub struct FiftyOneFolder {
     /// `metadata.json`. It states no version, by which FiftyOne knows the layout without ids of its data base, the one of
     /// before 0.8, which other programs can write and which it still reads.
     pub metadata: Value,
-    /// `samples.json`, with whole paths of images and heat maps.
+    /// `samples.json`, with whole paths of images.
     pub samples: Value,
 }
 
 /// The folder's files: a sample an image with the fields `defects` (polylines, filled, in shares of the image's sides),
 /// `decision` (a classification), `score`, `raw_score`, `threshold`, `category`, and `anomaly_map` (a heat map) where
-/// `heat_maps` has the grey pictures of the maps.
+/// `heat_maps` has the grey pictures of the maps, their paths whole or from the folder on; the latter below `fields/anomaly_map`,
+/// where FiftyOne looks for them.
 ///
 /// # Errors
 /// [`Error::Invalid`] for another number of heat maps than images.
@@ -73,9 +74,8 @@ pub fn fiftyone(
         put("decision", json!({ "_cls": "Classification", "label": image.decision() }));
         put("defects", json!({ "_cls": "Polylines", "polylines": polylines }));
         if let Some(maps) = heat_maps {
-            let whole = std::path::absolute(&maps[at]).unwrap_or_else(|_| maps[at].clone());
-            let whole = whole.display().to_string();
-            put("anomaly_map", json!({ "_cls": "Heatmap", "map_path": whole }));
+            let path = maps[at].display().to_string();
+            put("anomaly_map", json!({ "_cls": "Heatmap", "map_path": path }));
         }
         Value::Object(sample)
     });
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn samples_have_shares_of_their_sides() {
         let images = [image("/data/a.png", "a", 0.25), image("/data/b.png", "a", 0.9)];
-        let maps = [PathBuf::from("/maps/a.png"), PathBuf::from("/maps/b.png")];
+        let maps = ["a.png", "b.png"].map(|name| PathBuf::from("fields/anomaly_map").join(name));
         let made = fiftyone(&images, &ImageNames::of(&images), "musc", Some(&maps)).unwrap();
         assert!(made.metadata.get("version").is_none());
         let samples = made.samples["samples"].as_array().expect("samples");
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(samples[0]["defects"]["polylines"], json!([]));
         assert_eq!(samples[0]["decision"]["label"], "OK");
         assert_eq!(samples[1]["filepath"], "/data/b.png");
-        assert_eq!(samples[1]["anomaly_map"]["map_path"], "/maps/b.png");
+        assert_eq!(samples[1]["anomaly_map"]["map_path"], "fields/anomaly_map/b.png");
         let polylines = samples[1]["defects"]["polylines"].as_array().expect("polylines");
         assert_eq!(polylines.len(), 2);
         let square = json!([[[0.2, 0.2], [0.53333336, 0.2], [0.53333336, 0.6], [0.2, 0.6]]]);

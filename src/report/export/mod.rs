@@ -78,7 +78,8 @@ impl FromStr for ExportFormat {
 /// Writes an export into a folder, each file whole or not at all; the paths of its files.
 ///
 /// `model` says what made the regions, such as a program with its version and a backbone. `heat_maps` are grey pictures of the
-/// maps, one an image, for FiftyOne to show; it does without.
+/// maps, one an image, for FiftyOne to show; it does without. Where they lie in `fiftyone/fields/anomaly_map` of the folder, they
+/// are found wherever the folder is taken.
 ///
 /// # Errors
 /// [`Error::Invalid`] for another number of heat maps than images; [`Error::Io`] with the path.
@@ -98,7 +99,13 @@ pub fn write_export(
             write_file(&paths[1], |writer| writer.write_all(LABEL_STUDIO_CONFIG.as_bytes()))?;
         }
         ExportFormat::FiftyOne => {
-            let made = fiftyone(images, &names, model, heat_maps)?;
+            let inside = folder.join("fiftyone");
+            let relative = |map: &PathBuf| match map.strip_prefix(&inside) {
+                Ok(inside) => inside.to_path_buf(),
+                Err(_) => std::path::absolute(map).unwrap_or_else(|_| map.clone()),
+            };
+            let maps = heat_maps.map(|maps| maps.iter().map(relative).collect::<Vec<PathBuf>>());
+            let made = fiftyone(images, &names, model, maps.as_deref())?;
             write_compact_json(&paths[0], &made.metadata)?;
             write_compact_json(&paths[1], &made.samples)?;
         }
@@ -128,6 +135,13 @@ mod tests {
             let written = write_export(folder.path(), format, &images, "musc", None).unwrap();
             assert_eq!(written.len(), format.files().len());
             assert!(written.iter().all(|path| path.is_file()), "{written:?}");
+        }
+        let fiftyone = folder.path().join("fiftyone");
+        let maps = [fiftyone.join("fields/anomaly_map/a.png"), PathBuf::from("/maps/b.png")];
+        write_export(folder.path(), ExportFormat::FiftyOne, &images, "musc", Some(&maps)).unwrap();
+        let text = std::fs::read_to_string(fiftyone.join("samples.json")).expect("read");
+        for path in ["\"fields/anomaly_map/a.png\"", "\"/maps/b.png\""] {
+            assert!(text.contains(path), "{text}");
         }
         let few = [PathBuf::from("/maps/a.png")];
         let said = write_export(folder.path(), ExportFormat::FiftyOne, &images, "musc", Some(&few));
