@@ -53,6 +53,12 @@ impl HandOff {
     }
 }
 
+/// The files of the exports that are not asked for: those of an earlier run tell of other scores.
+pub fn others(exports: &[ExportFormat]) -> impl Iterator<Item = PathBuf> {
+    let other = ExportFormat::ALL.iter().filter(|format| !exports.contains(format));
+    other.flat_map(|format| planned(std::slice::from_ref(format)))
+}
+
 /// The files of exports, relative to the folder of the run.
 pub fn planned(exports: &[ExportFormat]) -> impl Iterator<Item = PathBuf> {
     let files = exports.iter().flat_map(|format| format.files());

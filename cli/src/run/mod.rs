@@ -249,6 +249,9 @@ impl Run {
         let model =
             format!("musc {} {}", env!("CARGO_PKG_VERSION"), self.inspector.backbone().name());
         let exports = &self.config.output.export;
+        for stale in hand_off::others(exports) {
+            Self::remove_stale(&self.output.join(stale))?;
+        }
         files.extend(outcome.hand_off.write(exports, &self.output.join(layout::EXPORT), &model)?);
         self.record.total = self.started.elapsed().as_secs_f64();
         let run = self.output.join(layout::RUN);

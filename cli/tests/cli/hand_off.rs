@@ -164,6 +164,14 @@ fn exports_are_files_that_importers_take() {
     let refused = stderr(&run(&[]).code(1));
     assert!(refused.contains("coco.json") && refused.contains("--overwrite"), "{refused}");
     run(&["--overwrite"]).success();
+    // A run that replaces this one and exports less leaves nothing that tells of other scores.
+    let words = ["photos", "--vis", "False", "--export", "labelstudio", "--overwrite"];
+    musc(folder.path()).args(words).args(TINY).assert().success();
+    for (file, there) in
+        [("coco.json", false), ("fiftyone/samples.json", false), ("labelstudio.json", true)]
+    {
+        assert_eq!(root.join("export").join(file).exists(), there, "{file}");
+    }
 }
 
 #[test]
