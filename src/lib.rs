@@ -8,6 +8,7 @@ mod atomic;
 pub mod backend;
 #[cfg(feature = "files")]
 pub mod dataset;
+pub mod defects;
 mod error;
 mod gemm;
 mod grid;

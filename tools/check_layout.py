@@ -18,6 +18,7 @@ ORDER = [
     {"scoring"},
     {"backend"},
     {"metrics"},
+    {"defects"},
     {"report"},
     {"inspect"},
 ]

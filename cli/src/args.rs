@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use musc::ImageSize;
+use musc::report::export::ExportFormat;
 use musc::scoring::decision::DecisionRule;
 
 pub use self::bank::{
@@ -22,7 +23,8 @@ pub use self::regions::{RegionArgs, TileMatchArg};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{LabelsArg, MatchArg, ReferencesArg};
 use self::values::{
-    parse_bytes, parse_decision, parse_image_size, parse_labels, parse_match, parse_references,
+    parse_bytes, parse_decision, parse_export, parse_image_size, parse_labels, parse_match,
+    parse_references,
 };
 pub use self::weights::{
     WeightsCommand, WeightsConvertArgs, WeightsListArgs, WeightsNameArgs, WeightsVerifyArgs,
@@ -277,9 +279,9 @@ pub struct MethodArgs {
     /// parts that always lie alike [default: anywhere]
     #[arg(long = "match", value_name = "anywhere|RADIUS", value_parser = parse_match)]
     pub match_where: Option<MatchArg>,
-    /// How OK and NG are told apart, on the raw scores of each category: shortest-half[:SIGMAS] (the mean of the shortest half
-    /// and 3.5 standard deviations), quantile:Q, share:P (the highest share P is NG), f1 (the best by the labels), or a
-    /// threshold [default: shortest-half]
+    /// How OK and NG are told apart, on the raw scores of each category: gap[:SIGMAS] (the widest gap within 6 standard
+    /// deviations above the shortest half), shortest-half[:SIGMAS] (the mean of the shortest half and 3.5 of them), quantile:Q, share:P (the highest share P is NG), f1 (the best by the labels), mebin
+    /// (each image by its own map), or a threshold [default: gap]
     #[arg(long, value_name = "RULE", value_parser = parse_decision, allow_hyphen_values = true)]
     pub decide: Option<DecisionRule>,
     /// End with exit code 4 when an image is NG
@@ -327,6 +329,10 @@ pub struct OutputArgs {
     /// Also draw each heat map and its contour over the image
     #[arg(long)]
     pub overlays: bool,
+    /// Also write the regions of NG images for another program, into export/: coco, labelstudio or fiftyone (with grey maps),
+    /// or several of them with commas between
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = parse_export)]
+    pub export: Vec<ExportFormat>,
     /// Replace the files of an earlier run in the same folder
     #[arg(long)]
     pub overwrite: bool,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::maps::{Maps, Scores};
 use crate::dataset::Sample;
-use crate::image::Cut;
+use crate::image::{Cut, Fit};
 use crate::metrics::{ImageCurves, image_curves};
 use crate::progress::Stage;
 use crate::scoring::decision::{DecisionRule, threshold};
@@ -21,6 +21,8 @@ pub struct Inspection {
     pub(super) samples: Vec<Sample>,
     /// Width and height of each image's file.
     pub(super) file_sizes: Vec<(u32, u32)>,
+    /// How images of other proportions are laid on the input.
+    pub(super) fit: Fit,
     pub(super) input: ImageSize,
     pub(super) maps: Maps,
     pub(super) patch_scores: Vec<f32>,
@@ -81,7 +83,7 @@ impl Inspection {
     }
 
     /// The threshold of a decision rule: an image is defective when its raw score is above it. The rule sees the raw scores
-    /// and the samples' labels.
+    /// and the samples' labels. A rule with a threshold for each image is refused: [`Self::thresholds`] has those.
     ///
     /// # Errors
     /// As [`threshold`].

@@ -38,6 +38,7 @@ mod backbone;
 mod bank;
 mod batch;
 mod builder;
+mod decide;
 mod figures;
 mod inspection;
 mod laps;

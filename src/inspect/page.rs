@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Batch, Inspection, Inspector};
-use crate::image::{Canvas, Resize};
+use crate::image::Resize;
 use crate::progress::{Stage, go_on};
 use crate::report::html::{PAGE_IMAGES, ReportClass, ReportImage, ReportPictures};
 use crate::report::ranks;
@@ -60,7 +60,6 @@ impl Inspector {
         }
         let laps = super::laps::Laps::new(progress);
         laps.begin(Stage::Pictures, count as u64);
-        let canvas = self.resize(inspection).canvas();
         let filter = self.backbone().filter();
         let rank = ranks(inspection.scores());
         let seen: &Inspection = inspection;
@@ -69,11 +68,11 @@ impl Inspector {
                 .into_par_iter()
                 .map(|at| {
                     go_on(&laps)?;
-                    let mut image = report_image(seen, at, thresholds[at]);
+                    let mut image = report_image(seen, at, thresholds[at])?;
                     if rank[at] <= PAGE_IMAGES {
                         let resize = Resize::new(image.shown, filter);
                         let picture = batch.image(seen.kept[at], &resize)?;
-                        let (map, size) = map_of_picture(seen, at, canvas)?;
+                        let (map, size) = map_of_picture(seen, at)?;
                         (image.picture, image.heat) =
                             pictures.make(first + at, &picture, &map, size, seen.heat_scale())?;
                     }
@@ -89,7 +88,7 @@ impl Inspector {
 }
 
 /// What is known of an image without its pixels.
-fn report_image(inspection: &Inspection, at: usize, threshold: f64) -> ReportImage {
+fn report_image(inspection: &Inspection, at: usize, threshold: f64) -> Result<ReportImage> {
     let sample = &inspection.samples[at];
     let (score, raw_score) = (inspection.scores[at], inspection.raw_scores[at]);
     let mut image = ReportImage::new(&sample.path, inspection.name(), score, raw_score);
@@ -97,26 +96,27 @@ fn report_image(inspection: &Inspection, at: usize, threshold: f64) -> ReportIma
     image.threshold = threshold;
     image.file_size = inspection.file_sizes.get(at).copied().unwrap_or((1, 1));
     image.shown = ReportPictures::size_of(image.file_size);
-    image.regions = regions(inspection, at, threshold);
-    image
+    if f64::from(raw_score) > threshold {
+        image.regions = regions(inspection, at, threshold)?;
+    }
+    Ok(image)
 }
 
 /// Outlines of what is above the threshold, as shares of the picture.
-fn regions(_inspection: &Inspection, _at: usize, _threshold: f64) -> Vec<Vec<[f32; 2]>> {
-    Vec::new()
+fn regions(inspection: &Inspection, at: usize, threshold: f64) -> Result<Vec<Vec<[f32; 2]>>> {
+    let size = inspection.image_size(at)?;
+    let share =
+        |[x, y]: [f64; 2]| [(x / size.width as f64) as f32, (y / size.height as f64) as f32];
+    let found = inspection.regions(at, threshold)?;
+    Ok(found.iter().map(|region| region.polygon.iter().map(|&at| share(at)).collect()).collect())
 }
 
 /// The map of an image over its picture alone, without the canvas around it, and its size.
-fn map_of_picture(
-    inspection: &Inspection,
-    at: usize,
-    canvas: Canvas,
-) -> Result<(Vec<f32>, ImageSize)> {
-    let size = inspection.input;
+fn map_of_picture(inspection: &Inspection, at: usize) -> Result<(Vec<f32>, ImageSize)> {
+    let size = inspection.map_size();
     let mut map = vec![0f32; size.pixels()];
     inspection.map(at, size, &mut map)?;
-    let (width, height) = inspection.file_sizes.get(at).copied().unwrap_or((1, 1));
-    let place = canvas.place(ImageSize::new(height as usize, width as usize));
+    let place = inspection.picture(at)?;
     if place.size == size {
         return Ok((map, size));
     }

@@ -170,7 +170,7 @@ fn range_of(
 }
 
 /// The smallest and largest value of all maps, but for pixels that are not looked at.
-fn common_range(inspection: &Inspection) -> Result<(f32, f32)> {
+pub(super) fn common_range(inspection: &Inspection) -> Result<(f32, f32)> {
     let size = inspection.map_size();
     (0..inspection.len())
         .into_par_iter()

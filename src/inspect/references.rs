@@ -240,7 +240,7 @@ impl Inspector {
         raw.truncate(count);
         rescored.truncate(count);
         let mut inspection =
-            outcome(batch, (input, maps), (files, joined), (raw, rescored, k), 1, laps);
+            outcome(self, batch, (input, maps), (files, joined), (raw, rescored, k), 1, laps);
         let alike = self.on_pool(|| likeness::notes_of(&inspection));
         inspection.notes.extend(alike);
         Ok(inspection)
@@ -290,7 +290,7 @@ impl Inspector {
         let (scores, k) = self.rescored(batch, &raw_scores, &joined.class_tokens, references)?;
         laps.advance(count as u64);
         laps.end();
-        Ok(outcome(batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
+        Ok(outcome(self, batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
     }
 
     /// The outcome of images that have been re-scored one by one, with scores and k each.
@@ -307,7 +307,7 @@ impl Inspector {
         let raw_scores = raw_scores(self, &joined.patch_scores, &joined.left_out, &maps, &[])?;
         let k = parts.first().map(|(_, k)| k.clone()).unwrap_or_default();
         let scores = parts.into_iter().flat_map(|(scores, _)| scores).collect();
-        Ok(outcome(batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
+        Ok(outcome(self, batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
     }
 
     /// Each image re-scored among the references.

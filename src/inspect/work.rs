@@ -105,8 +105,15 @@ pub(super) fn finish(
     if let Some(&k) = k.iter().find(|&&k| k > count) {
         notes.push(Note::LargeK { k, images: count });
     }
-    let mut inspection =
-        outcome(batch, (input, maps), (files, joined), (raw_scores, scores, k), subsets, laps);
+    let mut inspection = outcome(
+        inspector,
+        batch,
+        (input, maps),
+        (files, joined),
+        (raw_scores, scores, k),
+        subsets,
+        laps,
+    );
     inspection.notes.extend(notes);
     let alike = inspector.on_pool(|| likeness::notes_of(&inspection));
     inspection.notes.extend(alike);
@@ -130,6 +137,7 @@ pub(super) fn rescore(
 
 /// What a batch came to, of its parts.
 pub(super) fn outcome(
+    inspector: &Inspector,
     batch: &Batch,
     (input, maps): (ImageSize, Maps),
     (files, joined): (Files, Joined),
@@ -146,6 +154,7 @@ pub(super) fn outcome(
         samples: batch.some(&files.kept),
         kept: files.kept,
         file_sizes: files.sizes,
+        fit: inspector.resize_to(input).fit,
         input,
         maps,
         patch_scores: joined.patch_scores,
@@ -260,7 +269,7 @@ pub(super) fn deal(
         Subsets::References(asked) => asked,
     };
     let files = if batch.in_memory() {
-        Files { kept: (0..batch.len()).collect(), ..Files::default() }
+        Files { kept: (0..batch.len()).collect(), sizes: batch.frame_sides(), ..Files::default() }
     } else {
         let skip = batch.skips_bad();
         Files::of(inspector.on_pool(|| check_pixels(batch.samples(), skip, progress))?)

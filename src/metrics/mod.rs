@@ -8,7 +8,7 @@ mod curve;
 mod image_curves;
 mod image_level;
 mod pixel_level;
-mod regions;
+pub(crate) mod regions;
 
 pub use aupro::{AUPRO_MAX_FPR, AUPRO_THRESHOLDS};
 pub use image_curves::{ImageCurves, image_curves};

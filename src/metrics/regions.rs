@@ -2,7 +2,7 @@
 
 /// The regions of one mask.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Regions {
+pub(crate) struct Regions {
     /// The mask's defective pixels (row-major index), grouped by region.
     pub pixels: Vec<u32>,
     /// Where each region ends in `pixels`.
@@ -22,7 +22,7 @@ impl Regions {
 
 /// Finds the regions of a mask of rows of `width` pixels: pixels other than 0 that touch by a side or a corner. Regions come
 /// in the order of their first pixel.
-pub(super) fn regions(mask: &[u8], width: usize) -> Regions {
+pub(crate) fn regions(mask: &[u8], width: usize) -> Regions {
     // Runs of defective pixels in a row are nodes of a union-find forest; the root is a region's first run.
     let mut runs: Vec<Run> = Vec::new();
     let mut above = 0..0;

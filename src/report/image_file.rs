@@ -11,7 +11,7 @@ use ::image::{ExtendedColorType, ImageError, ImageFormat};
 
 use crate::atomic::write_file;
 use crate::image::RgbImage;
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// JPEG quality, that of OpenCV's `imwrite`.
 const JPEG_QUALITY: u8 = 95;
@@ -31,6 +31,24 @@ pub fn write_image(path: &Path, image: &RgbImage) -> Result<()> {
     })?;
     let bytes = encode(image, format).map_err(Error::io("write", path))?;
     write_file(path, |writer| writer.write_all(&bytes))
+}
+
+/// Writes a PNG of one channel of 8 bits, row by row, whatever its name ends in.
+///
+/// # Errors
+/// [`Error::Invalid`] for another number of values than pixels, or none; [`Error::Io`] with the path.
+pub fn write_grey_png(path: &Path, values: &[u8], size: ImageSize) -> Result<()> {
+    let sides = (u32::try_from(size.width), u32::try_from(size.height));
+    let fits = size.height.checked_mul(size.width) == Some(values.len()) && !values.is_empty();
+    let ((Ok(width), Ok(height)), true) = (sides, fits) else {
+        let expected = format!("{size} of them, at least 1");
+        return Err(Error::invalid("grey values", values.len(), expected));
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    let kind = (ExtendedColorType::L8, ImageFormat::Png);
+    ::image::write_buffer_with_format(&mut bytes, values, width, height, kind.0, kind.1)
+        .map_err(|error| Error::io("write", path)(io::Error::other(error)))?;
+    write_file(path, |writer| writer.write_all(bytes.get_ref()))
 }
 
 /// The format that a file name asks for, if it is one we write.

@@ -4,10 +4,13 @@
 //! program leaves either the whole file or none. Knows nothing of models or backends; never prints.
 
 mod colour;
+mod defects_json;
+pub mod export;
 mod font;
 mod heat_map;
 pub mod html;
 mod image_file;
+mod inspected;
 #[cfg(feature = "libjpeg")]
 mod jpeg;
 mod maps;
@@ -23,8 +26,10 @@ mod table;
 
 pub use crate::atomic::{write_checked_file, write_file};
 pub use colour::{Colour, jet, quantise, value_range};
+pub use defects_json::{DEFECTS_VERSION, defects_json, write_defects_json};
 pub use heat_map::{HeatMapScale, heat_map, heat_map_path, wants_heat_map};
-pub use image_file::write_image;
+pub use image_file::{write_grey_png, write_image};
+pub use inspected::InspectedImage;
 pub use maps::MapWriter;
 pub use metrics_json::{metrics_json, metrics_object, write_metrics_json};
 pub use output_folder::{OutputFolder, check_free};

@@ -16,6 +16,14 @@ pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     })
 }
 
+/// The same without spaces: for the many numbers of polygons.
+pub(super) fn write_compact_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+    write_file(path, |writer| {
+        serde_json::to_writer(&mut *writer, value)?;
+        writer.write_all(b"\n")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,27 @@ fn shortest_half_is_its_definition() {
 }
 
 #[test]
+fn gap_is_its_definition() {
+    // The shortest interval that holds four of eight is 0.5 to 1.5, the lower of two: c = 1, and σ² = 0.25/3 of 0.5, 1 and 1.
+    // From c + σ = 1.29 to c + 6σ = 2.73 there are 1.5, 2 and 2.25; the widest of the gaps 0.21, 0.5, 0.25 and 0.48 ends at 2.
+    let scores = [4.0, 1.0, 1.5, 0.5, 2.25, 1.0, 3.75, 2.0];
+    assert_eq!(by("gap", &scores), 1.75);
+    assert_eq!(defective("gap", &scores), 4);
+    // Up to 4.46 the widest one is from 2.25 to 3.75.
+    assert_eq!(by("gap:12", &scores), 3.0);
+    // The upper end counts as a score: at 3.5 the widest one ends there.
+    let sigma = (0.25f64 / 3.0).sqrt();
+    let found = by(&format!("gap:{}", 2.5 / sigma), &scores);
+    assert!((found - (2.25 + 3.5) / 2.0).abs() < 1e-12, "{found}");
+    // c = 1.5 and σ = 0.5: from 2 to 3 there is nothing.
+    assert_eq!(by("gap:3", &[1.0, 2.0, 3.0, 100.0]), 2.5);
+    // Without scatter the threshold is the one score there is.
+    assert_eq!(defective("gap", &[0.1; 7]), 0);
+    assert_eq!(by("gap", &[0.5]), 0.5);
+    assert_eq!(DecisionRule::default(), "gap".parse().unwrap());
+}
+
+#[test]
 fn quantiles_and_shares_count_images() {
     let scores: Vec<f32> = (0..11).rev().map(|at| at as f32).collect();
     assert_eq!(by("quantile:0.25", &scores), 2.5);
@@ -62,18 +83,45 @@ fn f1_is_the_best_there_is() {
 
 #[test]
 fn rules_read_as_they_are_written() {
-    let rules =
-        ["shortest-half", "shortest-half:3", "quantile:0.95", "share:0.1", "f1", "0.31", "-1"];
+    let rules = [
+        "gap",
+        "gap:4.5",
+        "shortest-half",
+        "shortest-half:3",
+        "quantile:0.95",
+        "share:0.1",
+        "f1",
+        "mebin",
+        "0.31",
+        "-1",
+    ];
     for text in rules {
         assert_eq!(text.parse::<DecisionRule>().unwrap().to_string(), text);
     }
-    for text in
-        ["", "otsu", "quantile", "quantile:2", "quantile:x", "share:-0.1", "f1:1", "nan", "inf"]
-    {
+    for text in [
+        "",
+        "otsu",
+        "quantile",
+        "quantile:2",
+        "quantile:x",
+        "share:-0.1",
+        "f1:1",
+        "mebin:4",
+        "nan",
+        "inf",
+    ] {
         let said = text.parse::<DecisionRule>().unwrap_err().to_string();
         assert!(said.starts_with("decision rule") && said.contains("expected"), "{said}");
     }
-    for text in ["shortest-half:-1", "shortest-half:nan", "share:nan", "quantile:nan"] {
+    for text in [
+        "gap:0.5",
+        "gap:nan",
+        "gap:x",
+        "shortest-half:-1",
+        "shortest-half:nan",
+        "share:nan",
+        "quantile:nan",
+    ] {
         text.parse::<DecisionRule>().unwrap_err();
     }
 }
@@ -84,12 +132,14 @@ fn what_cannot_be_decided_is_named() {
         let said = threshold(rule, scores, labels).unwrap_err().to_string();
         assert!(said.contains(part), "{said}");
     };
+    says(DecisionRule::Gap { sigmas: 0.5 }, &[0.0], &[], "sigmas of the gap: found 0.5");
     says(DecisionRule::default(), &[], &[], "found 0");
     says(DecisionRule::default(), &[0.0, f32::NAN], &[], "NaN of image 1");
     says(DecisionRule::ShortestHalf { sigmas: f64::NAN }, &[0.0], &[], "NaN");
     says(DecisionRule::Share(1.5), &[0.0], &[], "1.5");
     says(DecisionRule::Quantile(f64::NAN), &[0.0], &[], "from 0 to 1");
     says(DecisionRule::Value(f64::INFINITY), &[0.0], &[], "inf");
+    says(DecisionRule::Mebin, &[0.0], &[], "found mebin, expected a rule with one threshold");
     says(DecisionRule::F1, &[0.0, 1.0], &[Some(true), None], "found 1");
     says(DecisionRule::F1, &[0.0], &[Some(false)], "defective images");
 }

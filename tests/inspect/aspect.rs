@@ -32,6 +32,12 @@ fn proportions_are_kept_where_they_are_common() {
     assert_eq!(grid, Grid::new(3, 6));
     assert!(scores.iter().filter(|&&score| score == 0.0).count() >= 9, "{scores:?}");
     assert!(scores.iter().any(|&score| score > 0.0), "{scores:?}");
+    let picture = padded.picture(7).unwrap();
+    assert_eq!((picture.left, picture.size), (31, ImageSize::new(42, 21)));
+    let regions = padded.regions(7, f64::from(padded.raw_scores()[7]) * 0.9).unwrap();
+    let polygons = regions.iter().flat_map(|region| &region.polygon);
+    let right = polygons.map(|[x, _]| *x).fold(0.0, f64::max);
+    assert!(right > 0.0 && right <= 60.0, "{right}");
     let (whole, _) = padded.patch_scores(0);
     assert!(whole.iter().all(|&score| score > 0.0), "{whole:?}");
 }

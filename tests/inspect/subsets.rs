@@ -29,6 +29,12 @@ fn every_image_is_scored_once_in_a_subset_of_the_size_asked_for() {
     assert!(inspection.raw_scores().iter().all(|score| (0.0..=2.0).contains(score)));
     assert!(inspection.notes().contains(&Note::SmallSubsets { references: 4 }));
     assert!(inspection.kept().iter().copied().eq(0..23));
+    // Frames have their sizes and their regions, in subsets too.
+    for (image, &raw) in inspection.raw_scores().iter().enumerate() {
+        assert_eq!(inspection.image_size(image).unwrap(), ImageSize::square(56));
+        assert!(!inspection.regions(image, f64::from(raw) / 2.0).unwrap().is_empty());
+        assert!(inspection.regions(image, f64::from(raw)).unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+import mebin
 import scoring
 import storage
 import vit
@@ -22,7 +23,7 @@ WIDE = {
     "dino": {"wide": (4, 7), "tall": (8, 2)},
     "dinov2": {"wide": (5, 11), "tall": (7, 4)},
 }
-SEEDS = {"clip": 101, "dino": 102, "dinov2": 103, "stages_wide": 104, "1x17": 105, "16x3": 106}
+SEEDS = {"clip": 101, "dino": 102, "dinov2": 103, "stages_wide": 104, "1x17": 105, "16x3": 106, "mebin": 107}
 DEGREES = (1, 3, 5)
 INTERVAL = (0.25, 0.75)
 
@@ -198,8 +199,35 @@ def stage_metadata():
     return {"r_list": ",".join(str(r) for r in DEGREES), "default_interval": "0,0.3", "interval": ",".join(map(str, INTERVAL))}
 
 
+def smooth(numbers, count, rows, columns, scale):
+    """`count` maps of random values on a coarse grid, bilinear in between: `scale` pixels from one to the next."""
+    coarse = numbers.uniform(count, rows, columns) * numbers.uniform(count, 1, 1)
+    share = np.arange(scale) / scale
+
+    def between(values):
+        a, b = values[..., :-1, None], values[..., 1:, None]
+        joined = (a * (1.0 - share) + b * share).reshape(*values.shape[:-1], -1)
+        return np.concatenate([joined, values[..., -1:]], axis=-1)
+
+    return between(between(coarse).swapaxes(1, 2)).swapaxes(1, 2).astype(np.float32)
+
+
+def mebin_maps():
+    """`mebin`: smooth maps and the threshold of each; in `equal.` all have the same largest value."""
+    numbers, tensors = Numbers(SEEDS["mebin"]), {}
+    groups = {"square": (10, 7, 7, 8), "wide": (8, 4, 9, 8), "equal": (4, 5, 5, 8)}
+    for name, (count, rows, columns, scale) in groups.items():
+        maps = smooth(numbers, count, rows, columns, scale)
+        if name == "equal":
+            for values in maps:
+                values[values == values.max()] = 1.0
+        taus, counts = mebin.thresholds(maps)
+        tensors |= {f"{name}.maps": maps, f"{name}.thresholds": taus, f"{name}.counts": counts.astype(np.int32)}
+    return tensors, {"seed": str(SEEDS["mebin"])}
+
+
 CASES = {f"{family}_tiny_wide": lambda family=family: wide_vit(family) for family in WIDE}
-CASES |= {"stages_wide": stages_wide, "stages_awkward": stages_awkward}
+CASES |= {"stages_wide": stages_wide, "stages_awkward": stages_awkward, "mebin": mebin_maps}
 
 
 def make(name):
@@ -213,7 +241,7 @@ def make(name):
 
 
 # What a test reads in; the rest is what it expects.
-INPUTS = re.compile(r"(^|\.)(image_u8|pixels|tokens\.\d+|reference_tokens\.\d+|same|left_out|reference_left_out)$")
+INPUTS = re.compile(r"(^|\.)(image_u8|pixels|tokens\.\d+|reference_tokens\.\d+|same|left_out|reference_left_out|maps)$")
 
 
 def is_input(key):

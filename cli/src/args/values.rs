@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use musc::report::export::ExportFormat;
 use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
 
@@ -39,6 +40,11 @@ pub fn parse_labels(text: &str) -> Result<LabelsArg, String> {
 
 /// A decision rule, as the library spells it.
 pub fn parse_decision(text: &str) -> Result<DecisionRule, String> {
+    text.parse().map_err(|error: musc::Error| error.to_string())
+}
+
+/// A format to export, as the library spells it.
+pub fn parse_export(text: &str) -> Result<ExportFormat, String> {
     text.parse().map_err(|error: musc::Error| error.to_string())
 }
 

@@ -13,6 +13,7 @@ use musc::inspect::{
 };
 use musc::model::Activation;
 use musc::model::locate::DEFAULT_PRETRAINED;
+use musc::report::export::ExportFormat;
 use musc::scoring::MutualScoring;
 use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
@@ -133,6 +134,8 @@ pub struct OutputConfig {
     pub save_maps: bool,
     /// Heat maps over the images.
     pub overlays: bool,
+    /// Programs that regions are written for, each once.
+    pub export: Vec<ExportFormat>,
     /// Replace an earlier run.
     pub overwrite: bool,
 }
@@ -242,6 +245,7 @@ impl Config {
                 save_excel: false,
                 save_maps: args.save_maps,
                 overlays: true,
+                export: Vec::new(),
                 overwrite: args.overwrite,
             },
             machine: MachineConfig::new(args.machine, None)?,
@@ -315,6 +319,10 @@ impl Config {
                 save_excel: output.save_excel.or(yaml.save_excel).unwrap_or(false),
                 save_maps: output.save_maps,
                 overlays: output.overlays,
+                export: ExportFormat::ALL
+                    .into_iter()
+                    .filter(|format| output.export.contains(format))
+                    .collect(),
                 overwrite: output.overwrite,
             },
             machine: MachineConfig::new(machine, yaml.device)?,

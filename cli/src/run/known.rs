@@ -85,11 +85,9 @@ impl Known {
 
 /// The rule where it looks at raw scores alone; any other says nothing of a bank.
 fn own_rule(rule: DecisionRule) -> DecisionRule {
-    match rule {
-        DecisionRule::ShortestHalf { .. }
-        | DecisionRule::Quantile(_)
-        | DecisionRule::Share(_)
-        | DecisionRule::Value(_) => rule,
-        _ => DecisionRule::default(),
+    if matches!(rule, DecisionRule::F1 | DecisionRule::Mebin) {
+        DecisionRule::default()
+    } else {
+        rule
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use musc::Result;
 use musc::dataset::Sample;
 use musc::inspect::{Batch, InputSize, PictureFiles};
+use musc::report::export::ExportFormat;
 use musc::report::{HeatMapScale, heat_map_path, wants_heat_map};
 
 use super::config::{Config, Source};
@@ -17,6 +18,10 @@ use super::config::{Config, Source};
 pub const RUN: &str = "run.json";
 /// A line an image.
 pub const SCORES: &str = "scores.csv";
+/// The regions of NG images.
+pub const DEFECTS: &str = "defects.json";
+/// The folder of what is written for other programs.
+pub const EXPORT: &str = "export";
 /// The figures.
 pub const METRICS: &str = "metrics.json";
 /// The figures as the authors write them.
@@ -61,6 +66,8 @@ pub struct CategoryFiles {
     pub heat_maps: Vec<PathBuf>,
     /// The overlay of each sample.
     pub overlays: Vec<PathBuf>,
+    /// The grey map of each sample, for an export that shows it.
+    pub grey_maps: Vec<PathBuf>,
     /// The contact sheet.
     pub sheet: PathBuf,
     /// The anomaly maps as numbers.
@@ -90,6 +97,7 @@ impl CategoryFiles {
             pr,
             heat_maps: distinct(&heat, samples)?,
             overlays: distinct(&overlay, samples)?,
+            grey_maps: grey_maps(root, of_dataset, batch, samples)?,
             sheet: folder.join(SHEET),
             maps: folder.join(MAPS),
         })
@@ -110,6 +118,9 @@ impl CategoryFiles {
             }
             if config.output.overlays {
                 planned.push(self.overlays[at].clone());
+            }
+            if config.output.export.contains(&ExportFormat::FiftyOne) {
+                planned.push(self.grey_maps[at].clone());
             }
         }
         if config.output.vis {
@@ -150,6 +161,26 @@ fn size_name(input: InputSize) -> String {
         InputSize::KeepAspect { longest, .. } => format!("{longest}aspect"),
         _ => "other".into(),
     }
+}
+
+/// A PNG a sample, whatever the sample's format is.
+fn grey_maps(
+    root: &Path,
+    of_dataset: bool,
+    batch: &Batch,
+    samples: &[Sample],
+) -> Result<Vec<PathBuf>> {
+    let mut folder = root.join(EXPORT).join("fiftyone/fields/anomaly_map");
+    if of_dataset {
+        folder.push(batch.name());
+    }
+    let mut paths = distinct(&folder, samples)?;
+    for path in &mut paths {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".png");
+        path.set_file_name(name);
+    }
+    Ok(paths)
 }
 
 /// A path a sample. Images of one name in one type (from several inputs) are told apart by a number.

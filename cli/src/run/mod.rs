@@ -5,6 +5,7 @@
 
 pub mod config;
 mod demo;
+mod hand_off;
 mod known;
 mod layout;
 mod record;
@@ -22,14 +23,15 @@ use musc::model::{sha256_of_bytes, sha256_of_file};
 use musc::progress::go_on;
 use musc::report::html::{INLINE_IMAGES, ReportPictures};
 use musc::report::{
-    OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_json, write_metrics_json,
-    write_results_xlsx, write_scores_csv,
+    OutputFolder, ScoreRow, metrics_json, metrics_table, ranks, write_defects_json, write_json,
+    write_metrics_json, write_results_xlsx, write_scores_csv,
 };
 use musc::scoring::decision::{DecisionRule, threshold};
 use musc::{Error, Result};
 use serde_json::{Value, json};
 
 use self::config::{Config, Source};
+use self::hand_off::HandOff;
 use self::known::{Found, Known};
 use self::layout::CategoryFiles;
 use self::record::Record;
@@ -61,7 +63,7 @@ fn inspect(config: Config) -> Result<usize> {
         run.inspector.check(&batches, &teller)?;
         run.record.add_seconds([("checking", checking.elapsed().as_secs_f64())]);
     }
-    let mut outcome = Outcome { rows: Vec::new(), metrics: Vec::new(), files: Vec::new() };
+    let mut outcome = Outcome::default();
     let known = run.known(&teller)?;
     for batch in &batches {
         voice.say(&format!("{}: {} images", batch.name(), batch.len()));
@@ -107,7 +109,12 @@ impl Run {
                 // The demo's images go to the folder, so it comes first.
                 let root = layout::root(&config, "");
                 let output = OutputFolder::create(&root, config.output.overwrite)?;
-                output.check_free([layout::RUN, layout::SCORES, layout::METRICS])?;
+                output.check_free([
+                    layout::RUN,
+                    layout::SCORES,
+                    layout::METRICS,
+                    layout::DEFECTS,
+                ])?;
                 Some(output)
             }
             _ => None,
@@ -134,9 +141,10 @@ impl Run {
             }
         };
         let mut planned: Vec<PathBuf> =
-            [layout::RUN, layout::SCORES, layout::METRICS, layout::RESULTS]
+            [layout::RUN, layout::SCORES, layout::METRICS, layout::RESULTS, layout::DEFECTS]
                 .map(PathBuf::from)
                 .into();
+        planned.extend(hand_off::planned(&config.output.export));
         for batch in &batches {
             let files = CategoryFiles::new(output.root(), &config, batch, batch.samples())?;
             // Paths are relative to the folder, and these have it in front.
@@ -217,22 +225,22 @@ impl Run {
         }
         let samples = inspection.samples();
         let files = CategoryFiles::new(self.output.root(), &self.config, batch, samples)?;
-        let threshold = match self.threshold_of_known {
-            Some(threshold) => threshold,
-            None => inspection.threshold(self.config.decide)?,
+        let thresholds = match self.threshold_of_known {
+            Some(threshold) => vec![threshold; inspection.len()],
+            None => inspection.thresholds(self.config.decide)?,
         };
-        let thresholds = vec![threshold; inspection.len()];
+        let common = thresholds.first().copied().filter(|_| !self.config.decide.is_per_image());
         if let Some(report) = &mut self.report {
             let rule = self.config.decide.to_string();
-            let decided = (rule.as_str(), Some(threshold), &thresholds[..]);
+            let decided = (rule.as_str(), common, &thresholds[..]);
             let (of, figures) = (&self.inspector, metrics.as_ref());
             report.add(of, batch, &mut inspection, decided, figures, teller)?;
-            let plots = report::write_plots(&files, &inspection, Some(threshold))?;
+            let plots = report::write_plots(&files, &inspection, common)?;
             // Of one category each by name; of many it would be all that is said.
             outcome.files.extend(plots.into_iter().filter(|_| !self.several));
         }
         let mut pictures = files.pictures(&self.config);
-        pictures.thresholds = Some(thresholds);
+        pictures.thresholds = Some(thresholds.clone());
         if !pictures.is_empty() {
             self.inspector.write_pictures(batch, &mut inspection, &pictures, teller)?;
             outcome.files.extend(pictures.sheet.map(|sheet| ("sheet".into(), sheet)));
@@ -245,10 +253,18 @@ impl Run {
         self.record.subsets.push((name.to_string(), inspection.subsets()));
         let seconds = inspection.seconds().iter();
         self.record.add_seconds(seconds.map(|(stage, seconds)| (stage.name(), *seconds)));
-        self.record.thresholds.push((name.to_string(), threshold));
+        self.record.thresholds.push((name.to_string(), common));
+        outcome.hand_off.add(
+            &self.config.output.export,
+            &inspection,
+            &thresholds,
+            files.grey_maps.as_slice(),
+            teller,
+        )?;
         outcome.rows.extend(inspection.samples().iter().enumerate().map(|(at, sample)| {
             let (score, raw) = (inspection.scores()[at], inspection.raw_scores()[at]);
-            ScoreRow::new(&sample.path, name, sample.label, score, raw).with_threshold(threshold)
+            ScoreRow::new(&sample.path, name, sample.label, score, raw)
+                .with_threshold(thresholds[at])
         }));
         if let Some(metrics) = metrics {
             if self.several {
@@ -276,6 +292,9 @@ impl Run {
         let scores = self.output.join(layout::SCORES);
         write_scores_csv(&scores, &outcome.rows)?;
         files.push(("scores".into(), scores));
+        let defects = self.output.join(layout::DEFECTS);
+        write_defects_json(&defects, &outcome.hand_off.images)?;
+        files.push(("defects".into(), defects));
         let metrics = self.output.join(layout::METRICS);
         if outcome.metrics.is_empty() {
             remove_stale(&metrics)?;
@@ -301,6 +320,13 @@ impl Run {
         if self.config.output.overlays {
             files.push(("overlays".into(), self.output.join("overlays")));
         }
+        let model =
+            format!("musc {} {}", env!("CARGO_PKG_VERSION"), self.inspector.backbone().name());
+        let exports = &self.config.output.export;
+        for stale in hand_off::others(exports) {
+            remove_stale(&self.output.join(stale))?;
+        }
+        files.extend(outcome.hand_off.write(exports, &self.output.join(layout::EXPORT), &model)?);
         self.record.total = self.started.elapsed().as_secs_f64();
         let run = self.output.join(layout::RUN);
         self.record.sha256 = self.hash.join().map_err(|_| {
@@ -350,10 +376,12 @@ fn hash_beside(weights: &Weights, inspector: &Inspector) -> JoinHandle<Result<St
 }
 
 /// What is kept of a batch once its images are let go.
+#[derive(Default)]
 struct Outcome {
     rows: Vec<ScoreRow>,
     metrics: Vec<ClassMetrics>,
     files: Vec<(String, PathBuf)>,
+    hand_off: HandOff,
 }
 
 /// The words at the end: the figures, or the highest scores, and where the files are.
@@ -372,13 +400,17 @@ fn summary(outcome: &Outcome, decided: &str, files: &[(String, PathBuf)]) -> Str
 }
 
 /// How many images of each category are NG, by which rule.
-fn decided(rows: &[ScoreRow], rule: &DecisionRule, thresholds: &[(String, f64)]) -> String {
+fn decided(rows: &[ScoreRow], rule: &DecisionRule, thresholds: &[(String, Option<f64>)]) -> String {
     let mut text = String::new();
     for (name, threshold) in thresholds {
         let of_class = || rows.iter().filter(|row| row.class == *name);
         let defective = of_class().filter(|row| row.is_defective() == Some(true)).count();
+        let threshold = match threshold {
+            Some(threshold) => format!("{threshold:.4}"),
+            None => String::from("each image's own threshold"),
+        };
         text.push_str(&format!(
-            "decision     {name}: {defective} of {} NG, raw score above {threshold:.4} ({rule})\n",
+            "decision     {name}: {defective} of {} NG, raw score above {threshold} ({rule})\n",
             of_class().count()
         ));
     }

@@ -28,8 +28,8 @@ pub struct Record {
     pub known: Option<usize>,
     /// Images scored, by category.
     pub images: Vec<(String, usize)>,
-    /// Thresholds of the decision, by category.
-    pub thresholds: Vec<(String, f64)>,
+    /// Thresholds of the decision, by category; none where each image has its own.
+    pub thresholds: Vec<(String, Option<f64>)>,
     /// RsCIN's neighbourhood sizes, by category.
     pub k: Vec<(String, Vec<usize>)>,
     /// Files left out with `--skip-bad`.
@@ -154,6 +154,8 @@ impl Record {
             "decision": {
                 "rule": config.decide.to_string(),
                 "on": "raw_score",
+                "why": config.decide.reason(),
+                "per_image": config.decide.is_per_image(),
                 "thresholds": by_name(&self.thresholds),
             },
             "output": {
@@ -164,6 +166,7 @@ impl Record {
                 "save_excel": config.output.save_excel,
                 "save_maps": config.output.save_maps,
                 "overlays": config.output.overlays,
+                "export": config.output.export.iter().map(ToString::to_string).collect::<Vec<_>>(),
             },
             "images": by_name(&self.images),
             "skipped": skipped,

@@ -41,7 +41,8 @@ fn data_set_run_leaves_the_authors_tree() {
         expected.extend((0..4).map(|at| format!("{class}/broken/{at:03}.png")));
         expected.push(format!("{class}/sheet.png"));
     }
-    expected.extend(["metrics.json", "results.xlsx", "run.json", "scores.csv"].map(String::from));
+    expected.extend(["defects.json", "metrics.json", "results.xlsx"].map(String::from));
+    expected.extend(["run.json", "scores.csv"].map(String::from));
     expected.sort();
     assert_eq!(files(&root), expected);
 
@@ -178,7 +179,8 @@ fn plain_folder_is_scored_and_drawn_without_labels() {
     let said = stderr(&first);
     assert!(said.contains("9 images are few") && said.contains("notes.txt"), "{said}");
     let root = folder.path().join("output/folder/photos");
-    let mut expected: Vec<String> = (0..8).map(|at| format!("maps/{at:03}.png")).collect();
+    let mut expected = vec![String::from("defects.json")];
+    expected.extend((0..8).map(|at| format!("maps/{at:03}.png")));
     expected.extend(
         ["maps/odd.png", "report.html", "run.json", "scores.csv", "scores.svg", "sheet.png"]
             .map(String::from),
@@ -369,6 +371,7 @@ fn ok_and_ng_are_told_apart_by_the_rule_asked_for() {
     let root = folder.path().join("output/folder/photos");
     for (rule, ng) in [
         (&[][..], 1),
+        (&["--decide", "shortest-half"], 1),
         (&["--decide", "f1"], 1),
         (&["--decide", "share:0.34"], 3),
         (&["--decide", "quantile:0"], 8),
@@ -385,7 +388,7 @@ fn ok_and_ng_are_told_apart_by_the_rule_asked_for() {
         let said = stdout(&done);
         assert!(said.contains(&format!("photos: {ng} of 9 NG")), "{said}");
         let record = json(&root.join("run.json"));
-        let name = rule.get(1).copied().unwrap_or("shortest-half");
+        let name = rule.get(1).copied().unwrap_or("gap");
         assert_eq!(record["decision"]["rule"], name);
         assert_eq!(record["decision"]["thresholds"]["photos"], rows[0].2);
         // The same run for a machine: the code says whether there is an NG image, and all files are there.

@@ -41,7 +41,7 @@ fn compare(set: &str, classes: &[&str], root: &Path) {
     let expected = &json(&data("sets/expected/results.json"))[set];
     let theirs: Vec<String> = serde_json::from_value(expected["files"].clone()).expect("files");
     let mut all = theirs.clone();
-    all.extend(["metrics.json", "run.json", "scores.csv"].map(String::from));
+    all.extend(["defects.json", "metrics.json", "run.json", "scores.csv"].map(String::from));
     all.extend(classes.iter().map(|class| format!("{class}/sheet.png")));
     all.sort();
     assert_eq!(files(root), all, "{set}");
