@@ -19,7 +19,7 @@ pub fn defects_json(images: &[InspectedImage]) -> Value {
     let defective = images.iter().filter(|image| image.is_defective());
     let listed: Vec<Value> = defective
         .map(|image| {
-            let regions: Vec<Value> = image.regions.iter().map(region).collect();
+            let regions: Vec<Value> = image.regions.iter().map(region_json).collect();
             json!({
                 "path": image.path.display().to_string(),
                 "class": image.class,
@@ -35,7 +35,8 @@ pub fn defects_json(images: &[InspectedImage]) -> Value {
     json!({ "version": DEFECTS_VERSION, "images": listed })
 }
 
-fn region(region: &Region) -> Value {
+/// A region as [`defects_json`] has it.
+pub fn region_json(region: &Region) -> Value {
     let polygon: Vec<[f64; 2]> =
         region.polygon.iter().map(|&[x, y]| [short(x), short(y)]).collect();
     json!({

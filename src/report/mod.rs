@@ -26,7 +26,7 @@ mod table;
 
 pub use crate::atomic::{write_checked_file, write_file};
 pub use colour::{Colour, jet, quantise, value_range};
-pub use defects_json::{DEFECTS_VERSION, defects_json, write_defects_json};
+pub use defects_json::{DEFECTS_VERSION, defects_json, region_json, write_defects_json};
 pub use heat_map::{HeatMapScale, heat_map, heat_map_path, wants_heat_map};
 pub use image_file::{write_grey_png, write_image};
 pub use inspected::InspectedImage;

@@ -59,8 +59,8 @@ pub struct BankMethodArgs {
     /// How RsCIN compares class tokens [default: cosine]
     #[arg(long, value_enum, value_name = "HOW")]
     pub rscin_similarity: Option<SimilarityArg>,
-    /// How the threshold is made of the bank's raw scores: shortest-half[:SIGMAS], quantile:Q, share:P, or a number
-    /// [default: shortest-half]
+    /// How the threshold is made of the bank's raw scores: gap[:SIGMAS], shortest-half[:SIGMAS], quantile:Q, share:P, or a number
+    /// [default: gap]
     #[arg(long, value_name = "RULE", value_parser = parse_decision, allow_hyphen_values = true)]
     pub decide: Option<DecisionRule>,
     /// Go on without the files that cannot be read
@@ -159,7 +159,7 @@ pub struct PredictArgs {
     /// Replace the file of --bank-out if it is there
     #[arg(long, requires = "bank_out", help_heading = "Output")]
     pub overwrite: bool,
-    /// Another threshold than the bank's: shortest-half[:SIGMAS], quantile:Q or share:P of the bank's raw scores, or a number
+    /// Another threshold than the bank's: gap[:SIGMAS], shortest-half[:SIGMAS], quantile:Q or share:P of the bank's raw scores, or a number
     #[arg(long, value_name = "RULE", value_parser = parse_decision, allow_hyphen_values = true, help_heading = "Method")]
     pub decide: Option<DecisionRule>,
     /// End with exit code 4 when an image is NG

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use musc::inspect::{Bank, Batch, Predictor};
+use musc::report::region_json;
 use musc::{Error, Result};
 use serde_json::{Value, json};
 
@@ -100,12 +101,15 @@ impl<'a> Answers<'a> {
             self.defective += usize::from(defective);
             let decision = if defective { "NG" } else { "OK" };
             if self.lines {
+                let regions =
+                    if defective { inspection.regions(at, threshold)? } else { Vec::new() };
                 line(&json!({
                     "path": sample.path.display().to_string(),
                     "decision": decision,
                     "score": score,
                     "raw_score": raw,
                     "threshold": threshold,
+                    "regions": regions.iter().map(region_json).collect::<Vec<_>>(),
                     "seconds": seconds,
                 }))?;
             } else {

@@ -51,6 +51,11 @@ fn an_image_is_answered_alike_however_it_is_asked() {
     let decisions: Vec<&Value> = together.iter().map(|answer| &answer["decision"]).collect();
     assert_eq!(decisions, ["OK", "NG", "OK"]);
     assert_eq!(together[1]["path"], "new/001.png");
+    // Where it is: regions of the defective one, which lie in the picture of 60 x 52 pixels.
+    let regions = together[1]["regions"].as_array().expect("regions");
+    let corner = |at: &Value| (at["box"][0].as_f64().unwrap(), at["box"][1].as_f64().unwrap());
+    assert!(!regions.is_empty() && regions.iter().all(|at| corner(at) < (60.0, 52.0)));
+    assert_eq!(together[0]["regions"], serde_json::json!([]));
     for answer in &together {
         let alone = predict(folder, &[answer["path"].as_str().unwrap(), "--json"]).success();
         assert_eq!(timeless(lines(&stdout(&alone)).remove(0)), *answer);
