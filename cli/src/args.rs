@@ -245,6 +245,13 @@ pub struct BackboneArgs {
     /// Images that go through the backbone together; it changes no number [default: what fills the device]
     #[arg(long, value_name = "B")]
     pub batch_size: Option<usize>,
+    /// Keep tokens in a folder, and take them from there for images, weights and a size that were seen before: another run
+    /// with other degrees, k or threshold makes none, and one that was killed goes on [default: none are kept]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Most room for --cache, such as 800M or 50G; what was not used for the longest goes first [default: 10G]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "cache")]
+    pub cache_size: Option<usize>,
 }
 
 /// The size at which images go through the backbone.

@@ -1,8 +1,10 @@
 //! What an inspector can be asked for, and the checks before any work.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::backbone::{self, ActivationChoice, Asked, Weights};
+use super::cache::Cache;
 use super::{InputSize, Inspector, Rescoring, Subsets, Tiles};
 use crate::backend::Backend;
 use crate::backend::device::{AnyBackend, Device, DeviceOptions, Precision};
@@ -18,6 +20,7 @@ pub struct InspectorBuilder {
     device: Device,
     options: DeviceOptions,
     batch_size: usize,
+    cache: Option<(PathBuf, u64)>,
     pub(super) settings: Settings,
 }
 
@@ -47,6 +50,7 @@ impl Default for InspectorBuilder {
             device: Device::Auto,
             options: DeviceOptions::default(),
             batch_size: 0,
+            cache: None,
             settings: Settings {
                 input: InputSize::Exactly(ImageSize::square(518)),
                 tiles: None,
@@ -121,6 +125,13 @@ impl InspectorBuilder {
         self
     }
 
+    /// With tokens kept in a folder, of at most so many bytes, and taken from there by whoever asks for the same images again;
+    /// [`USUAL_CACHE_BYTES`](super::USUAL_CACHE_BYTES) is a good number [default: nothing is kept].
+    pub fn cache(mut self, folder: impl Into<PathBuf>, bytes: u64) -> Self {
+        self.cache = Some((folder.into(), bytes));
+        self
+    }
+
     /// With images resized to a square of this side, a multiple of the patch size [default: 518].
     pub fn size(self, side: usize) -> Self {
         self.input(InputSize::Exactly(ImageSize::square(side)))
@@ -185,8 +196,9 @@ impl InspectorBuilder {
     /// [`Error::Device`] for a device that is not there; [`Error::NoWeights`], [`Error::Weights`] and [`Error::Io`] for
     /// weights; [`Error::Invalid`] for a setting outside its range, by name.
     pub fn build(self) -> Result<Inspector> {
-        let InspectorBuilder { asked, device, options, batch_size, settings } = self;
+        let InspectorBuilder { asked, device, options, batch_size, cache, settings } = self;
         settings.check()?;
+        let cache = cache.map(|(folder, bytes)| Cache::open(&folder, bytes)).transpose()?;
         let (backend, device_note) = device.open(options)?;
         let backbone = backbone::load(&asked)?;
         let pool = match &backend {
@@ -205,6 +217,7 @@ impl InspectorBuilder {
             backbone,
             batch_size,
             settings,
+            cache,
             pool,
             model: Mutex::new(None),
         };

@@ -261,6 +261,16 @@ pub enum Note {
         /// Bytes that pixels and tokens would take then.
         bytes: u64,
     },
+    /// A file of kept tokens was damaged; its image went through the backbone again.
+    DamagedCache {
+        /// The file and what is wrong with it.
+        reason: String,
+    },
+    /// Tokens could not be kept; nothing more is tried to.
+    CacheNotWritten {
+        /// The file and why.
+        reason: String,
+    },
     /// Images that are nearly the same as others: what is wrong with both is hard to find.
     NearDuplicates {
         /// The names of an image and of an earlier one that it is alike; each image once.
@@ -313,6 +323,12 @@ impl fmt::Display for Note {
                  against all would take {work:.1} times the comparisons and {:.1} GiB for pixels and tokens",
                 *bytes as f64 / f64::from(1 << 30)
             ),
+            Note::DamagedCache { reason } => {
+                write!(out, "kept tokens are damaged and were made again: {reason}")
+            }
+            Note::CacheNotWritten { reason } => {
+                write!(out, "tokens cannot be kept, and no more of them are: {reason}")
+            }
             Note::NearDuplicates { pairs } => {
                 let shown: Vec<String> = pairs
                     .iter()

@@ -38,6 +38,7 @@ mod backbone;
 mod bank;
 mod batch;
 mod builder;
+mod cache;
 mod decide;
 mod figures;
 mod inspection;
@@ -62,6 +63,8 @@ pub use self::bank::{Bank, BankSettings, Thumbnails};
 pub use self::batch::Batch;
 pub use self::builder::InspectorBuilder;
 use self::builder::Settings;
+use self::cache::Cache;
+pub use self::cache::{CacheCounts, USUAL_CACHE_BYTES};
 pub use self::inspection::{Inspection, Note};
 pub use self::pictures::{PictureFiles, SHEET_IMAGES};
 pub use self::predictor::Predictor;
@@ -154,6 +157,7 @@ pub struct Inspector {
     backbone: LoadedBackbone,
     batch_size: usize,
     settings: Settings,
+    cache: Option<Cache>,
     /// Threads for the work around the device; the CPU backend's own are used where that is the device.
     pool: Option<ThreadPool>,
     /// The backbone on the device, for the input size it was needed at last.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use super::cache::Cache;
 use super::laps::Laps;
 use super::maps::{Maps, Scores};
 use super::regions::Marking;
@@ -145,7 +146,7 @@ pub(super) fn outcome(
     subsets: usize,
     laps: Laps<'_>,
 ) -> Inspection {
-    let mut notes = Vec::new();
+    let mut notes = inspector.cache.as_ref().map(Cache::take_notes).unwrap_or_default();
     if files.sixteen_bits > 0 {
         notes.push(Note::SixteenBits { images: files.sixteen_bits });
     }
@@ -356,7 +357,11 @@ pub(super) fn features_with(
     let backend = &inspector.backend;
     // Where the device leaves the processor free, files are read while features are made. Not with files that may be
     // left out: then it must be known first which images there are.
-    let beside = backend.leaves_processor_free() && !batch.skips_bad() && !batch.in_memory();
+    // Nor where tokens are kept: which images go through the backbone is known by their pixels.
+    let beside = backend.leaves_processor_free()
+        && !batch.skips_bad()
+        && !batch.in_memory()
+        && inspector.cache.is_none();
     let marking = marking(batch, resize, inspector.backbone.architecture().patch);
     let marks = |kept: &[usize], sizes: &[(u32, u32)]| {
         let kept: Vec<usize> = kept.iter().map(|&at| places[at]).collect();
@@ -379,7 +384,13 @@ pub(super) fn features_with(
         if left_out.is_none() {
             left_out = Some(marks(&loaded.kept, &loaded.sizes)?);
         }
-        let features = backend.extract(&model, Pixels::Rgb(&loaded.images), progress)?;
+        let images = &loaded.images;
+        let features = match &inspector.cache {
+            Some(cache) => {
+                inspector.cached_features(cache, &model, images, resize.size, progress)?
+            }
+            None => backend.extract(&model, Pixels::Rgb(images), progress)?,
+        };
         (loaded, features)
     };
     loaded.images = Vec::new();

@@ -27,6 +27,8 @@ pub use position::{position_embedding, token_embedding};
 pub use published::{PUBLISHED, Published};
 pub use registry::{Activation, BACKBONES, Backbone, Family, backbone, default_activation};
 pub use scheme::Scheme;
+#[cfg(feature = "files")]
+pub(crate) use sha256::sha256_of_parts;
 #[cfg(any(feature = "files", feature = "hub"))]
 pub use sha256::{sha256_of_bytes, sha256_of_file};
 pub use tensor::{Dtype, Tensor};

@@ -4,6 +4,7 @@
 mod aspect;
 mod banks;
 mod batches;
+mod cache;
 mod page;
 mod references;
 mod regions;

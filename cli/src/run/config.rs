@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use musc::backend::device::{Device, Precision};
 use musc::dataset::DatasetKind;
 use musc::inspect::{
-    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Tiles, Weights,
+    ActivationChoice, InputSize, Inspector, InspectorBuilder, Rescoring, Subsets, Tiles,
+    USUAL_CACHE_BYTES, Weights,
 };
 use musc::model::Activation;
 use musc::model::locate::DEFAULT_PRETRAINED;
@@ -49,6 +50,8 @@ pub struct BackboneConfig {
     pub layers: Option<Vec<usize>>,
     /// Images that go through together; 0 leaves it to the device.
     pub batch_size: usize,
+    /// The folder where tokens are kept, and how many bytes of them.
+    pub cache: Option<(PathBuf, u64)>,
 }
 
 impl BackboneConfig {
@@ -73,6 +76,9 @@ impl BackboneConfig {
             activation: args.activation.map_or(ActivationChoice::Official, Into::into),
             layers: args.feature_layers.or(yaml.feature_layers.take()),
             batch_size: batch_size(args.batch_size.or(yaml.batch_size))?,
+            cache: args.cache.map(|folder| {
+                (folder, args.cache_size.map_or(USUAL_CACHE_BYTES, |bytes| bytes as u64))
+            }),
         })
     }
 
@@ -84,6 +90,9 @@ impl BackboneConfig {
             .activation(self.activation)
             .batch_size(self.batch_size);
         builder = machine.apply(builder);
+        if let Some((folder, bytes)) = &self.cache {
+            builder = builder.cache(folder, *bytes);
+        }
         if let Some(name) = &self.name {
             builder = builder.backbone(name);
         }
@@ -219,6 +228,7 @@ impl Config {
             activation: ActivationChoice::Official,
             layers: None,
             batch_size: 0,
+            cache: None,
         };
         let side = at_least_one("--img-resize", args.img_resize)?;
         Ok(Config {

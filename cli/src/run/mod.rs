@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use musc::inspect::{Batch, Inspection, Inspector, Weights};
+use musc::inspect::{Batch, CacheCounts, Inspection, Inspector, Weights};
 use musc::metrics::ClassMetrics;
 use musc::model::{sha256_of_bytes, sha256_of_file};
 use musc::progress::go_on;
@@ -343,6 +343,10 @@ impl Run {
         let peak = memory::peak_bytes()
             .map(|bytes| format!(", peak memory {} MiB", bytes >> 20))
             .unwrap_or_default();
+        if let Some(counts) = self.inspector.cache_counts() {
+            let CacheCounts { found, made, .. } = counts;
+            self.voice.say(&format!("cache: tokens of {found} images found, of {made} made"));
+        }
         self.voice.say(&format!(
             "{} images in {}{peak}",
             outcome.rows.len(),

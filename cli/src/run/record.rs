@@ -168,6 +168,15 @@ impl Record {
                 "overlays": config.output.overlays,
                 "export": config.output.export.iter().map(ToString::to_string).collect::<Vec<_>>(),
             },
+            "cache": config.backbone.cache.as_ref().map(|(folder, bytes)| {
+                let counts = inspector.cache_counts().unwrap_or_default();
+                json!({
+                    "folder": folder.display().to_string(),
+                    "bytes": bytes,
+                    "found": counts.found,
+                    "made": counts.made,
+                })
+            }),
             "images": by_name(&self.images),
             "skipped": skipped,
             "ignored": self.ignored,

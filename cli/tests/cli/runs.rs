@@ -406,3 +406,36 @@ fn ok_and_ng_are_told_apart_by_the_rule_asked_for() {
     let said = stderr(&musc(folder.path()).args(unlabelled).args(TINY).assert().code(1));
     assert!(said.contains("--decide f1: labels: found 0") && !said.contains("features"), "{said}");
 }
+
+#[test]
+fn a_cache_spares_the_backbone_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    pictures(&folder.path().join("photos"), 9, false);
+    picture(&folder.path().join("photos/odd.png"), 3, true);
+    let run = |output: &str, options: &[&str]| {
+        musc(folder.path())
+            .args(["photos", "--output-dir", output, "--device", "cpu"])
+            .args(TINY)
+            .args(options)
+            .assert()
+    };
+    run("plain", &[]).success();
+    run("first", &["--cache", "tokens"]).success();
+    run("second", &["--cache", "tokens", "--cache-size", "1G"]).success();
+    let scores = |output: &str| {
+        std::fs::read(folder.path().join(output).join("folder/photos/scores.csv")).expect("scores")
+    };
+    assert!(scores("plain") == scores("first") && scores("plain") == scores("second"));
+    let record = |output: &str| {
+        json(&folder.path().join(output).join("folder/photos/run.json"))["cache"].clone()
+    };
+    assert!(record("plain").is_null());
+    assert_eq!((&record("first")["found"], &record("first")["made"]), (&0.into(), &10.into()));
+    assert_eq!((&record("second")["found"], &record("second")["made"]), (&10.into(), &0.into()));
+    // Other degrees find the same tokens; a size without a folder is no use; a file is no folder.
+    let other = run("other", &["--cache", "tokens", "--r_list", "1"]).success();
+    assert!(stderr(&other).contains("tokens of 10 images found, of 0 made"), "{}", stderr(&other));
+    assert!(stderr(&run("x", &["--cache-size", "1G"]).code(2)).contains("--cache"));
+    let told = stderr(&run("x", &["--cache", "photos/odd.png"]).code(1));
+    assert!(told.contains("photos/odd.png"), "{told}");
+}
