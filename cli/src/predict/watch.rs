@@ -22,6 +22,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// A file that has not changed for so long and cannot be read is broken, not unfinished.
 const GIVEN_UP: Duration = Duration::from_secs(15);
 
+/// A file that has not been seen for so long is gone, and one that is the same to the last number is another.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
 /// A file as it is at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
@@ -66,7 +69,8 @@ struct Waiting {
 /// A folder that is looked at.
 pub struct Folder {
     root: PathBuf,
-    answered: HashSet<State>,
+    /// When each file that was answered was there last.
+    answered: HashMap<State, Instant>,
     waiting: HashMap<State, Waiting>,
 }
 
@@ -79,9 +83,10 @@ impl Folder {
             return Err(Error::invalid(what, found, "a folder"));
         }
         let mut folder =
-            Folder { root: root.to_path_buf(), answered: HashSet::new(), waiting: HashMap::new() };
+            Folder { root: root.to_path_buf(), answered: HashMap::new(), waiting: HashMap::new() };
         if !existing {
-            folder.answered.extend(folder.list()?.into_iter().map(|(state, _)| state));
+            let now = Instant::now();
+            folder.answered.extend(folder.list()?.into_iter().map(|(state, _)| (state, now)));
         }
         Ok(folder)
     }
@@ -124,13 +129,19 @@ impl Folder {
         let listed = self.list()?;
         let now = Instant::now();
         let there: HashSet<&State> = listed.iter().map(|(state, _)| state).collect();
-        self.answered.retain(|state| there.contains(state));
+        // A file that is renamed while the folder is listed can be in neither place: it is not forgotten at once.
+        self.answered.retain(|state, seen| {
+            if there.contains(state) {
+                *seen = now;
+            }
+            now.duration_since(*seen) < FORGOTTEN
+        });
         self.waiting.retain(|state, _| there.contains(state));
         let mut ready = Vec::new();
         let mut taken = HashSet::new();
         for (state, path) in &listed {
             // Two names of one file are one image.
-            if self.answered.contains(state) || !taken.insert(state.clone()) {
+            if self.answered.contains_key(state) || !taken.insert(state.clone()) {
                 continue;
             }
             let waiting =
@@ -160,7 +171,7 @@ pub fn watch(mut folder: Folder, settle: f64, answers: &mut Answers<'_>) -> Resu
             for (state, path) in part {
                 match unread.iter().find(|unread| unread.path == *path) {
                     None => {
-                        folder.answered.insert(state.clone());
+                        folder.answered.insert(state.clone(), Instant::now());
                         folder.waiting.remove(state);
                     }
                     Some(unread) => folder.unread(state, unread, answers)?,
@@ -190,9 +201,35 @@ impl Folder {
             }
             _ => {
                 self.waiting.remove(state);
-                self.answered.insert(state.clone());
+                self.answered.insert(state.clone(), Instant::now());
                 answers.fail(&unread.path, &unread.reason)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_out_of_sight_for_a_moment_is_not_new() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (inside, aside) = (folder.path().join("in"), folder.path().join("aside.png"));
+        std::fs::create_dir(&inside).expect("create");
+        std::fs::write(inside.join("a.png"), b"a").expect("write");
+        let mut watched = Folder::open(&inside, true).expect("open");
+        let settle = Duration::ZERO;
+        let (state, _) = watched.settled(settle).expect("list").remove(0);
+        watched.answered.insert(state, Instant::now());
+        // As a rename looks to a listing that passes both names at the wrong time.
+        std::fs::rename(inside.join("a.png"), &aside).expect("rename");
+        assert!(watched.settled(settle).expect("list").is_empty());
+        std::fs::rename(&aside, inside.join("b.png")).expect("rename");
+        assert!(watched.settled(settle).expect("list").is_empty());
+        // What is written anew is new.
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(inside.join("b.png"), b"bb").expect("write");
+        assert_eq!(watched.settled(settle).expect("list").len(), 1);
     }
 }
