@@ -155,6 +155,7 @@ impl HostFeatures {
     }
 
     /// Other features of the same grid, width and layers behind these, each with known content.
+    #[cfg(feature = "files")]
     pub(crate) fn push(&mut self, other: HostFeatures) {
         let patches = self.patches();
         if !(self.left_out.is_empty() && other.left_out.is_empty()) {
