@@ -1,7 +1,8 @@
 //! The same job on the simulated card.
 
 use musc::backend::device::Device;
-use musc::inspect::{InputSize, Subsets};
+use musc::inspect::{Batch, InputSize, Predictor, Subsets};
+use musc::scoring::decision::DecisionRule;
 use musc::{ImageSize, Stage};
 
 use crate::support::{Watcher, builder, frames};
@@ -46,4 +47,43 @@ fn files_are_read_beside_the_card() {
     std::fs::write(folder.path().join("1.png"), b"no image").unwrap();
     let done = inspector.inspect(&batch, &());
     assert!(matches!(done, Err(musc::Error::BadImages { .. })), "{done:?}");
+}
+
+#[test]
+fn a_bank_slides_and_tokens_are_kept_on_a_card_as_on_the_processor() {
+    let folder = tempfile::tempdir().unwrap();
+    let some = |seeds: &[usize]| {
+        let frames = seeds.iter().map(|&seed| crate::support::frame(seed, 56, 56)).collect();
+        Batch::images(frames).unwrap()
+    };
+    let input = InputSize::Exactly(ImageSize::square(28));
+    let on = |device: Device| {
+        let inspector = builder()
+            .device(device)
+            .input(input)
+            .degrees([1, 3])
+            .cache(folder.path(), 1 << 30)
+            .build()
+            .unwrap();
+        let rule = DecisionRule::Value(10.0);
+        let bank = inspector.bank(&some(&[0, 1, 2]), rule, &()).unwrap();
+        // All are accepted: the places are written over, one after the other.
+        let mut sliding = Predictor::new(&inspector, bank).unwrap().keep(3).unwrap();
+        let slid = sliding.predict(&some(&[6, 8, 9, 10]), &()).unwrap();
+        let now = inspector.references(&sliding.bank()).unwrap();
+        let last = inspector.compare(&some(&[3]), &now, &()).unwrap();
+        let told = sliding.predict(&some(&[3]), &()).unwrap();
+        assert!((last.raw_scores()[0] - told.raw_scores()[0]).abs() <= 1e-6);
+        let counts = inspector.cache_counts().unwrap();
+        let scores: Vec<f32> = slid.raw_scores().iter().chain(last.raw_scores()).copied().collect();
+        (scores, (counts.found, counts.made))
+    };
+    let (cpu, of_cpu) = on(Device::Cpu);
+    let (sim, of_sim) = on(Device::Sim);
+    for (one, other) in cpu.iter().zip(&sim) {
+        assert!((one - other).abs() <= BOUND, "{cpu:?} {sim:?}");
+    }
+    // A card does not take the processor's tokens, and finds its own again.
+    assert_eq!((of_cpu, of_sim), ((1, 8), (1, 8)));
+    assert_eq!(on(Device::Sim), (sim, (9, 0)));
 }
