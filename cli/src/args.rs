@@ -19,7 +19,7 @@ pub use self::bank::{
     BankAddArgs, BankBuildArgs, BankCommand, BankInfoArgs, BankMergeArgs, BankOutputArgs,
     BankWeightsArgs, PredictArgs,
 };
-pub use self::regions::{RegionArgs, TileMatchArg};
+pub use self::regions::{LookedAtArgs, RegionArgs, TileMatchArg};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{LabelsArg, MatchArg, ReferencesArg};
 use self::values::{

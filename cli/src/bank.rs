@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use crate::args::{
     BankAddArgs, BankBuildArgs, BankCommand, BankInfoArgs, BankMergeArgs, BankOutputArgs,
-    BankWeightsArgs, MatchArg, SimilarityArg,
+    BankWeightsArgs, LookedAtArgs, MatchArg, SimilarityArg,
 };
 use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
 use crate::run::config::{
-    BackboneConfig, DEFAULT_IMAGE_SIZE, MachineConfig, input_size, may_write, neighbours, scoring,
+    BackboneConfig, DEFAULT_IMAGE_SIZE, MachineConfig, RegionConfig, input_size, may_write,
+    neighbours, scoring,
 };
 use crate::run::sources::passed_over;
 use crate::run::yaml::Yaml;
@@ -46,7 +47,7 @@ fn build(args: BankBuildArgs) -> Result<(), Stop> {
     let scoring = scoring(method.r_list, None).map_err(Stop::Usage)?.with_radius(radius);
     let k = method.rscin_k.map(|k| neighbours("--rscin-k", k)).transpose().map_err(Stop::Usage)?;
     let similarity = method.rscin_similarity.unwrap_or(SimilarityArg::Cosine).into();
-    let batch = batch_of(&args.paths, method.skip_bad)?;
+    let batch = batch_of(&args.paths, &args.looked_at, method.skip_bad)?;
     let voice = Voice::new(machine.quiet);
     let inspector = backbone
         .builder(&machine)
@@ -73,7 +74,7 @@ fn add(args: BankAddArgs) -> Result<(), Stop> {
     check_output(&args.output).map_err(Stop::Usage)?;
     let voice = Voice::new(machine.quiet);
     let bank = Bank::open(&args.bank)?;
-    let batch = batch_of(&args.paths, args.skip_bad)?;
+    let batch = batch_of(&args.paths, &args.looked_at, args.skip_bad)?;
     let before = bank.len();
     let inspector = inspector_of(&bank, &args.weights, &machine, voice)?;
     let more = batch.len();
@@ -104,12 +105,12 @@ fn check_output(output: &BankOutputArgs) -> Result<()> {
 }
 
 /// The images of some paths.
-fn batch_of(paths: &[String], skip_bad: bool) -> Result<Batch> {
+fn batch_of(paths: &[String], looked_at: &LookedAtArgs, skip_bad: bool) -> Result<Batch> {
     let batch = Batch::paths(paths, &FolderOptions::default())?;
     if let Some(note) = passed_over(&batch) {
         warn(&format!("note: {note}"));
     }
-    Ok(batch.skip_bad(skip_bad))
+    RegionConfig::from(looked_at).of(batch.skip_bad(skip_bad))
 }
 
 /// The inspector that a bank was made with, on this machine.
@@ -164,6 +165,7 @@ fn facts(bank: &Bank, path: &Path) -> Value {
         "match": settings.scoring.radius.map_or_else(|| json!("anywhere"), |radius| json!(radius)),
         "rscin_k": settings.rescoring.as_ref().and_then(|rescoring| rescoring.k.clone()),
         "token_format": bank.formats().first(),
+        "looked_at": if bank.has_regions() { "regions" } else { "everything" },
         "decision": settings.rule.to_string(),
         "threshold": bank.threshold(),
         "names": bank.names(),
@@ -190,6 +192,7 @@ fn words(bank: &Bank, facts: &Value) -> String {
         "match",
         "rscin_k",
         "token_format",
+        "looked_at",
         "decision",
         "threshold",
     ] {

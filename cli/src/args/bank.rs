@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use musc::scoring::decision::DecisionRule;
 
 use super::values::{MatchArg, parse_decision, parse_match, parse_seconds};
-use super::{BackboneArgs, MachineArgs, SimilarityArg, SizeArgs};
+use super::{BackboneArgs, LookedAtArgs, MachineArgs, SimilarityArg, SizeArgs};
 
 const PREDICT_HELP: &str = "\
 With `-` a path is read from each line of stdin, and with --watch every file that appears is taken; each is answered with one line
@@ -38,6 +38,8 @@ pub struct BankBuildArgs {
     pub backbone: BackboneArgs,
     #[command(flatten)]
     pub size: SizeArgs,
+    #[command(flatten)]
+    pub looked_at: LookedAtArgs,
     #[command(flatten)]
     pub method: BankMethodArgs,
     #[command(flatten)]
@@ -100,6 +102,8 @@ pub struct BankAddArgs {
     pub paths: Vec<String>,
     #[command(flatten)]
     pub output: BankOutputArgs,
+    #[command(flatten)]
+    pub looked_at: LookedAtArgs,
     /// Go on without the files that cannot be read
     #[arg(long)]
     pub skip_bad: bool,
@@ -165,6 +169,8 @@ pub struct PredictArgs {
     /// End with exit code 4 when an image is NG
     #[arg(long, help_heading = "Method")]
     pub fail_on_ng: bool,
+    #[command(flatten)]
+    pub looked_at: LookedAtArgs,
     #[command(flatten)]
     pub weights: BankWeightsArgs,
     #[command(flatten)]

@@ -13,10 +13,10 @@ pub enum TileMatchArg {
     Any,
 }
 
-/// Which part of the images is looked at, and into which tiles they are cut.
+/// Which part of the images is looked at.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Regions and tiles")]
-pub struct RegionArgs {
+pub struct LookedAtArgs {
     /// What is looked at: a mask of the images' size, white (above 0) inside, black outside, for all images; or a folder with
     /// a mask for each image, of the image's name (of a data set: MASKS/CLASS/…). Patches less than half inside are
     /// neither scored nor compared with [default: everything]
@@ -25,6 +25,14 @@ pub struct RegionArgs {
     /// Leave out what lies within N pixels of the image's edges, in pixels of the image as it is on disk [default: 0]
     #[arg(long, value_name = "N")]
     pub ignore_border: Option<usize>,
+}
+
+/// Which part of the images is looked at, and into which tiles they are cut.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Regions and tiles")]
+pub struct RegionArgs {
+    #[command(flatten)]
+    pub looked_at: LookedAtArgs,
     /// Cut each image into R rows and C columns of tiles, each of which goes through the backbone at the size that an image
     /// would: for small defects in large images [default: the image is one]
     #[arg(long, value_name = "RxC", value_parser = parse_tiles)]

@@ -9,12 +9,14 @@ use musc::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::bank::printable;
+use crate::run::config::RegionConfig;
 use crate::shell::out;
 use crate::shell::voice::Voice;
 
 /// Asks a predictor and says what it answers.
 pub struct Answers<'a> {
     predictor: Predictor<'a>,
+    regions: RegionConfig,
     /// A line of JSON an image, in place of text.
     lines: bool,
     failed: usize,
@@ -30,9 +32,9 @@ pub struct Unread {
 }
 
 impl<'a> Answers<'a> {
-    /// Answers of this predictor.
-    pub fn new(predictor: Predictor<'a>, lines: bool) -> Self {
-        Answers { predictor, lines, failed: 0, defective: 0 }
+    /// Answers of this predictor, which looks at these regions of each image.
+    pub fn new(predictor: Predictor<'a>, regions: RegionConfig, lines: bool) -> Self {
+        Answers { predictor, regions, lines, failed: 0, defective: 0 }
     }
 
     /// Images that could not be answered so far.
@@ -77,7 +79,11 @@ impl<'a> Answers<'a> {
         }
         let started = Instant::now();
         let batch = Batch::files_as_given(&there)?.skip_bad(true);
-        let inspection = match self.predictor.predict(&batch, &Voice::Quiet.teller()) {
+        let told = self
+            .regions
+            .of(batch)
+            .and_then(|batch| self.predictor.predict(&batch, &Voice::Quiet.teller()));
+        let inspection = match told {
             Ok(inspection) => inspection,
             Err(error @ (Error::Interrupted | Error::Device { .. })) => return Err(error),
             Err(error) if there.len() == 1 => {

@@ -11,7 +11,7 @@ use musc::{Error, Result};
 use self::answer::Answers;
 use crate::args::PredictArgs;
 use crate::bank::inspector_of;
-use crate::run::config::{MachineConfig, may_write};
+use crate::run::config::{MachineConfig, RegionConfig, may_write};
 use crate::run::sources::passed_over;
 use crate::shell::Stop;
 use crate::shell::voice::{Voice, warn};
@@ -44,6 +44,12 @@ pub fn run(args: PredictArgs) -> Result<(), Stop> {
         }
         Some(batch)
     };
+    let regions = RegionConfig::from(&args.looked_at);
+    if bank.has_regions() && regions.is_everywhere() {
+        warn(
+            "note: the bank looks at regions of its images, and everything of the new ones is looked at: --roi or --ignore-border say which",
+        );
+    }
     let inspector = inspector_of(&bank, &args.weights, &machine, voice)?;
     let mut predictor = Predictor::new(&inspector, bank)?;
     if let Some(keep) = args.keep {
@@ -59,7 +65,7 @@ pub fn run(args: PredictArgs) -> Result<(), Stop> {
         inspector.device()
     ));
     let lines = machine.json || known.is_none();
-    let mut answers = Answers::new(predictor, lines);
+    let mut answers = Answers::new(predictor, regions, lines);
     let done = match (known, watched) {
         (Some(batch), _) => files(&batch, &mut answers),
         (None, Some(folder)) => watch::watch(folder, args.settle, &mut answers),

@@ -307,7 +307,7 @@ impl Config {
                 }
                 _ => None,
             },
-            regions: RegionConfig::from(&regions),
+            regions: RegionConfig::from(&regions.looked_at),
             tiles: regions::tiles(&regions)?,
             subsets: subsets(images.references.as_ref(), divide, of_dataset || method.paper)?,
             seed: images.seed.unwrap_or(0),

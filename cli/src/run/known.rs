@@ -29,8 +29,7 @@ pub fn find(known: &KnownImages, config: &Config) -> Result<(Found, Option<Strin
     let note = passed_over(&batch);
     let batch = batch.named("references").skip_bad(config.skip_bad);
     // The same part of them is looked at.
-    let batch = config.regions.apply(vec![batch], false)?.remove(0);
-    Ok((Found::Images(batch), note))
+    Ok((Found::Images(config.regions.of(batch)?), note))
 }
 
 /// Known images on the device.

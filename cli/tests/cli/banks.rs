@@ -233,6 +233,48 @@ fn a_bank_that_does_not_fit_is_refused() {
     assert!(stderr(&told).contains("no bank"), "{}", stderr(&told));
 }
 
+#[test]
+fn a_bank_and_its_new_images_look_at_the_same_part() {
+    let folder = part();
+    let folder = folder.path();
+    // The upper left quarter: the defect is outside, but for its corner.
+    let mask: Vec<u8> = (0..52 * 60)
+        .flat_map(|at| [if at / 60 < 14 && at % 60 < 15 { 255u8 } else { 0 }; 3])
+        .collect();
+    let mask = musc::image::RgbImage::new(60, 52, mask).expect("a mask");
+    musc::report::write_image(&folder.join("mask.png"), &mask).expect("write");
+    musc(folder)
+        .args(["bank", "build", "good", "--output", "roi.safetensors", "--roi", "mask.png"])
+        .args(TINY)
+        .args(["--r-list", "1"])
+        .assert()
+        .success();
+    let ask = |more: &[&str]| {
+        let arguments =
+            ["predict", "--bank", "roi.safetensors", "--weights", WEIGHTS, "new", "--json"];
+        let told = musc(folder).args(arguments).args(more).assert().success();
+        (lines(&stdout(&told)), stderr(&told))
+    };
+    let (inside, said) = ask(&["--roi", "mask.png"]);
+    assert!(!said.contains("regions of its images"), "{said}");
+    let (everywhere, said) = ask(&[]);
+    assert!(said.contains("regions of its images"), "{said}");
+    let raw = |answer: &Value| answer["raw_score"].as_f64().expect("number");
+    // Outside the mask the defect is nothing.
+    assert!(raw(&everywhere[1]) > 2.0 * raw(&inside[1]), "{everywhere:?} {inside:?}");
+    let info = musc(folder).args(["bank", "info", "roi.safetensors"]).assert().success();
+    assert!(stdout(&info).contains("looked_at       regions"), "{}", stdout(&info));
+    // A mask that does not fit is the image's answer.
+    let odd = musc::image::RgbImage::new(9, 9, vec![255; 243]).expect("a mask");
+    musc::report::write_image(&folder.join("odd.png"), &odd).expect("write");
+    let told = predict(folder, &["new/000.png", "--json", "--roi", "odd.png"]).code(1);
+    assert!(
+        stdout(&told).contains("9x9") && stdout(&told).contains("odd.png"),
+        "{}",
+        stdout(&told)
+    );
+}
+
 /// A program that is ended when the test is.
 struct Watching(Child);
 

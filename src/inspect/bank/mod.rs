@@ -83,6 +83,11 @@ impl Bank {
         &self.thumbnails
     }
 
+    /// Whether parts of the references are not looked at, beside what is no picture.
+    pub fn has_regions(&self) -> bool {
+        !self.settings.pads() && self.left_out.contains(&true)
+    }
+
     /// The grid of patches.
     pub fn grid(&self) -> Grid {
         self.grid

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use musc::Result;
 use musc::inspect::{Batch, Regions, TileMatch, Tiles};
 
-use crate::args::{RegionArgs, TileMatchArg};
+use crate::args::{LookedAtArgs, RegionArgs, TileMatchArg};
 
 /// Which part of the images is looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,13 +30,23 @@ pub fn tiles(args: &RegionArgs) -> Result<Option<Tiles>> {
     }
 }
 
-impl From<&RegionArgs> for RegionConfig {
-    fn from(args: &RegionArgs) -> Self {
+impl From<&LookedAtArgs> for RegionConfig {
+    fn from(args: &LookedAtArgs) -> Self {
         RegionConfig { roi: args.roi.clone(), border: args.ignore_border.unwrap_or(0) }
     }
 }
 
 impl RegionConfig {
+    /// Whether all of every image is looked at.
+    pub fn is_everywhere(&self) -> bool {
+        self.roi.is_none() && self.border == 0
+    }
+
+    /// One batch with its regions.
+    pub fn of(&self, batch: Batch) -> Result<Batch> {
+        Ok(self.apply(vec![batch], false)?.remove(0))
+    }
+
     /// The batches with their regions. In a folder of masks, a class has its own sub-folder if it is there.
     pub fn apply(&self, batches: Vec<Batch>, by_class: bool) -> Result<Vec<Batch>> {
         let one = match &self.roi {
