@@ -12,12 +12,16 @@ const ROOM: u64 = 1 << 30;
 
 /// Frames of which no two are the same.
 fn frames(count: usize) -> Batch {
+    some(0..count)
+}
+
+fn some(seeds: std::ops::Range<usize>) -> Batch {
     let one = |seed: usize| {
         let mut frame = frame(seed, 56, 56);
         frame.data[..2].copy_from_slice(&(seed as u16).to_le_bytes());
         frame
     };
-    Batch::images((0..count).map(one).collect()).unwrap()
+    Batch::images(seeds.map(one).collect()).unwrap()
 }
 
 fn inspect(builder: InspectorBuilder, count: usize) -> (Inspector, Inspection) {
@@ -73,6 +77,8 @@ fn a_second_run_makes_no_tokens_and_no_other_numbers() {
     for other in [cached().size(84), cached().layers([2, 3])] {
         assert_eq!(counts(&inspect(other, 20).0), (0, 20));
     }
+    // Beside the others, and not in their place.
+    assert_eq!(kept(folder.path()).len(), 25 + 20 + 20);
     assert!(inspect(builder(), 20).0.cache_counts().is_none());
 }
 
@@ -143,10 +149,17 @@ fn what_was_not_used_for_the_longest_goes_first() {
     }
     let small = || builder().cache(folder.path(), 11 * size);
     assert_eq!(counts(&inspect(small(), 4).0), (4, 0));
-    assert_eq!(counts(&inspect(small(), 12).0), (10, 2));
+    let new = 22;
+    let inspector = small().build().unwrap();
+    inspector.inspect(&some(new..new + 3), &()).unwrap();
+    assert_eq!(counts(&inspector), (0, 3));
+    // Those that were just asked for are still there, and so are the new ones.
+    assert_eq!(counts(&inspect(small(), 4).0), (4, 0));
+    inspector.inspect(&some(new..new + 3), &()).unwrap();
+    assert_eq!(counts(&inspector), (3, 3));
     let left = kept(folder.path());
     let bytes: u64 = left.iter().map(|file| std::fs::metadata(file).unwrap().len()).sum();
-    assert!(left.len() < 12 && bytes <= 11 * size, "{} files, {bytes} bytes", left.len());
+    assert!(left.len() < 13 && bytes <= 11 * size, "{} files, {bytes} bytes", left.len());
     // What is left is less than a tenth below what there is room for.
     assert!(left.len() >= 9, "{} files", left.len());
     let room_for_one = builder().cache(folder.path(), size - 1);
