@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use musc::dataset::FolderOptions;
 use musc::inspect::{Bank, Batch, Inspector, Rescoring, Weights};
+use musc::tensor_file::printable;
 use musc::{Error, Result};
 use serde_json::{Value, json};
 
@@ -209,15 +210,4 @@ fn words(bank: &Bank, facts: &Value) -> String {
         ));
     }
     words
-}
-
-/// A name from a file, with control characters made visible.
-pub fn printable(name: &str) -> String {
-    name.chars()
-        .flat_map(|letter| {
-            let shown: Vec<char> =
-                if letter.is_control() { letter.escape_default().collect() } else { vec![letter] };
-            shown
-        })
-        .collect()
 }

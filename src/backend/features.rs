@@ -158,11 +158,7 @@ impl HostFeatures {
     #[cfg(feature = "files")]
     pub(crate) fn push(&mut self, other: HostFeatures) {
         let patches = self.patches();
-        if !(self.left_out.is_empty() && other.left_out.is_empty()) {
-            self.left_out.resize(self.images * patches, false);
-            self.left_out.extend(&other.left_out);
-            self.left_out.resize((self.images + other.images) * patches, false);
-        }
+        join_marks((&mut self.left_out, self.images), (&other.left_out, other.images), patches);
         for (one, two) in self.tokens.iter_mut().zip(other.tokens) {
             one.extend(two);
         }
@@ -193,14 +189,8 @@ impl HostFeatures {
         }
         self.content[at] = from.known_content()[image];
         let (patches, width) = (self.patches(), self.class_width);
-        if !(self.left_out.is_empty() && from.left_out.is_empty()) {
-            self.left_out.resize(self.images * patches, false);
-            let marks = &mut self.left_out[at * patches..][..patches];
-            match from.left_out.get(image * patches..(image + 1) * patches) {
-                Some(from) => marks.copy_from_slice(from),
-                None => marks.fill(false),
-            }
-        }
+        let marks = from.left_out.get(image * patches..(image + 1) * patches);
+        replace_marks((&mut self.left_out, self.images), at, marks.unwrap_or_default(), patches);
         self.class_tokens[at * width..][..width]
             .copy_from_slice(&from.class_tokens[image * width..][..width]);
         let values = patches * self.width;
@@ -276,6 +266,36 @@ impl HostFeatures {
             )),
         }
     }
+}
+
+/// Marks of one image `[L]`, or none, in the place of another's among those of `images` images `[N, L]`, or none.
+pub(crate) fn replace_marks(
+    (left_out, images): (&mut Vec<bool>, usize),
+    at: usize,
+    marks: &[bool],
+    patches: usize,
+) {
+    if left_out.is_empty() && marks.is_empty() {
+        return;
+    }
+    left_out.resize(images * patches, false);
+    let to = &mut left_out[at * patches..][..patches];
+    if marks.is_empty() { to.fill(false) } else { to.copy_from_slice(marks) }
+}
+
+/// Marks of some images `[M, L]`, or none, behind those of others `[N, L]`, or none.
+#[cfg(feature = "files")]
+pub(crate) fn join_marks(
+    (left_out, images): (&mut Vec<bool>, usize),
+    (others, more): (&[bool], usize),
+    patches: usize,
+) {
+    if left_out.is_empty() && others.is_empty() {
+        return;
+    }
+    left_out.resize(images * patches, false);
+    left_out.extend(others);
+    left_out.resize((images + more) * patches, false);
 }
 
 fn check_length(what: &str, values: &[f32], expected: usize) -> Result<()> {

@@ -1,7 +1,7 @@
 //! From a backbone's name or weights to what can be handed to a device, checked, with every default filled in.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::image::Filter;
 use crate::model::{
@@ -67,7 +67,7 @@ pub struct LoadedBackbone {
     file: Option<PathBuf>,
     /// The weights, where they are part of the program.
     bytes: &'static [u8],
-    sha256: OnceLock<String>,
+    sha256: Mutex<Option<String>>,
     /// The feature layers as they were asked for.
     layers: Vec<usize>,
     /// The blocks that are read for them.
@@ -103,14 +103,16 @@ impl LoadedBackbone {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) when the weights' file cannot be read any more.
     pub fn weights_sha256(&self) -> Result<String> {
-        if let Some(known) = self.sha256.get() {
+        // Whoever comes while it is made waits for it.
+        let mut known = self.sha256.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref() {
             return Ok(known.clone());
         }
         let made = match &self.file {
             Some(file) => sha256_of_file(file)?,
             None => sha256_of_bytes(self.bytes),
         };
-        Ok(self.sha256.get_or_init(|| made).clone())
+        Ok(known.insert(made).clone())
     }
 
     /// The weights' training set, where a backbone has several.
@@ -202,7 +204,7 @@ pub(super) fn load(asked: &Asked) -> Result<LoadedBackbone> {
             Weights::Static { bytes, .. } => bytes,
             _ => &[],
         },
-        sha256: OnceLock::new(),
+        sha256: Mutex::new(None),
         layers,
         blocks,
         known,

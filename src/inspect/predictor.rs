@@ -3,8 +3,9 @@
 use super::laps::Laps;
 use super::maps::Maps;
 use super::references::Compared;
-use super::work::{Files, Joined};
+use super::work::{self, Files, Joined, outcome};
 use super::{Bank, Batch, Inspection, Inspector, ReferenceSet, Thumbnails};
+use crate::backend::device::AnyFeatures;
 use crate::backend::{Backend, FeatureSet};
 use crate::progress::go_on;
 use crate::scoring::decision::DecisionRule;
@@ -69,6 +70,11 @@ impl<'a> Predictor<'a> {
         self.bank.threshold()
     }
 
+    /// Number of references now.
+    pub fn references(&self) -> usize {
+        self.bank.len()
+    }
+
     /// Images that have become references so far.
     pub fn accepted(&self) -> u64 {
         self.accepted
@@ -95,7 +101,8 @@ impl<'a> Predictor<'a> {
         let grid = input.grid(inspector.backbone.architecture().patch);
         let mut joined = Joined::new(inspector.settings.paper, grid);
         let mut files = Files::default();
-        let mut parts = Vec::with_capacity(batch.len());
+        let maps = Maps::whole(grid, input);
+        let (mut raw_scores, mut scores, mut k) = (Vec::new(), Vec::new(), Vec::new());
         for at in 0..batch.len() {
             go_on(&laps)?;
             let Compared { loaded, features, patch_scores } =
@@ -107,18 +114,21 @@ impl<'a> Predictor<'a> {
             files.add(loaded, &[at]);
             joined.add(&files.kept, &[at], &patch_scores, &features)?;
             let single: Vec<f32> = patch_scores.iter().map(|&score| score as f32).collect();
-            let maps = Maps::whole(grid, input);
             let left_out = features.left_out();
-            let raw = super::work::raw_scores(inspector, &single, left_out, &maps, &[])?;
+            let raw = work::raw_scores(inspector, &single, left_out, &maps, &[])?;
             let class_tokens = features.class_tokens()?;
-            parts.push(inspector.rescored(batch, &raw, &class_tokens, &self.references)?);
+            let rescored = inspector.rescored(batch, &raw, &class_tokens, &self.references)?;
+            raw_scores.extend(&raw);
+            scores.extend(rescored.0);
+            k = rescored.1;
             if let [raw] = raw[..]
                 && f64::from(raw) <= self.threshold()
             {
                 self.accept(batch, at, &features, raw, keep)?;
             }
         }
-        inspector.finish_parts(batch, (input, grid), files, joined, parts, laps)
+        let all = (raw_scores, scores, k);
+        Ok(outcome(inspector, batch, (input, maps), (files, joined), all, 1, laps))
     }
 
     /// Makes a reference of an image, in the place of the oldest where there are `keep` already. One that is a reference
@@ -127,7 +137,7 @@ impl<'a> Predictor<'a> {
         &mut self,
         batch: &Batch,
         at: usize,
-        features: &crate::backend::device::AnyFeatures,
+        features: &AnyFeatures,
         raw: f32,
         keep: usize,
     ) -> Result<()> {
@@ -140,7 +150,7 @@ impl<'a> Predictor<'a> {
         let inspector = self.inspector;
         let thumbnails = Thumbnails {
             size: self.bank.thumbnails.size,
-            pixels: inspector.thumbnail_of(batch, at, self.bank.thumbnails.size, &settings)?,
+            pixels: inspector.thumbnail_of(batch, at, self.bank.thumbnails.size)?,
         };
         let mut one = Bank::of_features(settings, host, vec![name], thumbnails);
         one.raw_scores = vec![raw];

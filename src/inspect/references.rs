@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::bank::refuse_differences;
 use super::laps::Laps;
 use super::maps::Maps;
 use super::work::{Files, Joined, features_of, input_of, outcome, raw_scores, rescore};
@@ -56,35 +57,20 @@ impl Setting {
         }
     }
 
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("backbone", self.backbone.clone()),
+            ("size", self.input.to_string()),
+            ("layers", format!("{:?}", self.blocks)),
+            ("normalisation", format!("{:?}", self.normalisation)),
+            ("aggregation degrees", format!("{:?}", self.degrees)),
+            ("radius", format!("{:?}", self.radius)),
+        ]
+    }
+
     /// Refuses queries of another setting, by everything that differs.
     fn check(&self, queries: &Setting) -> Result<()> {
-        let mut found = Vec::new();
-        let mut expected = Vec::new();
-        let mut compare = |what: &str, query: String, reference: String| {
-            if query != reference {
-                found.push(format!("{what} {query}"));
-                expected.push(format!("{what} {reference}"));
-            }
-        };
-        compare("backbone", queries.backbone.clone(), self.backbone.clone());
-        compare("size", queries.input.to_string(), self.input.to_string());
-        compare("layers", format!("{:?}", queries.blocks), format!("{:?}", self.blocks));
-        compare(
-            "normalisation",
-            format!("{:?}", queries.normalisation),
-            format!("{:?}", self.normalisation),
-        );
-        let degrees = |setting: &Setting| format!("{:?}", setting.degrees);
-        compare("aggregation degrees", degrees(queries), degrees(self));
-        compare("radius", format!("{:?}", queries.radius), format!("{:?}", self.radius));
-        if found.is_empty() {
-            return Ok(());
-        }
-        Err(Error::invalid(
-            "setting of the queries",
-            found.join(", "),
-            format!("{}, as the references have", expected.join(", ")),
-        ))
+        refuse_differences("queries", queries.facts(), self.facts(), "the references have")
     }
 }
 
@@ -290,23 +276,6 @@ impl Inspector {
         let (scores, k) = self.rescored(batch, &raw_scores, &joined.class_tokens, references)?;
         laps.advance(count as u64);
         laps.end();
-        Ok(outcome(self, batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
-    }
-
-    /// The outcome of images that have been re-scored one by one, with scores and k each.
-    pub(super) fn finish_parts(
-        &self,
-        batch: &Batch,
-        (input, grid): (ImageSize, Grid),
-        files: Files,
-        joined: Joined,
-        parts: Vec<(Vec<f64>, Vec<usize>)>,
-        laps: Laps<'_>,
-    ) -> Result<Inspection> {
-        let maps = Maps::whole(grid, input);
-        let raw_scores = raw_scores(self, &joined.patch_scores, &joined.left_out, &maps, &[])?;
-        let k = parts.first().map(|(_, k)| k.clone()).unwrap_or_default();
-        let scores = parts.into_iter().flat_map(|(scores, _)| scores).collect();
         Ok(outcome(self, batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
     }
 

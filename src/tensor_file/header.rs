@@ -91,7 +91,7 @@ pub(crate) fn header(source: &mut impl Read, size: u64) -> Result<Header, Header
 }
 
 /// Text from a file, with control characters made visible: a terminal must not obey a tensor's name.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

@@ -12,8 +12,8 @@ mod write;
 
 #[cfg(feature = "files")]
 pub use halves::Halves;
-pub use header::MAX_HEADER_BYTES;
-pub(crate) use header::{Header, HeaderFault, header, printable};
+pub(crate) use header::{Header, HeaderFault, header};
+pub use header::{MAX_HEADER_BYTES, printable};
 pub use read::{TensorFile, Values};
 #[cfg(feature = "files")]
 pub use write::{Data, Tensor, write_tensors};

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use musc::inspect::{Bank, Batch, Predictor};
 use musc::report::region_json;
+use musc::tensor_file::printable;
 use musc::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::bank::printable;
 use crate::run::config::RegionConfig;
 use crate::shell::out;
 use crate::shell::voice::Voice;

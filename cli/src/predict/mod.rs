@@ -58,7 +58,7 @@ pub fn run(args: PredictArgs) -> Result<(), Stop> {
     if let Some(rule) = args.decide {
         predictor = predictor.with_rule(rule)?;
     }
-    let references = predictor.bank().len();
+    let references = predictor.references();
     voice.say(&format!(
         "{references} references, threshold {:.4}, {}",
         predictor.threshold(),

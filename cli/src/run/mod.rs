@@ -14,12 +14,12 @@ pub mod sources;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use musc::inspect::{Batch, CacheCounts, Inspection, Inspector, Weights};
+use musc::inspect::{Batch, CacheCounts, Inspection, Inspector};
 use musc::metrics::ClassMetrics;
-use musc::model::{sha256_of_bytes, sha256_of_file};
 use musc::progress::go_on;
 use musc::report::html::{INLINE_IMAGES, ReportPictures};
 use musc::report::{
@@ -83,7 +83,7 @@ fn inspect(config: Config) -> Result<usize> {
 /// A run of which everything is known but the pixels.
 struct Run {
     config: Config,
-    inspector: Inspector,
+    inspector: Arc<Inspector>,
     batches: Vec<Batch>,
     output: OutputFolder,
     record: Record,
@@ -131,8 +131,9 @@ impl Run {
         let found = config.known.as_ref().map(|known| known::find(known, &config));
         let (found, of_known) = found.transpose()?.unzip();
         let loading = Instant::now();
-        let inspector = config.inspector()?;
-        let hash = hash_beside(&config.backbone.weights, &inspector);
+        let inspector = Arc::new(config.inspector()?);
+        let hashed = Arc::clone(&inspector);
+        let hash = std::thread::spawn(move || hashed.backbone().weights_sha256());
         let output = match demo_output {
             Some(output) => output,
             None => {
@@ -364,19 +365,6 @@ fn remove_stale(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Hashes the weights on a thread of its own.
-fn hash_beside(weights: &Weights, inspector: &Inspector) -> JoinHandle<Result<String>> {
-    let file = inspector.backbone().file().map(Path::to_path_buf);
-    let bytes = match weights {
-        Weights::Static { bytes, .. } => Some(*bytes),
-        _ => None,
-    };
-    std::thread::spawn(move || match (file, bytes) {
-        (Some(file), _) => sha256_of_file(&file),
-        (None, bytes) => Ok(sha256_of_bytes(bytes.unwrap_or_default())),
-    })
 }
 
 /// What is kept of a batch once its images are let go.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::aligned::Aligned;
 use super::lnamd::{centre, inverse_norms, token_stride};
 use super::panels::{Panels, fill_panels};
-use super::sides::{left_out_of, marks_of};
+use super::sides::left_out_of;
 use crate::Grid;
 use crate::backend::HostFeatures;
 
@@ -25,8 +25,6 @@ pub struct Centred {
     panels: Option<Aligned>,
     /// 1/‖box_r F'‖ `[N, R, L]`.
     inverse_norms: Vec<f32>,
-    /// `[N, L]`, or empty.
-    left_out: Vec<bool>,
 }
 
 impl Centred {
@@ -40,7 +38,6 @@ impl Centred {
             tokens: None,
             panels: None,
             inverse_norms: vec![0.0; features.images * degrees.len() * features.grid.patches()],
-            left_out: Vec::new(),
         }
     }
 
@@ -70,7 +67,6 @@ impl Centred {
 
     /// Takes in a layer of features of the sizes that there is room for.
     pub fn fill(&mut self, features: &HostFeatures, layer: usize, arch: Arch) {
-        self.left_out.clone_from(&features.left_out);
         let values = self.grid.patches() * self.width;
         let (token_values, panel_values) = (self.token_values(), self.panel_values());
         let norm_values = self.norm_values();
@@ -104,14 +100,6 @@ impl Centred {
         arch: Arch,
     ) {
         let patches = self.grid.patches();
-        if !(self.left_out.is_empty() && features.left_out.is_empty()) {
-            self.left_out.resize(self.images * patches, false);
-            let marks = &mut self.left_out[at * patches..][..patches];
-            marks.fill(false);
-            for (mark, &out) in marks.iter_mut().zip(left_out_of(features, image)) {
-                *mark = out;
-            }
-        }
         let (token_values, panel_values) = (self.token_values(), self.panel_values());
         let norm_values = self.norm_values();
         let of = Of { arch, grid: self.grid, width: self.width, degrees: &self.degrees };
@@ -141,11 +129,6 @@ impl Centred {
     pub fn panels_of(&self, image: usize) -> &[f32] {
         let values = self.panel_values();
         &self.panels.as_deref().unwrap_or_default()[image * values..][..values]
-    }
-
-    /// The patches of an image that are left out, `[L]`; empty where there are none.
-    pub fn left_out_of(&self, image: usize) -> &[bool] {
-        marks_of(&self.left_out, self.grid.patches(), image)
     }
 
     /// 1/‖box_r F'‖ of one image, `[R][L]`.

@@ -110,7 +110,8 @@ fn anywhere(
                 go_on(progress)?;
                 let taken = take(&scratch);
                 let mut mine = taken.unwrap_or_else(|| Scratch::new(arch, grid, degrees));
-                best_cosines((&left, i), (right, j), sides.others, &mut mine);
+                let marks = (left_out_of(queries, i), left_out_of(references, j));
+                best_cosines((&left, i), (right, j), marks, sides.others, &mut mine);
                 for degree in 0..degrees.len() {
                     if group.contains(&i) {
                         store(slot(degree, i, j), &mine.rows[degree]);
@@ -200,6 +201,7 @@ impl Scratch {
 fn best_cosines(
     (left, i): (&Centred, usize),
     (right, j): (&Centred, usize),
+    (row_left_out, column_left_out): (&[bool], &[bool]),
     columns: bool,
     scratch: &mut Scratch,
 ) {
@@ -215,8 +217,8 @@ fn best_cosines(
         gram: &scratch.gram,
         row_scale: &left.norms(i),
         column_scale: &right.norms(j),
-        row_left_out: left.left_out_of(i),
-        column_left_out: right.left_out_of(j),
+        row_left_out,
+        column_left_out,
     };
     let columns = columns.then_some(scratch.columns.as_mut_slice());
     scratch.pool.best_cosines(&pair, &mut scratch.rows, columns);

@@ -88,12 +88,8 @@ impl<'a> Sides<'a> {
 
 /// The patches of an image that are left out, `[L]`; empty where there are none.
 pub fn left_out_of(features: &HostFeatures, image: usize) -> &[bool] {
-    marks_of(&features.left_out, features.grid.patches(), image)
-}
-
-/// The marks of an image of all images' marks `[N, L]`; empty where there are none.
-pub fn marks_of(left_out: &[bool], patches: usize, image: usize) -> &[bool] {
-    let marks = left_out.get(image * patches..(image + 1) * patches);
+    let patches = features.grid.patches();
+    let marks = features.left_out.get(image * patches..(image + 1) * patches);
     marks.filter(|marks| marks.contains(&true)).unwrap_or_default()
 }
 

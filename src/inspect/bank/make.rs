@@ -1,8 +1,9 @@
 //! Banks of images, and references of banks.
 
+use rayon::prelude::*;
+
 use super::{Bank, BankSettings, Thumbnails, bank_threshold, without_duplicates};
 use crate::backend::{Backend, FeatureSet, References};
-use crate::image::{Fit, Resize};
 use crate::inspect::maps::Maps;
 use crate::inspect::work::{features_of, input_of, raw_scores};
 use crate::inspect::{Batch, Inspector, ReferenceSet, tiles};
@@ -108,26 +109,19 @@ impl Inspector {
         let places: Vec<usize> = (0..batch.len()).collect();
         let (loaded, features) = features_of(self, batch, &places, input, progress)?;
         let names = batch.some(&loaded.kept).iter().map(|s| s.path.display().to_string()).collect();
-        let thumbnails = self.thumbnails(batch, &loaded.kept, input, &settings)?;
+        let thumbnails = self.thumbnails(batch, &loaded.kept, input)?;
         let bank = Bank::of_features(settings, features.to_host()?, names, thumbnails);
         Ok(without_duplicates(bank))
     }
 
-    fn thumbnails(
-        &self,
-        batch: &Batch,
-        kept: &[usize],
-        input: ImageSize,
-        settings: &BankSettings,
-    ) -> Result<Thumbnails> {
+    fn thumbnails(&self, batch: &Batch, kept: &[usize], input: ImageSize) -> Result<Thumbnails> {
         let longest = input.height.max(input.width).max(1);
         let scaled = |side: usize| (side * THUMBNAIL / longest).max(1);
         let size = ImageSize::new(scaled(input.height), scaled(input.width));
-        let mut pixels = Vec::with_capacity(kept.len() * size.pixels() * 3);
-        for &at in kept {
-            pixels.extend(self.thumbnail_of(batch, at, size, settings)?);
-        }
-        Ok(Thumbnails { size, pixels })
+        let pixels: Vec<Vec<u8>> = self.on_pool(|| {
+            kept.par_iter().map(|&at| self.thumbnail_of(batch, at, size)).collect::<Result<_>>()
+        })?;
+        Ok(Thumbnails { size, pixels: pixels.concat() })
     }
 
     /// The small picture of an image, `[height, width, 3]`.
@@ -136,11 +130,8 @@ impl Inspector {
         batch: &Batch,
         at: usize,
         size: ImageSize,
-        settings: &BankSettings,
     ) -> Result<Vec<u8>> {
-        let fit = if settings.pads() { Fit::Pad } else { Fit::Stretch };
-        let resize = Resize::new(size, self.backbone.filter()).with_fit(fit);
-        Ok(batch.image(at, &resize)?.data)
+        Ok(batch.image(at, &self.resize_to(size))?.data)
     }
 
     /// A bank whose raw scores are those of its images against each other.

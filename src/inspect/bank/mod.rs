@@ -13,7 +13,9 @@ mod settings;
 use std::collections::HashSet;
 
 pub use self::settings::BankSettings;
+pub(super) use self::settings::refuse_differences;
 use crate::backend::HostFeatures;
+use crate::backend::features::{join_marks, replace_marks};
 use crate::scoring::decision::{DecisionRule, threshold};
 use crate::tensor_file::Halves;
 use crate::{Grid, ImageSize, Result};
@@ -158,11 +160,8 @@ impl Bank {
     /// Another bank's references behind these; the raw scores are put side by side, and the threshold stays.
     pub(in crate::inspect) fn push(&mut self, other: &Bank) {
         let patches = self.grid.patches();
-        if !(self.left_out.is_empty() && other.left_out.is_empty()) {
-            self.left_out.resize(self.len() * patches, false);
-            self.left_out.extend(&other.left_out);
-            self.left_out.resize((self.len() + other.len()) * patches, false);
-        }
+        let images = self.len();
+        join_marks((&mut self.left_out, images), (&other.left_out, other.len()), patches);
         for (one, two) in self.tokens.iter_mut().zip(&other.tokens) {
             let joined = match (&*one, two) {
                 (Halves::F16(one), Halves::F16(two)) => Halves::F16([&one[..], two].concat()),
@@ -183,14 +182,8 @@ impl Bank {
     /// The only reference of another bank in the place of one.
     pub(in crate::inspect) fn replace(&mut self, at: usize, one: &Bank) {
         let patches = self.grid.patches();
-        if !(self.left_out.is_empty() && one.left_out.is_empty()) {
-            self.left_out.resize(self.len() * patches, false);
-            let marks = &mut self.left_out[at * patches..][..patches];
-            marks.fill(false);
-            for (mark, &out) in marks.iter_mut().zip(&one.left_out) {
-                *mark = out;
-            }
-        }
+        let images = self.len();
+        replace_marks((&mut self.left_out, images), at, &one.left_out, patches);
         let values = at * patches * self.width..(at + 1) * patches * self.width;
         for (to, from) in self.tokens.iter_mut().zip(&one.tokens) {
             match (&mut *to, from) {

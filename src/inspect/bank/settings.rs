@@ -113,19 +113,29 @@ impl BankSettings {
 
     /// Refuses another setting, by everything that differs.
     pub(in crate::inspect) fn check_equal(&self, other: &BankSettings, whose: &str) -> Result<()> {
-        let (mut found, mut expected) = (Vec::new(), Vec::new());
-        for ((what, one), (_, two)) in other.facts().into_iter().zip(self.facts()) {
-            if one != two {
-                found.push(format!("{what} {one}"));
-                expected.push(format!("{what} {two}"));
-            }
-        }
-        if found.is_empty() {
-            return Ok(());
-        }
-        let expected = format!("{}, as the bank has", expected.join(", "));
-        Err(Error::invalid(format!("setting of the {whose}"), found.join(", "), expected))
+        refuse_differences(whose, other.facts(), self.facts(), "the bank has")
     }
+}
+
+/// Refuses what is not as it should be, by everything that differs; both have the same facts in the same order.
+pub(in crate::inspect) fn refuse_differences(
+    whose: &str,
+    facts: Vec<(&'static str, String)>,
+    wanted: Vec<(&'static str, String)>,
+    who_has: &str,
+) -> Result<()> {
+    let (mut found, mut expected) = (Vec::new(), Vec::new());
+    for ((what, one), (_, two)) in facts.into_iter().zip(wanted) {
+        if one != two {
+            found.push(format!("{what} {one}"));
+            expected.push(format!("{what} {two}"));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let expected = format!("{}, as {who_has}", expected.join(", "));
+    Err(Error::invalid(format!("setting of the {whose}"), found.join(", "), expected))
 }
 
 /// An activation's name, as banks have it.
