@@ -54,6 +54,16 @@ impl Sample {
     }
 }
 
+/// The folder that all paths are below, as far as their own parts say; empty where they share none.
+pub(crate) fn shared_folder<'a>(paths: impl IntoIterator<Item = &'a Path>) -> PathBuf {
+    let parents = paths.into_iter().map(|path| path.parent().unwrap_or(Path::new("")));
+    let shared = parents.map(Path::to_path_buf).reduce(|shared, parent| {
+        let both = shared.components().zip(parent.components());
+        both.take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
+    });
+    shared.unwrap_or_default()
+}
+
 /// What is known of an image's defective pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -235,20 +235,7 @@ impl Batch {
 
     /// Names from which the order of subsets is drawn: paths from the folder all have in common.
     pub(super) fn relative_names(&self) -> Vec<String> {
-        let mut base: Option<PathBuf> = None;
-        for sample in &self.samples {
-            let parent = sample.path.parent().unwrap_or(Path::new(""));
-            base = Some(match base {
-                None => parent.to_path_buf(),
-                Some(base) => base
-                    .components()
-                    .zip(parent.components())
-                    .take_while(|(one, other)| one == other)
-                    .map(|(one, _)| one)
-                    .collect(),
-            });
-        }
-        let base = base.unwrap_or_default();
+        let base = dataset::shared_folder(self.samples.iter().map(|sample| sample.path.as_path()));
         let relative = |path: &Path| path.strip_prefix(&base).unwrap_or(path).to_path_buf();
         self.samples
             .iter()

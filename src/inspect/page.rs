@@ -6,7 +6,7 @@ use super::{Batch, Inspection, Inspector};
 use crate::image::Resize;
 use crate::progress::{Stage, go_on};
 use crate::report::html::{PAGE_IMAGES, ReportClass, ReportImage, ReportPictures};
-use crate::report::ranks;
+use crate::report::{InspectedImage, ranks};
 use crate::{Error, ImageSize, Progress, Result};
 
 impl Inspection {
@@ -38,43 +38,45 @@ impl Inspector {
         Ok(class)
     }
 
-    /// The images of a batch for a report, their pictures made by `pictures`; `thresholds` has one an image, and `first` is the
+    /// The images of a batch for a report, their pictures made by `pictures`; `inspected` has the
+    /// decision and the regions of each ([`Inspection::inspected`]), and `first` is the
     /// number of the first one on the page, by which the files of different batches are told apart. Of more than
     /// [`PAGE_IMAGES`] the pictures of those with the highest scores.
     ///
     /// # Errors
-    /// Another number of thresholds than images; an image that cannot be read any more; a file that cannot be written; an
+    /// Another number of decisions than images; an image that cannot be read any more; a file that cannot be written; an
     /// interruption.
     pub fn report_images(
         &self,
         batch: &Batch,
         inspection: &mut Inspection,
-        thresholds: &[f64],
+        inspected: &[InspectedImage],
         (pictures, first): (&ReportPictures, usize),
         progress: &dyn Progress,
     ) -> Result<Vec<ReportImage>> {
         let count = inspection.len();
-        if thresholds.len() != count {
+        if inspected.len() != count {
             let expected = format!("{count}, one an image");
-            return Err(Error::invalid("thresholds of a report", thresholds.len(), expected));
+            return Err(Error::invalid("decisions of a report", inspected.len(), expected));
         }
         let laps = super::laps::Laps::new(progress);
         laps.begin(Stage::Pictures, count as u64);
         let filter = self.backbone().filter();
         let rank = ranks(inspection.scores());
         let seen: &Inspection = inspection;
+        let scale = seen.heat_scale();
         let images: Vec<ReportImage> = self.on_pool(|| {
             (0..count)
                 .into_par_iter()
                 .map(|at| {
                     go_on(&laps)?;
-                    let mut image = report_image(seen, at, thresholds[at])?;
+                    let mut image = report_image(seen, at, &inspected[at]);
                     if rank[at] <= PAGE_IMAGES {
                         let resize = Resize::new(image.shown, filter);
                         let picture = batch.image(seen.kept[at], &resize)?;
                         let (map, size) = map_of_picture(seen, at)?;
                         (image.picture, image.heat) =
-                            pictures.make(first + at, &picture, &map, size, seen.heat_scale())?;
+                            pictures.make(first + at, &picture, &map, size, scale)?;
                     }
                     laps.advance(1);
                     Ok(image)
@@ -88,27 +90,20 @@ impl Inspector {
 }
 
 /// What is known of an image without its pixels.
-fn report_image(inspection: &Inspection, at: usize, threshold: f64) -> Result<ReportImage> {
+fn report_image(inspection: &Inspection, at: usize, seen: &InspectedImage) -> ReportImage {
     let sample = &inspection.samples[at];
     let (score, raw_score) = (inspection.scores[at], inspection.raw_scores[at]);
     let mut image = ReportImage::new(&sample.path, inspection.name(), score, raw_score);
     image.label = sample.label;
-    image.threshold = threshold;
+    image.threshold = seen.threshold;
     image.file_size = inspection.file_sizes.get(at).copied().unwrap_or((1, 1));
     image.shown = ReportPictures::size_of(image.file_size);
-    if f64::from(raw_score) > threshold {
-        image.regions = regions(inspection, at, threshold)?;
-    }
-    Ok(image)
-}
-
-/// Outlines of what is above the threshold, as shares of the picture.
-fn regions(inspection: &Inspection, at: usize, threshold: f64) -> Result<Vec<Vec<[f32; 2]>>> {
-    let size = inspection.image_size(at)?;
-    let share =
-        |[x, y]: [f64; 2]| [(x / size.width as f64) as f32, (y / size.height as f64) as f32];
-    let found = inspection.regions(at, threshold)?;
-    Ok(found.iter().map(|region| region.polygon.iter().map(|&at| share(at)).collect()).collect())
+    // Outlines as shares of the picture.
+    let (width, height) = (seen.size.width as f64, seen.size.height as f64);
+    let share = |[x, y]: [f64; 2]| [(x / width) as f32, (y / height) as f32];
+    let outlines = seen.regions.iter().map(|region| region.polygon.iter());
+    image.regions = outlines.map(|polygon| polygon.map(|&at| share(at)).collect()).collect();
+    image
 }
 
 /// The map of an image over its picture alone, without the canvas around it, and its size.

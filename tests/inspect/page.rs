@@ -17,8 +17,9 @@ fn a_page_has_every_image_with_its_scores() {
     let path = folder.path().join("report.html");
     let pictures = ReportPictures::new(&path, 201);
     let thresholds: Vec<f64> = (0..8).map(f64::from).collect();
+    let inspected = inspection.inspected(&thresholds).unwrap();
     let made = inspector
-        .report_images(&batch, &mut inspection, &thresholds, (&pictures, 100), &())
+        .report_images(&batch, &mut inspection, &inspected, (&pictures, 100), &())
         .unwrap();
     assert_eq!(made.len(), 8);
     for (at, image) in made.iter().enumerate() {
@@ -33,7 +34,7 @@ fn a_page_has_every_image_with_its_scores() {
     assert!(folder.path().join("report_files/000107.jpg").is_file());
     assert!(!folder.path().join("report_files/000108.jpg").exists());
     let said = inspector
-        .report_images(&batch, &mut inspection, &thresholds[1..], (&pictures, 0), &())
+        .report_images(&batch, &mut inspection, &inspected[1..], (&pictures, 0), &())
         .unwrap_err()
         .to_string();
     assert!(said.contains('7') && said.contains('8'), "{said}");
@@ -54,8 +55,9 @@ fn the_heat_map_of_a_padded_image_covers_its_picture() {
     let mut inspection = inspector.inspect(&batch, &()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let pictures = ReportPictures::new(&folder.path().join("report.html"), 201);
+    let inspected = inspection.inspected(&[0.0; 8]).unwrap();
     let made =
-        inspector.report_images(&batch, &mut inspection, &[0.0; 8], (&pictures, 0), &()).unwrap();
+        inspector.report_images(&batch, &mut inspection, &inspected, (&pictures, 0), &()).unwrap();
     assert_eq!((made[7].shown.width, made[7].shown.height), (60, 120));
     let heat = decode(&folder.path().join("report_files/000007.png")).unwrap().image;
     // On the canvas of 42 rows and 84 columns it is 21 columns wide, from the 31st on; the heat map is of that very size.

@@ -24,11 +24,11 @@ impl HandOff {
         &mut self,
         exports: &[ExportFormat],
         inspection: &Inspection,
-        thresholds: &[f64],
+        inspected: Vec<InspectedImage>,
         grey_maps: &[PathBuf],
         progress: &dyn Progress,
     ) -> Result<()> {
-        self.images.extend(inspection.inspected(thresholds)?);
+        self.images.extend(inspected);
         if exports.contains(&ExportFormat::FiftyOne) {
             inspection.write_grey_maps(grey_maps, progress)?;
             self.grey_maps.extend_from_slice(grey_maps);

@@ -231,9 +231,10 @@ impl Run {
             None => inspection.thresholds(self.config.decide)?,
         };
         let common = thresholds.first().copied().filter(|_| !self.config.decide.is_per_image());
+        let inspected = inspection.inspected(&thresholds)?;
         if let Some(report) = &mut self.report {
             let rule = self.config.decide.to_string();
-            let decided = (rule.as_str(), common, &thresholds[..]);
+            let decided = (rule.as_str(), common, &inspected[..]);
             let (of, figures) = (&self.inspector, metrics.as_ref());
             report.add(of, batch, &mut inspection, decided, figures, teller)?;
             let plots = report::write_plots(&files, &inspection, common)?;
@@ -258,7 +259,7 @@ impl Run {
         outcome.hand_off.add(
             &self.config.output.export,
             &inspection,
-            &thresholds,
+            inspected,
             files.grey_maps.as_slice(),
             teller,
         )?;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use musc::inspect::{Batch, Inspection, Inspector, Subsets};
 use musc::metrics::ClassMetrics;
 use musc::report::html::{ReportPage, ReportPictures, write_report};
-use musc::report::{CurveKind, ScorePlot, write_curve_svg, write_scores_svg};
+use musc::report::{CurveKind, InspectedImage, ScorePlot, write_curve_svg, write_scores_svg};
 use musc::{Progress, Result};
 
 use super::config::{Config, Source};
@@ -35,20 +35,20 @@ impl Report {
         Report { pictures: ReportPictures::new(&path, images), page: ReportPage::new(title), path }
     }
 
-    /// Adds a batch and makes its pictures. `thresholds` has one an image, `threshold` is what they have in common.
+    /// Adds a batch and makes its pictures. `threshold` is what its images have in common.
     pub fn add(
         &mut self,
         inspector: &Inspector,
         batch: &Batch,
         inspection: &mut Inspection,
-        (rule, threshold, thresholds): (&str, Option<f64>, &[f64]),
+        (rule, threshold, inspected): (&str, Option<f64>, &[InspectedImage]),
         figures: Option<&ClassMetrics>,
         progress: &dyn Progress,
     ) -> Result<()> {
         let mut class = inspector.report_class(inspection, threshold, rule)?;
         class.figures = figures.cloned();
         let pictures = (&self.pictures, self.page.images.len());
-        let images = inspector.report_images(batch, inspection, thresholds, pictures, progress)?;
+        let images = inspector.report_images(batch, inspection, inspected, pictures, progress)?;
         self.page.classes.push(class);
         self.page.images.extend(images);
         Ok(())
@@ -118,10 +118,16 @@ fn settings(config: &Config, inspector: &Inspector, record: &Record) -> Vec<(Str
         Source::Paths { paths, .. } => paths.join(", "),
         Source::Demo => "the sample images".into(),
     };
-    let references = match config.subsets {
-        Subsets::References(references) => format!("about {references} others an image"),
-        Subsets::Divide(parts) if parts > 1 => format!("in {parts} parts"),
-        _ => "all others".into(),
+    let references = match (&config.known, config.subsets) {
+        (Some(known), _) => {
+            let each_other = if known.each_other { " and each other" } else { "" };
+            format!("{} images of {}{each_other}", record.known.unwrap_or_default(), known.path)
+        }
+        (None, Subsets::References(references)) => {
+            format!("about {references} others an image")
+        }
+        (None, Subsets::Divide(parts)) if parts > 1 => format!("in {parts} parts"),
+        (None, _) => "all others".into(),
     };
     let subsets = record.subsets.iter().map(|(_, subsets)| subsets).max().copied().unwrap_or(1);
     let scoring = inspector.mutual_scoring();

@@ -184,6 +184,11 @@ fn images_are_compared_with_known_ones() {
     assert_eq!(with_each_other.lines().count(), 4);
     assert_ne!(with_each_other, of_folder);
     assert_eq!(record["references"]["each_other"], true);
+    // The page says whom they were compared with.
+    let page = |output: &str| {
+        std::fs::read_to_string(folder.join(output).join("folder/new/report.html")).expect("page")
+    };
+    assert!(page("a").contains("8 images of good<") && page("c").contains("8 images of good and"));
     // One new image needs no others.
     musc(folder)
         .args(["new/001.png", "--references", "good", "--output-dir", "d", "--fail-on-ng"])

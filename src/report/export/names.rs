@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+use crate::dataset::shared_folder;
 use crate::report::inspected::InspectedImage;
 
 /// The names of some images, relative to a folder.
@@ -22,20 +23,7 @@ impl ImageNames {
     /// at. A path that is no UTF-8 is named by its readable part.
     pub fn of(images: &[InspectedImage]) -> Self {
         let paths: Vec<PathBuf> = images.iter().map(|image| absolute(&image.path)).collect();
-        let mut folder: Option<PathBuf> = None;
-        for path in &paths {
-            let parent = path.parent().unwrap_or(Path::new(""));
-            folder = Some(match folder {
-                None => parent.to_path_buf(),
-                Some(shared) => shared
-                    .components()
-                    .zip(parent.components())
-                    .take_while(|(one, other)| one == other)
-                    .map(|(one, _)| one)
-                    .collect(),
-            });
-        }
-        let folder = folder.unwrap_or_default();
+        let folder = shared_folder(paths.iter().map(PathBuf::as_path));
         let mut taken = HashSet::new();
         let names = paths
             .iter()
