@@ -8,7 +8,8 @@ cargo package --locked --workspace --no-verify --quiet "$@"
 version=$(cargo metadata --no-deps --format-version 1 |
     python3 -c 'import json,sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "musc"))')
 away=$(mktemp -d)
-trap 'rm -rf "$away"' EXIT
+# Gigabytes that nobody asks for again.
+trap 'rm -rf "$away" target/packages' EXIT
 config=()
 for member in "${members[@]}"; do
     archive=target/package/$member-$version.crate
@@ -20,7 +21,7 @@ for member in "${members[@]}"; do
     # What the others would take from the registry is taken from beside them.
     config+=("patch.crates-io.$member.path='$away/$member-$version'")
 done
-export CARGO_TARGET_DIR=$PWD/target/packages
+export CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$PWD/target/packages
 for member in "${members[@]}"; do
     echo "== $member, from its package"
     others=()
