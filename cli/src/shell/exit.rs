@@ -1,5 +1,6 @@
 //! How a program ends: what it says last, and its exit code.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,6 +12,12 @@ use super::options::in_options;
 use super::voice::warn;
 use crate::args;
 
+/// The exit code of an error that may pass: the same command may be tried again.
+const MAY_PASS: u8 = 1;
+/// The exit code of wrong usage or bad data: the same command would end the same way.
+const WRONG: u8 = 2;
+/// The exit code when parts are missing.
+const INCOMPLETE: u8 = 3;
 /// The exit code when an image is NG and that was asked for.
 const DEFECTIVE: u8 = 4;
 
@@ -24,6 +31,8 @@ pub enum Stop {
     Defective(usize),
     /// The work was interrupted, and this is how it goes on.
     Interrupted(&'static str),
+    /// Others have to do their part first: what is missing.
+    Incomplete(String),
 }
 
 impl From<Error> for Stop {
@@ -51,21 +60,55 @@ pub fn exit_code(done: Result<(), Stop>, help: &str) -> ExitCode {
         }
         Err(Stop::Failed(Error::Interrupted)) => {
             warn("interrupted; no unfinished file was left");
-            ExitCode::from(interrupt::EXIT_CODE)
+            ExitCode::from(interrupt::code())
         }
         Err(Stop::Interrupted(how)) => {
             warn(&format!("interrupted; {how}"));
-            ExitCode::from(interrupt::EXIT_CODE)
+            ExitCode::from(interrupt::code())
         }
         Err(Stop::Failed(error)) => {
+            let code = code_of(&error);
             let error = in_options(error);
             warn(&format!("error: {error}{}", advice(&error)));
-            ExitCode::from(1)
+            ExitCode::from(code)
         }
         Err(Stop::Usage(error)) => {
             warn(&format!("error: {}\n\n{help}", in_options(error)));
-            ExitCode::from(2)
+            ExitCode::from(WRONG)
         }
+        Err(Stop::Incomplete(missing)) => {
+            warn(&format!("incomplete: {missing}"));
+            ExitCode::from(INCOMPLETE)
+        }
+    }
+}
+
+/// The exit code of an error: whether it may pass, or would come again.
+fn code_of(error: &Error) -> u8 {
+    match error {
+        Error::Io { source, .. } => match source.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidFilename => WRONG,
+            // A full disk, a network that is away.
+            _ => MAY_PASS,
+        },
+        Error::Exists { .. }
+        | Error::Image { .. }
+        | Error::BadImages { .. }
+        | Error::Dataset { .. }
+        | Error::Weights { .. }
+        | Error::NoWeights { .. }
+        | Error::Tensor { .. }
+        | Error::Invalid { .. } => WRONG,
+        // The network, the card, its memory.
+        _ => MAY_PASS,
     }
 }
 
