@@ -225,21 +225,21 @@ fn a_card_s_scores_are_those_of_the_whole() {
 #[test]
 fn a_card_with_little_memory_and_several_cards_give_the_same() {
     let all = features(9, Grid::new(3, 4), 1, true);
-    let scoring = MutualScoring::default().with_degrees([1, 3]);
-    let (expected, _) = in_blocks(&sim(None), &all, &[5, 4], &scoring, Way::Shared);
-    let two = Cuda::with_cards(vec![card("sim:0", None), card("sim:1", None)], Half::F16).unwrap();
-    let (of_two, _) = in_blocks(&two, &all, &[5, 4], &scoring, Way::Shared);
-    assert!(of_two == expected, "two cards");
-    let mut computed = 0;
-    // From hardly enough for two images on: tiles of 1, of 2, and groups within them.
-    for kilobytes in [100, 112, 130, 200] {
-        let little = sim(Some(kilobytes << 10));
-        let (scores, pairs) = in_blocks(&little, &all, &[5, 4], &scoring, Way::Shared);
-        assert!(scores == expected, "{kilobytes} KiB");
-        assert_eq!(pairs, 9 * 8 / 2);
-        computed += 1;
+    // Through a Gram block, and fused, where a table of a few images is all that fits: tiles of 1, of 2, of more.
+    for (degrees, kilobytes) in [(&[1, 3][..], [460, 480, 600]), (&[1], [12, 16, 64])] {
+        let scoring = MutualScoring::default().with_degrees(degrees);
+        let (expected, _) = in_blocks(&sim(None), &all, &[5, 4], &scoring, Way::Shared);
+        let cards = vec![card("sim:0", None), card("sim:1", None)];
+        let two = Cuda::with_cards(cards, Half::F16).unwrap();
+        let (of_two, _) = in_blocks(&two, &all, &[5, 4], &scoring, Way::Shared);
+        assert!(of_two == expected, "two cards");
+        for kilobytes in kilobytes {
+            let little = sim(Some(kilobytes << 10));
+            let (scores, pairs) = in_blocks(&little, &all, &[5, 4], &scoring, Way::Shared);
+            assert!(scores == expected, "{kilobytes} KiB");
+            assert_eq!(pairs, 9 * 8 / 2);
+        }
     }
-    assert_eq!(computed, 4);
 }
 
 #[test]
