@@ -42,6 +42,19 @@ impl PendingFile {
         Error::io("write", &self.path)(error)
     }
 
+    /// As [`Self::finish`], unless there is a file of that name already: then that one stays.
+    pub fn finish_new(self) -> Result<()> {
+        let Self { path, writer } = self;
+        let file =
+            writer.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
+        match file.persist_noclobber(&path) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::io("write", &path)(error.error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes what is still buffered and gives the file its name.
     pub fn finish(self) -> Result<()> {
         let Self { path, writer } = self;
@@ -63,6 +76,19 @@ pub fn write_file(
     let mut pending = PendingFile::create(path)?;
     content(pending.writer()).map_err(|error| pending.failed(error))?;
     pending.finish()
+}
+
+/// As [`write_file`], but a file of that name that is there, or comes first, stays as it is.
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_new_file(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let mut pending = PendingFile::create(path)?;
+    content(pending.writer()).map_err(|error| pending.failed(error))?;
+    pending.finish_new()
 }
 
 /// As [`write_file`], with a look at the file before it gets its name: when `check` refuses it, there is none.

@@ -221,13 +221,6 @@ impl Batch {
         self.images.is_some()
     }
 
-    /// Width and height of each image in memory; nothing for files.
-    pub(super) fn frame_sides(&self) -> Vec<(u32, u32)> {
-        let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-        let images = self.images.iter().flatten();
-        images.map(|image| (side(image.width), side(image.height))).collect()
-    }
-
     /// Some of the samples.
     pub(super) fn some(&self, indices: &[usize]) -> Vec<Sample> {
         indices.iter().map(|&at| self.samples[at].clone()).collect()

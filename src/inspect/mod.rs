@@ -46,6 +46,7 @@ mod laps;
 mod likeness;
 mod maps;
 mod page;
+mod parts;
 mod pictures;
 mod predictor;
 mod references;
@@ -66,11 +67,13 @@ use self::builder::Settings;
 use self::cache::Cache;
 pub use self::cache::{CacheCounts, USUAL_CACHE_BYTES};
 pub use self::inspection::{Inspection, Note};
+pub use self::parts::{Part, PartStore, StoreTerms};
 pub use self::pictures::{PictureFiles, SHEET_IMAGES};
 pub use self::predictor::Predictor;
 pub use self::references::ReferenceSet;
 pub use self::regions::Regions;
 pub use self::tiles::{TileMatch, Tiles, USUAL_OVERLAP};
+pub use self::work::Plan;
 use crate::backend::device::{AnyBackend, AnyModel};
 use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels};
 use crate::image::{Fit, Resize};
@@ -226,10 +229,7 @@ impl Inspector {
     /// Fewer than two images; a file that cannot be read; a setting that does not fit the images; an interruption; or the
     /// device's own.
     pub fn inspect(&self, batch: &Batch, progress: &dyn Progress) -> Result<Inspection> {
-        match self.settings.tiles {
-            Some(tiles) => tiles::inspect(self, batch, tiles, progress),
-            None => work::inspect(self, batch, progress),
-        }
+        work::inspect(self, batch, progress)
     }
 
     /// Figures of an inspection against the labels and masks of its batch; `None` where no label is known.

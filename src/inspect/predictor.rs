@@ -2,8 +2,8 @@
 
 use super::laps::Laps;
 use super::maps::Maps;
-use super::references::Compared;
-use super::work::{self, Files, Joined, outcome};
+use super::parts::{Joined, Scored};
+use super::work::{self, outcome};
 use super::{Bank, Batch, Inspection, Inspector, ReferenceSet, Thumbnails};
 use crate::backend::device::AnyFeatures;
 use crate::backend::{Backend, FeatureSet};
@@ -98,26 +98,21 @@ impl<'a> Predictor<'a> {
         let laps = Laps::new(progress);
         let inspector = self.inspector;
         let input = inspector.input_of_queries(batch, &self.references)?;
-        let grid = input.grid(inspector.backbone.architecture().patch);
-        let mut joined = Joined::new(inspector.settings.paper, grid);
-        let mut files = Files::default();
-        let maps = Maps::whole(grid, input);
+        let mut joined = Joined::new((0..batch.len()).collect(), inspector.settings.paper);
+        let maps = Maps::whole(input.grid(inspector.backbone.architecture().patch), input);
         let (mut raw_scores, mut scores, mut k) = (Vec::new(), Vec::new(), Vec::new());
         for at in 0..batch.len() {
             go_on(&laps)?;
-            let Compared { loaded, features, patch_scores } =
+            let (part, features) =
                 inspector.compared(batch, &[at], (input, &self.references), &laps)?;
-            if loaded.kept.is_empty() {
-                files.add(loaded, &[]);
+            if part.is_empty() {
+                joined.add(part)?;
                 continue;
             }
-            files.add(loaded, &[at]);
-            joined.add(&files.kept, &[at], &patch_scores, &features)?;
-            let single: Vec<f32> = patch_scores.iter().map(|&score| score as f32).collect();
-            let left_out = features.left_out();
-            let raw = work::raw_scores(inspector, &single, left_out, &maps, &[])?;
-            let class_tokens = features.class_tokens()?;
-            let rescored = inspector.rescored(batch, &raw, &class_tokens, &self.references)?;
+            let Scored { patch_scores, left_out, class_tokens, .. } = part.scored();
+            let raw = work::raw_scores(inspector, patch_scores, left_out, &maps, &[])?;
+            let rescored = inspector.rescored(batch, &raw, class_tokens, &self.references)?;
+            joined.add(part)?;
             raw_scores.extend(&raw);
             scores.extend(rescored.0);
             k = rescored.1;
@@ -128,7 +123,7 @@ impl<'a> Predictor<'a> {
             }
         }
         let all = (raw_scores, scores, k);
-        Ok(outcome(inspector, batch, (input, maps), (files, joined), all, 1, laps))
+        Ok(outcome(inspector, batch, (input, maps), joined.finish()?, all, 1, laps))
     }
 
     /// Makes a reference of an image, in the place of the oldest where there are `keep` already. One that is a reference

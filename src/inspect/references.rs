@@ -5,18 +5,18 @@ use std::collections::HashSet;
 use super::bank::refuse_differences;
 use super::laps::Laps;
 use super::maps::Maps;
-use super::work::{Files, Joined, features_of, input_of, outcome, raw_scores, rescore};
+use super::parts::{Joined, Part};
+use super::work::{features_of, input_of, outcome, raw_scores, rescore};
 use super::{Bank, Batch, InputSize, Inspection, Inspector, likeness, tiles};
 use crate::backend::device::{AnyFeatures, AnyReady};
 use crate::backend::{Backend, FeatureSet, References};
-use crate::dataset::Loaded;
 use crate::image::Normalisation;
 use crate::progress::{Stage, go_on};
 use crate::scoring::rscin::{RscinOptions, rscin};
-use crate::{Error, Grid, ImageSize, Progress, Result};
+use crate::{Error, ImageSize, Progress, Result};
 
 /// Images that are compared with references together: it bounds the memory, and changes no number.
-const TOGETHER: usize = 64;
+pub(super) const TOGETHER: usize = 64;
 
 /// References on the device of the inspector that they belong to, ready to be compared with, with what they are worth among
 /// themselves.
@@ -110,13 +110,6 @@ impl ReferenceSet {
     }
 }
 
-/// Images compared with references, before they are put in their words.
-pub(super) struct Compared {
-    pub loaded: Loaded,
-    pub features: AnyFeatures,
-    pub patch_scores: Vec<f64>,
-}
-
 impl Inspector {
     /// Makes features of a batch to compare other images with, and scores the batch against itself. To keep them, see
     /// [`bank`](Self::bank).
@@ -157,21 +150,13 @@ impl Inspector {
     ) -> Result<Inspection> {
         tiles::refuse(self, "references")?;
         let laps = Laps::new(progress);
-        let input = self.input_of_queries(batch, references)?;
-        let grid = input.grid(self.backbone.architecture().patch);
-        let places: Vec<usize> = (0..batch.len()).collect();
-        let mut joined = Joined::new(self.settings.paper, grid);
-        let mut files = Files::default();
-        for part in places.chunks(TOGETHER) {
+        let plan = self.plan_to_compare(batch, references)?;
+        let mut joined = Joined::new(plan.places(), self.settings.paper);
+        for part in &plan.parts {
             go_on(&laps)?;
-            let Compared { loaded, features, patch_scores } =
-                self.compared(batch, part, (input, references), &laps)?;
-            let before = files.kept.len();
-            let scored: Vec<usize> = loaded.kept.iter().map(|&at| part[at]).collect();
-            files.add(loaded, &scored);
-            joined.add(&files.kept, &files.kept[before..], &patch_scores, &features)?;
+            joined.add(self.part_compared(batch, part, (plan.input, references), &laps)?)?;
         }
-        self.finish_compared(batch, (input, grid), files, joined, references, laps)
+        self.finish_compared(batch, plan.input, joined, references, laps)
     }
 
     /// Scores the images of a batch against each other and against a bank's, which are not scored themselves but for RsCIN. An
@@ -208,14 +193,18 @@ impl Inspector {
         let scores = scores.mean_f64();
         let class_tokens = both.class_tokens()?;
         let width = both.class_width();
-        let mut files = Files::default();
-        let kept = loaded.kept.clone();
-        files.add(loaded, &kept);
-        let mut joined = Joined::new(self.settings.paper, grid);
         let own = count * grid.patches();
         let marks = both.left_out();
-        let of_batch = marks.get(..own).unwrap_or_default();
-        joined.add_tokens(&kept, &kept, &scores[..own], (&class_tokens, width), of_batch);
+        let of_batch = (class_tokens[..count * width].to_vec(), width);
+        let exact = self.settings.paper;
+        let mut part = Part::empty(&places, loaded, grid.patches(), of_batch, exact);
+        part.set(0, &scores[..own]);
+        if let Some(marks) = marks.get(..own) {
+            part.mark(0, marks);
+        }
+        let mut joined = Joined::new(places, exact);
+        joined.add(part)?;
+        let (files, scored) = joined.finish()?;
         laps.begin(Stage::Rescoring, both.images() as u64);
         let single: Vec<f32> = scores.iter().map(|&score| score as f32).collect();
         let maps = Maps::whole(grid, input);
@@ -226,7 +215,7 @@ impl Inspector {
         raw.truncate(count);
         rescored.truncate(count);
         let mut inspection =
-            outcome(self, batch, (input, maps), (files, joined), (raw, rescored, k), 1, laps);
+            outcome(self, batch, (input, maps), (files, scored), (raw, rescored, k), 1, laps);
         let alike = self.on_pool(|| likeness::notes_of(&inspection));
         inspection.notes.extend(alike);
         Ok(inspection)
@@ -252,31 +241,44 @@ impl Inspector {
         batch: &Batch,
         places: &[usize],
         (input, references): (ImageSize, &ReferenceSet),
-        laps: &Laps<'_>,
-    ) -> Result<Compared> {
-        let (loaded, features) = features_of(self, batch, places, input, laps)?;
-        let scores = self.backend.compare(&features, &references.ready, laps)?;
-        Ok(Compared { loaded, features, patch_scores: scores.mean_f64() })
+        progress: &dyn Progress,
+    ) -> Result<(Part, AnyFeatures)> {
+        let (loaded, features) = features_of(self, batch, places, input, progress)?;
+        let scores = self.backend.compare(&features, &references.ready, progress)?.mean_f64();
+        let exact = self.settings.paper;
+        Ok((Part::of_features(places, loaded, &features, &scores, exact)?, features))
+    }
+
+    /// As [`Self::compared`], the features let go.
+    pub(super) fn part_compared(
+        &self,
+        batch: &Batch,
+        places: &[usize],
+        with: (ImageSize, &ReferenceSet),
+        progress: &dyn Progress,
+    ) -> Result<Part> {
+        Ok(self.compared(batch, places, with, progress)?.0)
     }
 
     /// Raw scores and RsCIN of images that have been compared.
     pub(super) fn finish_compared(
         &self,
         batch: &Batch,
-        (input, grid): (ImageSize, Grid),
-        files: Files,
+        input: ImageSize,
         joined: Joined,
         references: &ReferenceSet,
         laps: Laps<'_>,
     ) -> Result<Inspection> {
+        let (files, scored) = joined.finish()?;
         let count = files.kept.len();
         laps.begin(Stage::Rescoring, count as u64);
-        let maps = Maps::whole(grid, input);
-        let raw_scores = raw_scores(self, &joined.patch_scores, &joined.left_out, &maps, &[])?;
-        let (scores, k) = self.rescored(batch, &raw_scores, &joined.class_tokens, references)?;
+        let maps = Maps::whole(input.grid(self.backbone.architecture().patch), input);
+        let raw_scores = raw_scores(self, &scored.patch_scores, &scored.left_out, &maps, &[])?;
+        let (scores, k) = self.rescored(batch, &raw_scores, &scored.class_tokens, references)?;
         laps.advance(count as u64);
         laps.end();
-        Ok(outcome(self, batch, (input, maps), (files, joined), (raw_scores, scores, k), 1, laps))
+        let all = (raw_scores, scores, k);
+        Ok(outcome(self, batch, (input, maps), (files, scored), all, 1, laps))
     }
 
     /// Each image re-scored among the references.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::dataset::Sample;
 use crate::image::{Fit, RegionMask, Resize, has_image_extension, padding};
+use crate::model::{sha256_of_bytes, sha256_of_file};
 use crate::progress::go_on;
 use crate::{Error, Grid, ImageSize, Progress, Result};
 
@@ -73,6 +74,26 @@ impl Regions {
     /// Whether every pixel is looked at.
     pub fn is_everywhere(&self) -> bool {
         self.border == 0 && matches!(self.masks, Masks::None)
+    }
+
+    /// What they are, for comparing with others: masks by a hash of what they say.
+    pub(super) fn words(&self) -> Result<String> {
+        let masks = match &self.masks {
+            Masks::None => return Ok(format!("everything but a border of {}", self.border)),
+            Masks::Folder(folder) => format!("masks in {}", folder.display()),
+            Masks::One { mask, .. } => {
+                let size = mask.size();
+                let inside: Vec<u8> = mask.inside().iter().map(|&inside| inside.into()).collect();
+                format!("a mask of {size} with SHA-256 {}", sha256_of_bytes(&inside))
+            }
+            Masks::Each { paths, .. } => {
+                let hashes = paths.iter().map(|path| sha256_of_file(path));
+                let hashes: Vec<String> = hashes.collect::<Result<_>>()?;
+                let all = sha256_of_bytes(hashes.concat().as_bytes());
+                format!("{} masks with SHA-256 {all}", paths.len())
+            }
+        };
+        Ok(format!("{masks}, but a border of {}", self.border))
     }
 
     /// With the mask of each image found, if they lie in a folder. `names` are the images' paths in what they share.

@@ -1,10 +1,9 @@
 //! Large images in tiles: each tile goes through the backbone at the input's size, and is scored against tiles of the other
 //! images.
 
-use super::laps::Laps;
-use super::maps::Maps;
-use super::work::{self, Files, Joined, deal, features_with, finish, marking};
-use super::{Batch, InputSize, Inspection, Inspector};
+use super::parts::Part;
+use super::work::{self, features_with, marking};
+use super::{Batch, InputSize, Inspector};
 use crate::backend::device::AnyFeatures;
 use crate::backend::{Backend, FeatureSet, Pixels, References};
 use crate::image::{Cut, RgbImage, Tile, common_size};
@@ -129,74 +128,35 @@ pub(super) fn input_of(inspector: &Inspector, batch: &Batch, cut: Cut) -> Result
     }
 }
 
-/// See [`Inspector::inspect`].
-pub(super) fn inspect(
+/// Scores the tiles of some images of a batch.
+pub(super) fn part(
     inspector: &Inspector,
     batch: &Batch,
     tiles: Tiles,
+    input: ImageSize,
+    subset: &[usize],
     progress: &dyn Progress,
-) -> Result<Inspection> {
-    let laps = Laps::new(progress);
-    let input = input_of(inspector, batch, tiles.cut)?;
+) -> Result<Part> {
     let grid = input.grid(inspector.backbone.architecture().patch);
-    let scoring = &inspector.settings.scoring;
-    scoring.check(batch.len().saturating_sub(1), grid)?;
-    let mut notes = Vec::new();
-    let (mut files, subsets) = deal(inspector, batch, input, &mut notes, &laps)?;
-    if files.sizes.is_empty()
-        && let Some(sides) = batch.sides(&files.kept)
-    {
-        files.sizes = sides;
-    }
-    let mut joined = Joined::new(inspector.settings.paper, grid);
-    for subset in &subsets {
-        go_on(&laps)?;
-        let work = Work { inspector, batch, tiles, input, grid, progress: &laps };
-        let whole = work.whole(subset)?;
-        if subsets.len() == 1 {
-            files = Files { sizes: whole.sides.clone(), ..whole.files };
-        }
-        scoring.check(whole.places.len().saturating_sub(1), grid)?;
-        // Where each image of the subset stands among all that are scored.
-        let to: Vec<usize> =
-            whole.places.iter().filter_map(|place| files.kept.binary_search(place).ok()).collect();
-        joined.grow(files.kept.len(), grid.patches() * tiles.cut.tiles(), whole.class_width);
-        for (from, &to) in to.iter().enumerate() {
-            let width = whole.class_width;
-            joined.class_tokens[to * width..][..width]
-                .copy_from_slice(&whole.class_tokens[from * width..][..width]);
-        }
-        let of = Subset { places: &whole.places, sides: &whole.sides, to: &to };
-        if tiles.anywhere() {
-            work.anywhere(&of, &whole.content, &mut joined)?;
-        } else {
-            for index in 0..tiles.cut.tiles() {
-                work.at_position(&of, index, &mut joined)?;
-            }
+    let work = Work { inspector, batch, tiles, input, grid, progress };
+    let (mut part, content) = work.whole(subset)?;
+    inspector.settings.scoring.check(part.len().saturating_sub(1), grid)?;
+    let (places, sides) = (part.places().to_vec(), part.sides().to_vec());
+    let of = Subset { places: &places, sides: &sides };
+    if tiles.anywhere() {
+        work.anywhere(&of, &content, &mut part)?;
+    } else {
+        for index in 0..tiles.cut.tiles() {
+            work.at_position(&of, index, &mut part)?;
         }
     }
-    let image = files.sizes.first().copied().unwrap_or((1, 1));
-    let image = ImageSize::new(image.1 as usize, image.0 as usize);
-    let maps = Maps::of_tiles(grid, tiles.cut, input, image);
-    finish(inspector, batch, (input, maps), subsets.len(), files, joined, notes, laps)
+    Ok(part)
 }
 
-/// What the whole images of a subset come to.
-struct Whole {
-    files: Files,
-    /// Their places in the batch.
-    places: Vec<usize>,
-    sides: Vec<(u32, u32)>,
-    content: Vec<u64>,
-    class_tokens: Vec<f32>,
-    class_width: usize,
-}
-
-/// Images of a subset: places in the batch, widths and heights, and places among all that are scored.
+/// Images of a subset: places in the batch, widths and heights.
 struct Subset<'a> {
     places: &'a [usize],
     sides: &'a [(u32, u32)],
-    to: &'a [usize],
 }
 
 /// Tiles of one position that have something to look at.
@@ -219,26 +179,22 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Class tokens of whole images; what else is made of them is let go.
-    fn whole(&self, subset: &[usize]) -> Result<Whole> {
+    /// Class tokens and content of whole images; what else is made of them is let go.
+    fn whole(&self, subset: &[usize]) -> Result<(Part, Vec<u64>)> {
         let (inspector, batch) = (self.inspector, self.batch);
         let resize = inspector.resize_to(work::input_of(inspector, batch)?);
         // Class tokens are of all the image, whatever part of it is looked at.
         let everything = Some(Vec::new());
         let (loaded, features) =
             features_with(inspector, batch, subset, &resize, everything, self.progress)?;
-        Ok(Whole {
-            places: loaded.kept.iter().map(|&at| subset[at]).collect(),
-            sides: loaded.sizes.clone(),
-            files: Files::of(loaded),
-            content: features.content().to_vec(),
-            class_tokens: features.class_tokens()?,
-            class_width: features.class_width(),
-        })
+        let tokens = (features.class_tokens()?, features.class_width());
+        let patches = self.grid.patches() * self.tiles.cut.tiles();
+        let exact = inspector.settings.paper;
+        Ok((Part::empty(subset, loaded, patches, tokens, exact), features.content().to_vec()))
     }
 
     /// Which tiles at a position are looked at; all others are marked at once.
-    fn position(&self, of: &Subset<'_>, index: usize, joined: &mut Joined) -> Result<Position> {
+    fn position(&self, of: &Subset<'_>, index: usize, part: &mut Part) -> Result<Position> {
         let (patches, all) = (self.grid.patches(), self.tiles.cut.tiles());
         let tile = Tile::new(self.tiles.cut, index)?;
         let resize = self.inspector.resize_to(self.input).with_tile(tile);
@@ -250,11 +206,9 @@ impl Work<'_> {
             let seen = (0..of.places.len()).collect();
             return Ok(Position { tile, index, seen, left_out: marks });
         }
-        joined.mark();
         let (mut seen, mut left_out) = (Vec::new(), Vec::new());
         for (image, marks) in marks.chunks_exact(patches).enumerate() {
-            let start = (of.to[image] * all + index) * patches;
-            joined.left_out[start..start + patches].copy_from_slice(marks);
+            part.mark((image * all + index) * patches, marks);
             if marks.contains(&false) {
                 seen.push(image);
                 left_out.extend_from_slice(marks);
@@ -267,9 +221,9 @@ impl Work<'_> {
     }
 
     /// Scores the tiles of one position against each other.
-    fn at_position(&self, of: &Subset<'_>, index: usize, joined: &mut Joined) -> Result<()> {
+    fn at_position(&self, of: &Subset<'_>, index: usize, part: &mut Part) -> Result<()> {
         go_on(self.progress)?;
-        let position = self.position(of, index, joined)?;
+        let position = self.position(of, index, part)?;
         let Position { seen, .. } = &position;
         if seen.is_empty() {
             return Ok(());
@@ -296,19 +250,19 @@ impl Work<'_> {
             scoring,
             self.progress,
         )?;
-        self.add(of, &position, &scores.mean_f64(), joined);
+        self.add(&position, &scores.mean_f64(), part);
         Ok(())
     }
 
     /// Scores all tiles against all tiles of the other images.
-    fn anywhere(&self, of: &Subset<'_>, content: &[u64], joined: &mut Joined) -> Result<()> {
+    fn anywhere(&self, of: &Subset<'_>, content: &[u64], part: &mut Part) -> Result<()> {
         let (inspector, scoring) = (self.inspector, &self.inspector.settings.scoring);
         let patches = self.grid.patches();
         let mut positions = Vec::new();
         let (mut images, mut contents): (Vec<RgbImage>, Vec<u64>) = (Vec::new(), Vec::new());
         for index in 0..self.tiles.cut.tiles() {
             go_on(self.progress)?;
-            let position = self.position(of, index, joined)?;
+            let position = self.position(of, index, part)?;
             let places: Vec<usize> = position.seen.iter().map(|&at| of.places[at]).collect();
             let resize = inspector.resize_to(self.input).with_tile(position.tile);
             let loaded = inspector.on_pool(|| self.batch.load(&places, &resize, self.progress))?;
@@ -334,7 +288,7 @@ impl Work<'_> {
         let mut start = 0;
         for position in &positions {
             let length = position.seen.len() * patches;
-            self.add(of, position, &mean[start..start + length], joined);
+            self.add(position, &mean[start..start + length], part);
             start += length;
         }
         Ok(())
@@ -357,17 +311,10 @@ impl Work<'_> {
     }
 
     /// Takes in scores `[seen, L]` of the tiles of a position.
-    fn add(&self, of: &Subset<'_>, position: &Position, scores: &[f64], joined: &mut Joined) {
+    fn add(&self, position: &Position, scores: &[f64], part: &mut Part) {
         let (patches, all) = (self.grid.patches(), self.tiles.cut.tiles());
         for (&image, scores) in position.seen.iter().zip(scores.chunks_exact(patches)) {
-            let start = (of.to[image] * all + position.index) * patches;
-            let to = &mut joined.patch_scores[start..start + patches];
-            for (to, &score) in to.iter_mut().zip(scores) {
-                *to = score as f32;
-            }
-            if let Some(exact) = &mut joined.exact_scores {
-                exact[start..start + patches].copy_from_slice(scores);
-            }
+            part.set((image * all + position.index) * patches, scores);
         }
     }
 }

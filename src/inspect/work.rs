@@ -7,17 +7,18 @@ use rayon::prelude::*;
 use super::cache::Cache;
 use super::laps::Laps;
 use super::maps::{Maps, Scores};
+use super::parts::{Joined, Part, Scored};
 use super::regions::Marking;
 use super::{
-    Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES, likeness,
+    Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES, likeness, tiles,
 };
 use crate::backend::device::{AnyBackend, AnyFeatures};
-use crate::backend::{Backend, FeatureSet, Pixels, References};
+use crate::backend::{Backend, Pixels, References};
 use crate::dataset::{self, Loaded, check_pixels, divide, load_masks, load_pixels_beside};
 use crate::image::{Filter, Resize, common_size, common_size_padded};
 use crate::progress::{Stage, go_on};
 use crate::scoring::rscin::{RscinOptions, rscin};
-use crate::{Error, Grid, ImageSize, Progress, Result};
+use crate::{Error, ImageSize, Progress, Result};
 
 /// Below so many references an image, hard sets lose accuracy.
 const ENOUGH_REFERENCES: usize = 64;
@@ -41,6 +42,36 @@ pub(super) fn check(batches: &[Batch], progress: &dyn Progress) -> Result<()> {
     if all_bad.is_empty() { Ok(()) } else { Err(Error::BadImages { bad: all_bad }) }
 }
 
+/// How a batch is dealt out: which images are scored together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The size at which the images, or their tiles, go through the backbone.
+    pub(super) input: ImageSize,
+    /// Places in the batch, each part rising.
+    pub(super) parts: Vec<Vec<usize>>,
+    /// Files that are known to be unreadable, and are in no part.
+    pub(super) bad: Vec<(PathBuf, String)>,
+    /// What is worth saying of it.
+    pub(super) notes: Vec<Note>,
+}
+
+/// Deals a batch out; with `check` every file is opened where there are several parts, so that bad ones are told of before
+/// any is scored.
+pub(super) fn plan(
+    inspector: &Inspector,
+    batch: &Batch,
+    check: bool,
+    progress: &dyn Progress,
+) -> Result<Plan> {
+    let input = match inspector.settings.tiles {
+        Some(tiles) => tiles::input_of(inspector, batch, tiles.cut)?,
+        None => input_of(inspector, batch)?,
+    };
+    let grid = input.grid(inspector.backbone.architecture().patch);
+    inspector.settings.scoring.check(batch.len().saturating_sub(1), grid)?;
+    deal(inspector, batch, input, check, progress)
+}
+
 /// See [`Inspector::inspect`].
 pub(super) fn inspect(
     inspector: &Inspector,
@@ -48,71 +79,76 @@ pub(super) fn inspect(
     progress: &dyn Progress,
 ) -> Result<Inspection> {
     let laps = Laps::new(progress);
-    let input = input_of(inspector, batch)?;
-    let grid = input.grid(inspector.backbone.architecture().patch);
-    let scoring = &inspector.settings.scoring;
-    scoring.check(batch.len().saturating_sub(1), grid)?;
-    let mut notes = Vec::new();
-    let (mut files, subsets) = deal(inspector, batch, input, &mut notes, &laps)?;
-    if subsets.len() > 1
-        && let Some(sides) = batch.sides(&files.kept)
+    let plan = plan(inspector, batch, true, &laps)?;
+    let places = plan.places();
+    if plan.len() > 1
+        && inspector.settings.tiles.is_none()
+        && let Some(sides) = batch.sides(&places)
     {
         // Masks that do not fit are told of before the first subset is scored.
-        let resize = inspector.resize_to(input);
+        let resize = inspector.resize_to(plan.input);
         let marking = marking(batch, &resize, inspector.backbone.architecture().patch);
-        inspector.on_pool(|| marking.left_out(&files.kept, &sides, false, &laps))?;
+        inspector.on_pool(|| marking.left_out(&places, &sides, false, &laps))?;
     }
-    let mut joined = Joined::new(inspector.settings.paper, grid);
-    for subset in &subsets {
+    let mut joined = Joined::new(places, inspector.settings.paper);
+    for subset in &plan.parts {
         go_on(&laps)?;
-        scoring.check(subset.len().saturating_sub(1), grid)?;
-        let (loaded, features) = features_of(inspector, batch, subset, input, &laps)?;
-        let scored: Vec<usize> = loaded.kept.iter().map(|&at| subset[at]).collect();
-        if subsets.len() == 1 {
-            // The only subset holds every image, and its reading tells of all files.
-            files = Files::of(loaded);
-        }
-        let scores =
-            inspector.backend.patch_scores(&features, References::Others, scoring, &laps)?;
-        joined.add(&files.kept, &scored, &scores.mean_f64(), &features)?;
+        joined.add(part(inspector, batch, plan.input, subset, &laps)?)?;
     }
-    let maps = Maps::whole(grid, input);
-    finish(inspector, batch, (input, maps), subsets.len(), files, joined, notes, laps)
+    finish(inspector, batch, &plan, joined, laps)
+}
+
+/// Scores images of a batch against each other.
+pub(super) fn part(
+    inspector: &Inspector,
+    batch: &Batch,
+    input: ImageSize,
+    subset: &[usize],
+    progress: &dyn Progress,
+) -> Result<Part> {
+    if let Some(tiles) = inspector.settings.tiles {
+        return tiles::part(inspector, batch, tiles, input, subset, progress);
+    }
+    let scoring = &inspector.settings.scoring;
+    let grid = input.grid(inspector.backbone.architecture().patch);
+    scoring.check(subset.len().saturating_sub(1), grid)?;
+    let (loaded, features) = features_of(inspector, batch, subset, input, progress)?;
+    let scores =
+        inspector.backend.patch_scores(&features, References::Others, scoring, progress)?;
+    let exact = inspector.settings.paper;
+    Part::of_features(subset, loaded, &features, &scores.mean_f64(), exact)
 }
 
 /// Raw scores and RsCIN, of the whole batch.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one inspection, each made by another step"
-)]
 pub(super) fn finish(
     inspector: &Inspector,
     batch: &Batch,
-    (input, maps): (ImageSize, Maps),
-    subsets: usize,
-    files: Files,
+    plan: &Plan,
     joined: Joined,
-    mut notes: Vec<Note>,
     laps: Laps<'_>,
 ) -> Result<Inspection> {
+    let (mut files, scored) = joined.finish()?;
+    files.bad.splice(0..0, plan.bad.iter().cloned());
     let count = files.kept.len();
+    let maps = plan.maps(inspector, files.sizes.first().copied().unwrap_or((1, 1)));
     laps.begin(Stage::Rescoring, count as u64);
     let raw_scores =
-        raw_scores(inspector, &joined.patch_scores, &joined.left_out, &maps, &files.sizes)?;
-    let tokens = (&joined.class_tokens[..], joined.class_width);
+        raw_scores(inspector, &scored.patch_scores, &scored.left_out, &maps, &files.sizes)?;
+    let tokens = (&scored.class_tokens[..], scored.class_width);
     let (scores, k) = rescore(inspector, batch, &raw_scores, tokens)?;
     laps.advance(count as u64);
     laps.end();
+    let mut notes = plan.notes.clone();
     if let Some(&k) = k.iter().find(|&&k| k > count) {
         notes.push(Note::LargeK { k, images: count });
     }
     let mut inspection = outcome(
         inspector,
         batch,
-        (input, maps),
-        (files, joined),
+        (plan.input, maps),
+        (files, scored),
         (raw_scores, scores, k),
-        subsets,
+        plan.len(),
         laps,
     );
     inspection.notes.extend(notes);
@@ -141,7 +177,7 @@ pub(super) fn outcome(
     inspector: &Inspector,
     batch: &Batch,
     (input, maps): (ImageSize, Maps),
-    (files, joined): (Files, Joined),
+    (files, scored): (Files, Scored),
     (raw_scores, scores, k): (Vec<f32>, Vec<f64>, Vec<usize>),
     subsets: usize,
     laps: Laps<'_>,
@@ -158,13 +194,13 @@ pub(super) fn outcome(
         fit: inspector.resize_to(input).fit,
         input,
         maps,
-        patch_scores: joined.patch_scores,
-        left_out: joined.left_out,
-        exact_scores: joined.exact_scores,
+        patch_scores: scored.patch_scores,
+        left_out: scored.left_out,
+        exact_scores: scored.exact_scores,
         raw_scores,
         scores,
-        class_tokens: joined.class_tokens,
-        class_width: joined.class_width,
+        class_tokens: scored.class_tokens,
+        class_width: scored.class_width,
         k,
         subsets,
         skipped: files.bad,
@@ -227,63 +263,47 @@ pub(super) struct Files {
     pub sixteen_bits: usize,
 }
 
-impl Files {
-    pub fn of(loaded: Loaded) -> Self {
-        Files {
-            kept: loaded.kept,
-            bad: loaded.bad,
-            sizes: loaded.sizes,
-            sixteen_bits: loaded.scaled_from_16_bit,
-        }
-    }
-
-    /// Takes in what was read of some more files, which are those at the places `kept` of the batch.
-    pub(super) fn add(&mut self, loaded: Loaded, kept: &[usize]) {
-        self.kept.extend(kept);
-        self.bad.extend(loaded.bad);
-        self.sizes.extend(loaded.sizes);
-        self.sixteen_bits += loaded.scaled_from_16_bit;
-    }
-}
-
-/// Deals a batch into subsets, each a rising list of places in the batch. Where there are several, every file is opened
-/// before, so that bad ones are known and subsets are even; else `Files` is empty.
-pub(super) fn deal(
+/// Deals a batch into subsets. Where there are several, every file is opened before if that is asked for, or if bad ones are
+/// skipped, since subsets are made of those that can be read.
+fn deal(
     inspector: &Inspector,
     batch: &Batch,
     input: ImageSize,
-    notes: &mut Vec<Note>,
+    check: bool,
     progress: &dyn Progress,
-) -> Result<(Files, Vec<Vec<usize>>)> {
+) -> Result<Plan> {
     let others = batch.len().saturating_sub(1);
-    let all = || Ok((Files::default(), vec![(0..batch.len()).collect()]));
+    let mut notes = Vec::new();
+    let all =
+        |notes| Ok(Plan { input, parts: vec![(0..batch.len()).collect()], bad: Vec::new(), notes });
     let references = match inspector.settings.subsets {
         Subsets::Auto if batch.len() > MANY => USUAL_REFERENCES,
-        Subsets::Auto | Subsets::All | Subsets::Divide(0 | 1) => return all(),
+        Subsets::Auto | Subsets::All | Subsets::Divide(0 | 1) => return all(notes),
         Subsets::Divide(_) => 0,
         Subsets::References(asked) if asked >= others => {
             if asked > others {
                 notes.push(Note::FewImages { asked, others });
             }
-            return all();
+            return all(notes);
         }
         Subsets::References(asked) => asked,
     };
-    let files = if batch.in_memory() {
-        Files { kept: (0..batch.len()).collect(), sizes: batch.frame_sides(), ..Files::default() }
-    } else {
+    let (mut kept, mut bad) = ((0..batch.len()).collect(), Vec::new());
+    if !batch.in_memory() && (check || batch.skips_bad()) {
         let skip = batch.skips_bad();
-        Files::of(inspector.on_pool(|| check_pixels(batch.samples(), skip, progress))?)
-    };
+        let read = inspector.on_pool(|| check_pixels(batch.samples(), skip, progress))?;
+        (kept, bad) = (read.kept, read.bad);
+    }
+    let kept: Vec<usize> = kept;
     let subsets = match inspector.settings.subsets {
-        Subsets::Divide(parts) => divide(&batch.some(&files.kept), parts)?,
+        Subsets::Divide(parts) => divide(&batch.some(&kept), parts)?,
         _ => {
             let names = batch.relative_names();
-            let names: Vec<String> = files.kept.iter().map(|&at| names[at].clone()).collect();
+            let names: Vec<String> = kept.iter().map(|&at| names[at].clone()).collect();
             dataset::subsets(&names, references, inspector.settings.seed)
         }
     };
-    let count = files.kept.len();
+    let count = kept.len();
     if inspector.settings.subsets == Subsets::Auto {
         let pairs = |n: usize| n as f64 * n.saturating_sub(1) as f64 / 2.0;
         let dealt: f64 = subsets.iter().map(|subset| pairs(subset.len())).sum();
@@ -297,9 +317,8 @@ pub(super) fn deal(
     } else if references > 0 && references < ENOUGH_REFERENCES {
         notes.push(Note::SmallSubsets { references });
     }
-    let places = |subset: Vec<usize>| subset.into_iter().map(|at| files.kept[at]).collect();
-    let subsets = subsets.into_iter().map(places).collect();
-    Ok((files, subsets))
+    let places = |subset: Vec<usize>| subset.into_iter().map(|at| kept[at]).collect();
+    Ok(Plan { input, parts: subsets.into_iter().map(places).collect(), bad, notes })
 }
 
 /// Pixels and tokens of `images` images.
@@ -402,90 +421,4 @@ pub(super) fn features_with(
         backend.leave_out(&mut features, left_out)?;
     }
     Ok((loaded, features))
-}
-
-/// Results of the subsets, in the order of the images that are kept.
-pub(super) struct Joined {
-    grid: Grid,
-    pub patch_scores: Vec<f32>,
-    /// Empty where no patch is left out.
-    pub left_out: Vec<bool>,
-    pub exact_scores: Option<Vec<f64>>,
-    pub class_tokens: Vec<f32>,
-    class_width: usize,
-}
-
-impl Joined {
-    pub fn new(exact: bool, grid: Grid) -> Self {
-        Joined {
-            grid,
-            patch_scores: Vec::new(),
-            left_out: Vec::new(),
-            exact_scores: exact.then(Vec::new),
-            class_tokens: Vec::new(),
-            class_width: 0,
-        }
-    }
-
-    /// Makes room for so many images, of so many patches and this width of a class token.
-    pub fn grow(&mut self, images: usize, patches: usize, width: usize) {
-        self.class_width = width;
-        self.patch_scores.resize(images * patches, 0.0);
-        self.class_tokens.resize(images * width, 0.0);
-        if let Some(exact) = &mut self.exact_scores {
-            exact.resize(images * patches, 0.0);
-        }
-    }
-
-    /// Makes room for marks of patches that are left out.
-    pub fn mark(&mut self) {
-        self.left_out.resize(self.patch_scores.len(), false);
-    }
-
-    /// Takes in patch scores `[n, L]` and class tokens of the images at the places `scored`, all of them in `kept`.
-    pub(super) fn add(
-        &mut self,
-        kept: &[usize],
-        scored: &[usize],
-        scores: &[f64],
-        features: &AnyFeatures,
-    ) -> Result<()> {
-        let tokens = features.class_tokens()?;
-        let marks = features.left_out();
-        self.add_tokens(kept, scored, scores, (&tokens, features.class_width()), marks);
-        Ok(())
-    }
-
-    /// As [`Self::add`], of class tokens and marks that are on the host.
-    pub(super) fn add_tokens(
-        &mut self,
-        kept: &[usize],
-        scored: &[usize],
-        scores: &[f64],
-        (tokens, width): (&[f32], usize),
-        marks: &[bool],
-    ) {
-        let patches = self.grid.patches();
-        self.grow(kept.len(), patches, width);
-        if !(marks.is_empty() && self.left_out.is_empty()) {
-            self.mark();
-        }
-        for (from, place) in scored.iter().enumerate() {
-            // A file that could be read when all were looked at, and cannot be now, has ended the work before.
-            let Ok(to) = kept.binary_search(place) else { continue };
-            let scores = &scores[from * patches..][..patches];
-            for (to, &score) in self.patch_scores[to * patches..][..patches].iter_mut().zip(scores)
-            {
-                *to = score as f32;
-            }
-            if let Some(marks) = marks.get(from * patches..(from + 1) * patches) {
-                self.left_out[to * patches..][..patches].copy_from_slice(marks);
-            }
-            if let Some(exact) = &mut self.exact_scores {
-                exact[to * patches..][..patches].copy_from_slice(scores);
-            }
-            self.class_tokens[to * width..][..width]
-                .copy_from_slice(&tokens[from * width..][..width]);
-        }
-    }
 }

@@ -78,6 +78,12 @@ impl TensorFile {
         self.tensors.contains_key(name)
     }
 
+    /// True when the file holds a tensor of this name in double precision.
+    #[cfg(feature = "files")]
+    pub fn is_f64(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|info| info.dtype == Dtype::F64)
+    }
+
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

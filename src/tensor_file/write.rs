@@ -30,6 +30,8 @@ pub struct Tensor<'a> {
 pub enum Data<'a> {
     /// Single precision.
     F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
     /// Bytes.
     U8(&'a [u8]),
     /// 64-bit integers.
@@ -44,6 +46,11 @@ impl<'a> Tensor<'a> {
     /// A tensor of f32.
     pub const fn f32(name: &'a str, shape: &'a [usize], data: &'a [f32]) -> Self {
         Tensor { name, shape, data: Data::F32(data) }
+    }
+
+    /// A tensor of f64.
+    pub const fn f64(name: &'a str, shape: &'a [usize], data: &'a [f64]) -> Self {
+        Tensor { name, shape, data: Data::F64(data) }
     }
 
     /// A tensor of bytes.
@@ -70,6 +77,7 @@ impl Data<'_> {
     fn len(&self) -> usize {
         match self {
             Data::F32(values) => values.len(),
+            Data::F64(values) => values.len(),
             Data::U8(values) => values.len(),
             Data::U64(values) => values.len(),
             Data::F16(values) => values.len(),
@@ -80,6 +88,7 @@ impl Data<'_> {
     fn kind(&self) -> Kind {
         match self {
             Data::F32(_) => Kind::F32,
+            Data::F64(_) => Kind::F64,
             Data::U8(_) => Kind::U8,
             Data::U64(_) => Kind::U64,
             Data::F16(_) => Kind::F16,
@@ -92,6 +101,7 @@ impl Data<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     F32,
+    F64,
     U8,
     U64,
     F16,
@@ -102,6 +112,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::F32 => "F32",
+            Kind::F64 => "F64",
             Kind::U8 => "U8",
             Kind::U64 => "U64",
             Kind::F16 => "F16",
@@ -113,7 +124,7 @@ impl Kind {
         match self {
             Kind::F32 => 4,
             Kind::U8 => 1,
-            Kind::U64 => 8,
+            Kind::U64 | Kind::F64 => 8,
             Kind::F16 | Kind::Bf16 => 2,
         }
     }
@@ -194,6 +205,7 @@ pub(crate) fn head(
 pub(crate) fn write_values(writer: &mut dyn Write, values: Data<'_>) -> io::Result<()> {
     match values {
         Data::F32(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
+        Data::F64(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
         Data::U8(values) => writer.write_all(values),
         Data::U64(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
         Data::F16(values) => write_chunks(writer, values, |value| value.to_le_bytes()),
@@ -238,6 +250,7 @@ mod tests {
             Tensor::f32("empty", &[0, 5], &[]),
             Tensor::f32("scalar", &[], &[7.5]),
             Tensor::u64("hashes", &[2], &[1, u64::MAX - 1]),
+            Tensor::f64("wide", &[2], &[0.1, f64::MIN_POSITIVE]),
             Tensor::halves("half", &[3], &halves),
             Tensor::halves("brain", &[1], &brain),
             Tensor::f32("long", &size, &long),
@@ -262,6 +275,11 @@ mod tests {
                     let bits =
                         |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(&floats(read.data())), bits(data), "{}", tensor.name);
+                }
+                Data::F64(data) => {
+                    assert_eq!(read.dtype(), Dtype::F64);
+                    let bytes = data.iter().flat_map(|value| value.to_le_bytes());
+                    assert!(bytes.eq(read.data().iter().copied()));
                 }
                 Data::U8(data) => assert_eq!((read.dtype(), read.data()), (Dtype::U8, data)),
                 Data::F16(data) => {

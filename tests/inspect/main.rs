@@ -6,6 +6,7 @@ mod banks;
 mod batches;
 mod cache;
 mod page;
+mod parts;
 mod references;
 mod regions;
 #[cfg(feature = "sim")]

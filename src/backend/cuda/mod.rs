@@ -123,6 +123,11 @@ impl fmt::Debug for Model {
 }
 
 impl Cuda {
+    /// The 16-bit format of numbers on the cards.
+    pub fn half(&self) -> Half {
+        self.half
+    }
+
     /// Opens cards of this machine by their numbers; none stands for card 0.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 
 pub use self::settings::BankSettings;
 pub(super) use self::settings::refuse_differences;
+pub(super) use self::settings::{SIMILARITIES, activation_name};
 use crate::backend::HostFeatures;
 use crate::backend::features::{join_marks, replace_marks};
 use crate::scoring::decision::{DecisionRule, threshold};

@@ -1,0 +1,300 @@
+//! A folder in which workers lay down the parts of one job.
+//!
+//! ```text
+//! DIR/manifest.json                    settings, number of images and parts, a note of the program's
+//! DIR/images.csv                       the images: path, bytes
+//! DIR/part-00003-of-00016.safetensors  a part, whole or absent
+//! ```
+//!
+//! Whoever comes first writes the manifest; everybody else compares. Nothing is locked: a part that two workers make is
+//! written twice, the same bytes.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::file;
+use super::part::Part;
+use crate::atomic::{write_file, write_new_file};
+use crate::backend::device::AnyBackend;
+use crate::inspect::bank::{SIMILARITIES, activation_name};
+use crate::inspect::work::Plan;
+use crate::inspect::{Batch, InputSize, Inspector, Subsets, TileMatch};
+use crate::model::{sha256_of_bytes, sha256_of_parts};
+use crate::tensor_file::printable;
+use crate::{Error, Result};
+
+const FORMAT: &str = "musc-parts";
+const VERSION: u32 = 1;
+
+/// What all parts of a job must have in common: every setting that a number depends on, and the images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreTerms {
+    settings: Vec<(String, String)>,
+    /// `path,bytes`, a line an image.
+    images: String,
+    count: usize,
+}
+
+/// The folder of a job's parts.
+#[derive(Debug, Clone)]
+pub struct PartStore {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Manifest {
+    format: String,
+    version: u32,
+    /// A hash of everything below but the note.
+    job: String,
+    images: usize,
+    images_sha256: String,
+    parts: usize,
+    settings: Vec<(String, String)>,
+    note: Value,
+}
+
+impl StoreTerms {
+    /// With another fact that parts depend on, such as which references there are.
+    pub fn with(mut self, what: &str, value: impl Into<String>) -> Self {
+        self.settings.push((what.to_string(), value.into()));
+        self
+    }
+
+    fn manifest(&self, parts: usize, note: &Value) -> Manifest {
+        let images_sha256 = sha256_of_bytes(self.images.as_bytes());
+        let mut words = vec![FORMAT.to_string(), VERSION.to_string(), parts.to_string()];
+        words.extend(self.settings.iter().flat_map(|(what, value)| [what.clone(), value.clone()]));
+        words.push(images_sha256.clone());
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            job: sha256_of_parts(&words),
+            images: self.count,
+            images_sha256,
+            parts,
+            settings: self.settings.clone(),
+            note: note.clone(),
+        }
+    }
+}
+
+impl Inspector {
+    /// What the parts of a batch's plan have in common. Images are known by their paths within the batch and their files'
+    /// bytes; of the weights, and of a region's mask, a hash is taken.
+    ///
+    /// # Errors
+    /// A file that is not there; weights or a mask that cannot be read.
+    pub fn store_terms(&self, batch: &Batch, plan: &Plan) -> Result<StoreTerms> {
+        let (of, settings) = (&self.backbone, &self.settings);
+        let scoring = &settings.scoring;
+        let padding = matches!(settings.input, InputSize::KeepAspect { pad: true, .. });
+        let numbers = match &self.backend {
+            AnyBackend::Cpu(_) => "f32".to_string(),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(cuda) => format!("{}, on a card", cuda.half().name()),
+        };
+        let subsets = match settings.subsets {
+            Subsets::Auto => "as many as is usual".into(),
+            Subsets::All => "one".into(),
+            Subsets::References(references) => format!("of about {references} references"),
+            Subsets::Divide(parts) => format!("{parts}, as the authors deal"),
+        };
+        let tiles = settings.tiles.map_or_else(
+            || "none".into(),
+            |tiles| {
+                let (rows, columns) = (tiles.cut.rows(), tiles.cut.columns());
+                let place = match tiles.matching {
+                    TileMatch::Same => "at their own place",
+                    TileMatch::Any => "anywhere",
+                };
+                format!("{rows}x{columns}, overlap {}, {place}", tiles.cut.overlap())
+            },
+        );
+        let rescoring = settings.rescoring.as_ref().map_or_else(
+            || "none".into(),
+            |asked| {
+                let k = asked.k.as_deref().unwrap_or(batch.rscin_k());
+                let known = SIMILARITIES.iter().find(|(known, _)| *known == asked.similarity);
+                format!("k {k:?} by {}", known.map_or("another", |(_, name)| name))
+            },
+        );
+        let settings = vec![
+            ("musc", env!("CARGO_PKG_VERSION").to_string()),
+            ("backbone", of.name().to_string()),
+            ("weights with SHA-256", of.weights_sha256()?),
+            ("activation", activation_name(of.asked_activation()).to_string()),
+            ("layers", format!("{:?}", of.blocks)),
+            ("size", plan.input.to_string()),
+            ("padding", padding.to_string()),
+            ("numbers", numbers),
+            ("aggregation degrees", format!("{:?}", scoring.degrees)),
+            ("interval", format!("{:?}", scoring.interval)),
+            ("matching", scoring.radius.map_or("anywhere".into(), |r| format!("within {r}"))),
+            ("subsets", subsets),
+            ("seed", settings.seed.to_string()),
+            ("tiles", tiles),
+            ("regions", batch.regions().words()?),
+            ("RsCIN", rescoring),
+            ("authors' quirks", settings.paper.to_string()),
+            ("unreadable files", if batch.skips_bad() { "skipped" } else { "an error" }.into()),
+        ];
+        let mut images = String::from("path,bytes\n");
+        for (name, sample) in batch.relative_names().iter().zip(batch.samples()) {
+            let bytes = match batch.in_memory() {
+                true => 0,
+                false => match std::fs::metadata(&sample.path) {
+                    Ok(about) => about.len(),
+                    // Its reading says why, or it is passed over.
+                    Err(_) if batch.skips_bad() => 0,
+                    Err(reason) => return Err(Error::io("read", &sample.path)(reason)),
+                },
+            };
+            // Writing to a string does not fail.
+            let _ = writeln!(images, "{},{bytes}", quoted(name));
+        }
+        let settings = settings.into_iter().map(|(what, value)| (what.into(), value)).collect();
+        Ok(StoreTerms { settings, images, count: batch.len() })
+    }
+}
+
+/// A field of a CSV file.
+fn quoted(text: &str) -> String {
+    if text.contains(['"', ',', '\n', '\r']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_string()
+}
+
+impl PartStore {
+    /// Opens the folder of a job with so many parts; where it has no manifest yet, it gets one, with a note for whoever reads
+    /// it later.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] for a folder of another job, by every setting that differs or the first image that does;
+    /// [`Error::Io`] when it cannot be read or written.
+    pub fn open(folder: &Path, terms: &StoreTerms, parts: usize, note: &Value) -> Result<Self> {
+        let manifest = terms.manifest(parts, note);
+        let (path, images) = (folder.join("manifest.json"), folder.join("images.csv"));
+        if !path.exists() {
+            write_file(&images, |out| out.write_all(terms.images.as_bytes()))?;
+            let mut text = serde_json::to_string_pretty(&manifest)
+                .map_err(|error| Error::io("write", &path)(error.into()))?;
+            text.push('\n');
+            // Somebody may have come first: then theirs stands.
+            write_new_file(&path, |out| out.write_all(text.as_bytes()))?;
+        }
+        let found = read_manifest(folder)?;
+        if found.job != manifest.job {
+            let reason = difference(&found, &manifest, &images, &terms.images);
+            return Err(Error::Dataset { path: folder.to_path_buf(), reason });
+        }
+        Ok(PartStore { folder: folder.to_path_buf(), manifest: found })
+    }
+
+    /// The note in the manifest of a folder.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] for a folder without a manifest, or one that is none; [`Error::Io`] when it cannot be read.
+    pub fn note(folder: &Path) -> Result<Value> {
+        Ok(read_manifest(folder)?.note)
+    }
+
+    /// Number of parts of the job.
+    pub fn parts(&self) -> usize {
+        self.manifest.parts
+    }
+
+    /// The file of a part.
+    pub fn path(&self, part: usize) -> PathBuf {
+        self.folder.join(format!("part-{part:05}-of-{:05}.safetensors", self.manifest.parts))
+    }
+
+    /// The parts that are not there yet, rising.
+    pub fn missing(&self) -> Vec<usize> {
+        (0..self.parts()).filter(|&part| !self.path(part).is_file()).collect()
+    }
+
+    /// Reads a part; nothing where it is not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] and [`Error::Tensor`] for a file that is damaged or of another job; [`Error::Io`] when it cannot be
+    /// read.
+    pub fn read(&self, part: usize) -> Result<Option<Part>> {
+        match file::read(&self.path(part), &self.manifest.job) {
+            Ok(part) => Ok(Some(part)),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a part, whole or not at all; one that is there is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path.
+    pub fn write(&self, at: usize, part: &Part) -> Result<()> {
+        file::write(&self.path(at), part, &self.manifest.job)
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join("manifest.json");
+    let refuse = |reason: String| Error::Dataset { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            refuse("not there: found no manifest, which a folder of parts has".into())
+        }
+        _ => Error::io("read", &path)(error),
+    })?;
+    let manifest: Manifest = serde_json::from_str(&text)
+        .map_err(|error| refuse(format!("no manifest of a folder of parts: {error}")))?;
+    if manifest.format != FORMAT || manifest.version != VERSION {
+        return Err(refuse(format!(
+            "its format is {} {}, expected {FORMAT} {VERSION}",
+            printable(&manifest.format),
+            manifest.version
+        )));
+    }
+    Ok(manifest)
+}
+
+/// In what a folder is another job's.
+fn difference(found: &Manifest, ours: &Manifest, list: &Path, images: &str) -> String {
+    let mut differ = Vec::new();
+    for (what, value) in &ours.settings {
+        let theirs = found.settings.iter().find(|(name, _)| name == what);
+        let theirs = theirs.map_or("none", |(_, value)| value);
+        if theirs != value {
+            differ.push(format!("{what} {}, this job {value}", printable(theirs)));
+        }
+    }
+    for (what, value) in &found.settings {
+        if !ours.settings.iter().any(|(name, _)| name == what) {
+            differ.push(format!("{} {}, this job none", printable(what), printable(value)));
+        }
+    }
+    if found.images_sha256 != ours.images_sha256 {
+        let theirs = std::fs::read_to_string(list).unwrap_or_default();
+        let known = sha256_of_bytes(theirs.as_bytes()) == found.images_sha256;
+        let first = theirs.lines().zip(images.lines()).find(|(one, two)| one != two);
+        differ.push(match first.filter(|_| known) {
+            Some((one, two)) => format!(
+                "images whose first other one (path,bytes) is {}, in this job {}",
+                printable(one),
+                printable(two)
+            ),
+            None => format!("{} images, this job {}", found.images, ours.images),
+        });
+    }
+    if found.parts != ours.parts {
+        differ.push(format!("{} parts, this job {}", found.parts, ours.parts));
+    }
+    format!("it is the store of another job: it has {}", differ.join("; "))
+}
