@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::blocks::{BestCosines, Pairs, QueryTable};
 use super::cpu::{self, Cpu};
 #[cfg(feature = "cuda")]
 use super::cuda::{self, Cuda, CudaOptions};
@@ -226,7 +227,6 @@ pub enum AnyReady {
 }
 
 /// What a device is given belongs to another one. A caller with one backend never meets it.
-#[cfg(feature = "cuda")]
 fn elsewhere<T>(what: &str) -> Result<T> {
     Err(Error::invalid(what, "one that was made on another device", "one of this device"))
 }
@@ -430,6 +430,46 @@ impl Backend for AnyBackend {
             }
             #[cfg(feature = "cuda")]
             _ => elsewhere("features or references"),
+        }
+    }
+
+    fn best_cosines(
+        &self,
+        pairs: &Pairs<'_, AnyFeatures>,
+        scoring: &MutualScoring,
+        progress: &dyn Progress,
+    ) -> Result<BestCosines> {
+        match self {
+            AnyBackend::Cpu(cpu) => {
+                let own = pairs.map(|features| match features {
+                    AnyFeatures::Cpu(features) => Some(features),
+                    #[cfg(feature = "cuda")]
+                    _ => None,
+                });
+                own.map_or_else(
+                    || elsewhere("block"),
+                    |pairs| cpu.best_cosines(&pairs, scoring, progress),
+                )
+            }
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(cuda) => {
+                let own = pairs.map(|features| match features {
+                    AnyFeatures::Cuda(features) => Some(features),
+                    _ => None,
+                });
+                own.map_or_else(
+                    || elsewhere("block"),
+                    |pairs| cuda.best_cosines(&pairs, scoring, progress),
+                )
+            }
+        }
+    }
+
+    fn scores_of_table(&self, table: &QueryTable<'_>, scoring: &MutualScoring) -> Result<Vec<f32>> {
+        match self {
+            AnyBackend::Cpu(cpu) => cpu.scores_of_table(table, scoring),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(cuda) => cuda.scores_of_table(table, scoring),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`References`] and gives one score a patch. Everything before and after is shared; nothing else in the crate
 //! branches on the device.
 
+pub mod blocks;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -19,6 +20,7 @@ pub use features_file::read_features;
 #[cfg(feature = "files")]
 pub use features_file::write_features;
 
+use self::blocks::{BestCosines, Pairs, QueryTable};
 use crate::image::{Normalisation, PixelSource, RgbImage};
 use crate::model::{Activation, Vit};
 use crate::progress::Progress;
@@ -166,4 +168,23 @@ pub trait Backend {
         references: &Self::Ready,
         progress: &dyn Progress,
     ) -> Result<PatchScores>;
+
+    /// The largest cosines of the patches of two runs of images of one set in one feature layer, for each aggregation degree of
+    /// `scoring`; its radius is not looked at. A step a pair of images is told; the stage is the caller's.
+    ///
+    /// # Errors
+    /// Runs that do not fit their features or each other; an interruption; or the device's own.
+    fn best_cosines(
+        &self,
+        pairs: &Pairs<'_, Self::Features>,
+        scoring: &MutualScoring,
+        progress: &dyn Progress,
+    ) -> Result<BestCosines>;
+
+    /// The scores `[R, n, L]` of queries of which the cosines with all images of their set are known: the bits that
+    /// [`Self::patch_scores`] with [`References::Others`] gives them in that layer.
+    ///
+    /// # Errors
+    /// Sizes that do not fit together, or the device's own.
+    fn scores_of_table(&self, table: &QueryTable<'_>, scoring: &MutualScoring) -> Result<Vec<f32>>;
 }

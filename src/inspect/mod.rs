@@ -37,6 +37,7 @@
 mod backbone;
 mod bank;
 mod batch;
+mod blocks;
 mod builder;
 mod cache;
 mod decide;
@@ -62,6 +63,7 @@ use rayon::ThreadPool;
 pub use self::backbone::{ActivationChoice, LoadedBackbone, Weights};
 pub use self::bank::{Bank, BankSettings, Thumbnails};
 pub use self::batch::Batch;
+pub use self::blocks::Block;
 pub use self::builder::InspectorBuilder;
 use self::builder::Settings;
 use self::cache::Cache;

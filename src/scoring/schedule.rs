@@ -17,6 +17,8 @@ pub struct Schedule {
     queries: usize,
     references: usize,
     symmetric: bool,
+    /// Of one set, where its images are of two kinds: only pairs of an image before this one with another are computed.
+    split: Option<usize>,
     group: usize,
     blocks: (usize, usize),
     pieces: (usize, usize),
@@ -50,6 +52,7 @@ impl Schedule {
             queries,
             references,
             symmetric: false,
+            split: None,
             group: whole.0,
             blocks: whole,
             pieces: whole,
@@ -71,6 +74,12 @@ impl Schedule {
     /// With at most so many queries and references to a chunk, at least one.
     pub fn in_pieces(mut self, queries: usize, references: usize) -> Self {
         self.pieces = (queries.max(1), references.max(1));
+        self
+    }
+
+    /// Of one set only the pairs of an image before `split` with one from there on.
+    pub(crate) fn across(mut self, split: usize) -> Self {
+        self.split = self.symmetric.then_some(split.min(self.queries));
         self
     }
 
@@ -106,7 +115,13 @@ impl Schedule {
         let schedule = *self;
         let several = self.blocks.0 < self.queries || self.blocks.1 < self.references;
         let mine = move |part: usize| part % turns.max(1) == turn;
-        let rectangles = if self.symmetric {
+        let rectangles = if let Some(split) = self.split {
+            let after = group.start.max(split)..group.end.max(split);
+            [
+                (group.start.min(split)..group.end.min(split), split..self.references),
+                (0..group.start.min(split), after),
+            ]
+        } else if self.symmetric {
             [(group.clone(), group.start..self.references), (0..group.start, group)]
         } else {
             [(group, 0..self.references), (0..0, 0..0)]
@@ -126,7 +141,9 @@ impl Schedule {
     pub fn pairs(&self) -> u64 {
         let pairs = |group: Range<usize>| {
             let size = group.len() as u64;
-            if self.symmetric {
+            if self.split.is_some() {
+                self.chunks(group, (0, 1)).map(|chunk| chunk.count()).sum()
+            } else if self.symmetric {
                 size * size.saturating_sub(1) / 2 + size * (self.queries as u64 - size)
             } else {
                 size * self.references as u64
@@ -286,6 +303,34 @@ mod tests {
                 }
                 assert_eq!(computed, schedule.pairs(), "{schedule:?}");
                 assert_eq!(groups.iter().map(|(group, _)| group.len()).sum::<usize>(), images);
+            }
+        }
+    }
+
+    #[test]
+    fn across_a_split_each_pair_once_a_group() {
+        for images in SIZES {
+            for (group, block, rows, columns) in cuts() {
+                for split in [0, 1, images / 2, images] {
+                    let schedule = Schedule::others(images)
+                        .across(split)
+                        .in_groups(group)
+                        .in_blocks(block, block)
+                        .in_pieces(rows, columns);
+                    let groups = all_chunks(&schedule, ALL);
+                    let mut computed = 0;
+                    for ((group, chunks), met) in groups.iter().zip(met(&groups)) {
+                        let of_group = |(i, j): &(usize, usize)| {
+                            *i < split && split <= *j && (group.contains(i) || group.contains(j))
+                        };
+                        assert!(met.keys().all(of_group), "{schedule:?} {group:?}");
+                        assert!(met.values().all(|&times| times == 1), "{schedule:?} {chunks:?}");
+                        let pairs = (0..images).flat_map(|i| (0..images).map(move |j| (i, j)));
+                        assert_eq!(met.len(), pairs.filter(of_group).count(), "{schedule:?}");
+                        computed += met.len() as u64;
+                    }
+                    assert_eq!(computed, schedule.pairs(), "{schedule:?}");
+                }
             }
         }
     }

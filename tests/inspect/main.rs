@@ -4,6 +4,7 @@
 mod aspect;
 mod banks;
 mod batches;
+mod blocks;
 mod cache;
 mod page;
 mod parts;

@@ -17,7 +17,7 @@ fn inspector(references: usize) -> Inspector {
 }
 
 /// Everything that a run's numbers are made of, bit by bit.
-fn bits(found: &Inspection) -> Vec<u64> {
+pub fn bits(found: &Inspection) -> Vec<u64> {
     let mut bits: Vec<u64> = found.scores().iter().map(|score| score.to_bits()).collect();
     bits.extend(found.raw_scores().iter().map(|score| u64::from(score.to_bits())));
     for image in 0..found.len() {

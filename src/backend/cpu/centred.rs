@@ -1,5 +1,7 @@
 //! One layer of a set of images as operands of the Gram products: centred tokens, panels, and the norms of pooled tokens.
 
+use std::ops::Range;
+
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -41,6 +43,13 @@ impl Centred {
         }
     }
 
+    /// With room for so many images in place of all.
+    pub fn for_images(mut self, images: usize) -> Self {
+        self.images = images;
+        self.inverse_norms.resize(images * self.norm_values(), 0.0);
+        self
+    }
+
     /// With room for left operands.
     pub fn with_tokens(mut self) -> Self {
         self.tokens = Some(Aligned::zeros(self.images * self.token_values()));
@@ -67,13 +76,24 @@ impl Centred {
 
     /// Takes in a layer of features of the sizes that there is room for.
     pub fn fill(&mut self, features: &HostFeatures, layer: usize, arch: Arch) {
+        self.fill_run(features, 0..features.images, layer, arch);
+    }
+
+    /// The same of a run of their images, for as many of which there is room.
+    pub fn fill_run(
+        &mut self,
+        features: &HostFeatures,
+        run: Range<usize>,
+        layer: usize,
+        arch: Arch,
+    ) {
         let values = self.grid.patches() * self.width;
         let (token_values, panel_values) = (self.token_values(), self.panel_values());
         let norm_values = self.norm_values();
         let of = Of { arch, grid: self.grid, width: self.width, degrees: &self.degrees };
         let lefts = parts(&mut self.tokens, token_values, self.images);
         let rights = parts(&mut self.panels, panel_values, self.images);
-        features.tokens[layer]
+        features.tokens[layer][run.start * values..run.end * values]
             .par_chunks_exact(values)
             .zip(self.inverse_norms.par_chunks_exact_mut(norm_values))
             .zip(lefts)
@@ -86,7 +106,8 @@ impl Centred {
                         Some(left) => left,
                         None => scratch.get_or_insert_with(|| Aligned::zeros(token_values)),
                     };
-                    of.image(tokens, left_out_of(features, image), centred, right, norms);
+                    let left_out = left_out_of(features, run.start + image);
+                    of.image(tokens, left_out, centred, right, norms);
                 },
             );
     }

@@ -16,6 +16,7 @@
 
 mod aligned;
 mod attention;
+mod blocks;
 mod centred;
 mod elementwise;
 mod gram_pool;
@@ -35,6 +36,7 @@ pub use crate::simd::Instructions;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::sides::Sides;
+use crate::backend::blocks::{BestCosines, Pairs, QueryTable};
 use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::gemm;
 use crate::model::Vit;
@@ -176,5 +178,20 @@ impl Backend for Cpu {
         scoring.check(sides.fewest_seen(), queries.grid)?;
         let (arch, layers) = (self.simd.arch(), references.layers());
         self.pool.install(|| patch_scores::patch_scores(&sides, layers, scoring, arch, progress))
+    }
+
+    fn best_cosines(
+        &self,
+        pairs: &Pairs<'_, HostFeatures>,
+        scoring: &MutualScoring,
+        progress: &dyn Progress,
+    ) -> Result<BestCosines> {
+        pairs.check()?;
+        self.pool.install(|| blocks::of_pairs(pairs, scoring, self.simd.arch(), progress))
+    }
+
+    fn scores_of_table(&self, table: &QueryTable<'_>, scoring: &MutualScoring) -> Result<Vec<f32>> {
+        table.check(scoring)?;
+        Ok(self.pool.install(|| blocks::scores_of_table(table, scoring)))
     }
 }

@@ -22,7 +22,7 @@ use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Grid, Progress, Result, Stage};
 
 /// Pairs are visited in tiles of this many images a side, so that a tile's tokens stay in the last-level cache.
-const TILE_IMAGES: usize = 8;
+pub(super) const TILE_IMAGES: usize = 8;
 
 /// Scores on the current thread pool. The options have been checked.
 ///
@@ -48,11 +48,11 @@ pub fn patch_scores(
 }
 
 /// A thread's memory for one pair.
-struct Scratch {
+pub(super) struct Scratch {
     gram: Aligned,
     pool: GramPool,
-    rows: Vec<Vec<f32>>,
-    columns: Vec<Vec<f32>>,
+    pub rows: Vec<Vec<f32>>,
+    pub columns: Vec<Vec<f32>>,
 }
 
 /// `[R, layers, N, L]` where a patch sees patches anywhere.
@@ -131,9 +131,11 @@ fn anywhere(
                     .enumerate()
                     .for_each(|(offset, scores)| {
                         let query = group.start + offset;
-                        let row = |reference| slot(degree, query, reference);
+                        let bits = |reference, patch: usize| {
+                            slot(degree, query, reference)[patch].load(Ordering::Relaxed)
+                        };
                         let seen = sides.seen_by(query);
-                        mean_of_lowest(&seen, row, scoring.ranks(seen.len()), scores);
+                        mean_of_lowest(&seen, bits, scoring.ranks(seen.len()), scores);
                         for (score, _) in
                             scores.iter_mut().zip(left_out_of(queries, query)).filter(|(_, o)| **o)
                         {
@@ -147,10 +149,11 @@ fn anywhere(
     Ok(by_degree_layer)
 }
 
-/// One image's scores from its table rows: for each patch the mean distance over `ranks` of the images it sees.
-fn mean_of_lowest<'a>(
+/// One image's scores from its table: for each patch the mean distance over `ranks` of the images it sees. `bits` gives the
+/// cosine of an image and a patch.
+pub(super) fn mean_of_lowest(
     seen: &[usize],
-    row: impl Fn(usize) -> &'a [AtomicU32],
+    bits: impl Fn(usize, usize) -> u32,
     (first, last): (usize, usize),
     scores: &mut [f32],
 ) {
@@ -159,9 +162,9 @@ fn mean_of_lowest<'a>(
     let mut gathered = vec![0.0f32; TOGETHER * seen.len()];
     for (chunk_index, chunk) in scores.chunks_mut(TOGETHER).enumerate() {
         for (at, &other) in seen.iter().enumerate() {
-            let cells = &row(other)[chunk_index * TOGETHER..][..chunk.len()];
-            for (patch, cell) in cells.iter().enumerate() {
-                gathered[patch * seen.len() + at] = f32::from_bits(cell.load(Ordering::Relaxed));
+            for patch in 0..chunk.len() {
+                let cosine = f32::from_bits(bits(other, chunk_index * TOGETHER + patch));
+                gathered[patch * seen.len() + at] = cosine;
             }
         }
         for (score, cosines) in chunk.iter_mut().zip(gathered.chunks_exact_mut(seen.len())) {
@@ -170,23 +173,23 @@ fn mean_of_lowest<'a>(
     }
 }
 
-fn store(cells: &[AtomicU32], values: &[f32]) {
+pub(super) fn store(cells: &[AtomicU32], values: &[f32]) {
     for (cell, value) in cells.iter().zip(values) {
         cell.store(value.to_bits(), Ordering::Relaxed);
     }
 }
 
 /// A scratch that no thread uses at the moment.
-fn take(scratch: &Mutex<Vec<Scratch>>) -> Option<Scratch> {
+pub(super) fn take(scratch: &Mutex<Vec<Scratch>>) -> Option<Scratch> {
     scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop()
 }
 
-fn put(scratch: &Mutex<Vec<Scratch>>, mine: Scratch) {
+pub(super) fn put(scratch: &Mutex<Vec<Scratch>>, mine: Scratch) {
     scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(mine);
 }
 
 impl Scratch {
-    fn new(arch: Arch, grid: Grid, degrees: &[usize]) -> Self {
+    pub fn new(arch: Arch, grid: Grid, degrees: &[usize]) -> Self {
         let patches = grid.patches();
         Scratch {
             gram: Aligned::zeros(patches * row_stride(patches)),
@@ -198,7 +201,7 @@ impl Scratch {
 }
 
 /// The pair's Gram block and its pooled maxima, into `scratch.rows` and, where `columns`, `scratch.columns`.
-fn best_cosines(
+pub(super) fn best_cosines(
     (left, i): (&Centred, usize),
     (right, j): (&Centred, usize),
     (row_left_out, column_left_out): (&[bool], &[bool]),

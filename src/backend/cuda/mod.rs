@@ -10,6 +10,7 @@
 //! | staging, weights, extract | host memory to the card; the weights; images to tokens |
 //! | features, left_out | tokens on the card or in blocks from the host; patches that are no part of their image |
 //! | image_set, patch_scores, ready | a set of images on one card; queries and references to patch scores |
+//! | blocks | the same for a set in blocks |
 //! | [`plan`] | how much memory all that takes |
 //!
 //! Numbers: tokens, weights and activations are 16-bit ([`Half`]); every sum, norm and softmax is f32. Scores do not
@@ -20,6 +21,7 @@
 //! scoring takes them in blocks, each read once a row of blocks. [`CudaOptions::memory_limit`] lowers what counts as
 //! fitting. `docs/memory.md` has the sizes.
 
+mod blocks;
 mod buffer;
 mod card;
 #[cfg(feature = "cust-interop")]
@@ -56,6 +58,7 @@ use self::features::{Place, Sink, WIDTH_STEP};
 use self::kernels::{OLDEST_COMPUTE_CAPABILITY, decimal};
 use self::launch::layer_norm::MAX_WIDTH;
 use self::plan::{ScoringSizes, SetSizes, total};
+use crate::backend::blocks::{BestCosines, Pairs, QueryTable};
 use crate::backend::input::Images;
 use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::model::{Family, Vit};
@@ -434,6 +437,21 @@ impl Backend for Cuda {
         progress: &dyn Progress,
     ) -> Result<PatchScores> {
         patch_scores::patch_scores(&self.cards, queries, references, scoring, progress)
+    }
+
+    fn best_cosines(
+        &self,
+        pairs: &Pairs<'_, Features>,
+        scoring: &MutualScoring,
+        progress: &dyn Progress,
+    ) -> Result<BestCosines> {
+        pairs.check()?;
+        blocks::of_pairs(self, pairs, scoring, progress)
+    }
+
+    fn scores_of_table(&self, table: &QueryTable<'_>, scoring: &MutualScoring) -> Result<Vec<f32>> {
+        table.check(scoring)?;
+        blocks::scores_of_table(self, table, scoring)
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(
+    pub fn new(
         cards: &[Arc<Card>],
         queries: &'a Features,
         references: References<'a, Features>,
@@ -218,7 +218,7 @@ fn launches(grid: Grid, degrees: &[usize], shared_bytes: u32) -> Vec<Range<usize
 }
 
 /// One card's memory and stream.
-struct Worker<'a> {
+pub(super) struct Worker<'a> {
     stream: Stream,
     queries: ImageSet<'a>,
     /// None where the queries see each other.
@@ -233,7 +233,7 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(card: &Arc<Card>, job: &Job<'a>) -> Result<Self> {
+    pub fn new(card: &Arc<Card>, job: &Job<'a>) -> Result<Self> {
         let (n, l, r) = (job.queries.images, job.queries.patches, job.degrees.len());
         let (blocks, slots) = (job.plan.blocks, job.sizes.slots());
         let stream = card.stream()?;
@@ -262,7 +262,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Row sums, means and norms of a layer.
-    fn begin_layer(&mut self, job: &Job<'_>, layer: usize) -> Result<()> {
+    pub fn begin_layer(&mut self, job: &Job<'_>, layer: usize) -> Result<()> {
         let first = self.first_streamed(job);
         self.queries.begin_layer(&self.stream, layer, &job.degrees, first)?;
         match &mut self.references {
@@ -277,7 +277,7 @@ impl<'a> Worker<'a> {
     }
 
     /// The pairs with an image of the group in them, `turn.0` of every `turn.1` parts of the work.
-    fn pairs_of_group(
+    pub fn pairs_of_group(
         &mut self,
         job: &Job<'_>,
         group: &Range<usize>,
@@ -466,6 +466,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// The group's keys `[R, group, M, L]`, copied to the host.
+    pub fn keys_of_group(&self, job: &Job<'_>, group: &Range<usize>) -> Result<Vec<u32>> {
+        let used = job.degrees.len() * job.keys_of_degree(group.len());
+        self.stream.download_new(self.keys.view().part(0..used)?)
+    }
+
     /// The scores of the group's images from their keys, into `scores` `[R, N, L]`.
     fn means(&mut self, job: &Job<'_>, group: &Range<usize>, scores: &mut [f32]) -> Result<()> {
         let (n, m, l) = (job.queries.images, job.references().images, job.queries.patches);
@@ -512,7 +518,7 @@ fn pair_block(job: &Job<'_>, chunk: &Chunk) -> PairBlock {
 }
 
 /// Runs `work` for every card at once.
-fn on_all<'a>(
+pub(super) fn on_all<'a>(
     workers: &mut [Worker<'a>],
     work: impl Fn(usize, &mut Worker<'a>) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -520,7 +526,11 @@ fn on_all<'a>(
 }
 
 /// Every key was written by one card, and is 0 on the others: the largest of each is the table, on the first card.
-fn merge_keys(workers: &mut [Worker<'_>], job: &Job<'_>, group: &Range<usize>) -> Result<()> {
+pub(super) fn merge_keys(
+    workers: &mut [Worker<'_>],
+    job: &Job<'_>,
+    group: &Range<usize>,
+) -> Result<()> {
     let used = job.degrees.len() * job.keys_of_degree(group.len());
     let [first, others @ ..] = workers else { return Ok(()) };
     if others.is_empty() {

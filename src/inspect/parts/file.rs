@@ -22,6 +22,37 @@ use crate::{Error, Result};
 const FORMAT: (&str, &str) = ("format", "musc-part");
 const VERSION: (&str, &str) = ("version", "1");
 
+impl Part {
+    /// The part as bytes, for a worker elsewhere: those of its file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where no temporary file can be made.
+    pub fn to_bytes(&self, job: &str) -> Result<Vec<u8>> {
+        let (_folder, path) = aside()?;
+        write(&path, self, job)?;
+        std::fs::read(&path).map_err(Error::io("read", &path))
+    }
+
+    /// The part that [`Self::to_bytes`] made bytes of, for the same job.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] and [`Error::Tensor`] for bytes that are damaged or of another job; [`Error::Io`] where no temporary
+    /// file can be made.
+    pub fn of_bytes(bytes: &[u8], job: &str) -> Result<Part> {
+        let (_folder, path) = aside()?;
+        std::fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+        read(&path, job)
+    }
+}
+
+/// A file in a folder that goes when it is dropped.
+fn aside() -> Result<(tempfile::TempDir, PathBuf)> {
+    let folder =
+        tempfile::tempdir().map_err(Error::io("make a folder in", &std::env::temp_dir()))?;
+    let path = folder.path().join("part.safetensors");
+    Ok((folder, path))
+}
+
 /// Writes a part of a job.
 pub(super) fn write(path: &Path, part: &Part, job: &str) -> Result<()> {
     let wide = |values: &[usize]| values.iter().map(|&value| value as u64).collect::<Vec<_>>();

@@ -65,6 +65,17 @@ impl StoreTerms {
         self
     }
 
+    /// All of it as text, a fact or an image a line: two that are equal have the same lines.
+    pub fn lines(&self) -> String {
+        let settings = self.settings.iter().map(|(what, value)| format!("{what}: {value}\n"));
+        settings.chain([self.images.clone()]).collect()
+    }
+
+    /// A hash of it, and of the number of parts.
+    pub fn job(&self, parts: usize) -> String {
+        self.manifest(parts, &Value::Null).job
+    }
+
     fn manifest(&self, parts: usize, note: &Value) -> Manifest {
         let images_sha256 = sha256_of_bytes(self.images.as_bytes());
         let mut words = vec![FORMAT.to_string(), VERSION.to_string(), parts.to_string()];
