@@ -48,7 +48,7 @@
 // What a call came to. Everything but MUSC_OK is an error, and musc_last_error() says in words which one.
 //
 // More may be added: take one that you do not know for an error.
-typedef enum musc_status {
+typedef enum {
     // Done.
     MUSC_OK = 0,
     // An argument or an option outside what is allowed: NULL, bytes that are no UTF-8, an image past the last, a handle that was
@@ -93,7 +93,7 @@ typedef struct musc_options musc_options;
 typedef struct musc_predictor musc_predictor;
 
 // An image in memory, 8 bits a channel.
-typedef struct musc_frame {
+typedef struct {
     // R, G, B of each pixel, row by row from the top. Copied: it may go when the call returns.
     const uint8_t *pixels;
     // Rows.
@@ -146,132 +146,132 @@ size_t musc_live_handles(void);
 // `*options` is to be freed with musc_options_free().
 //
 // Errors: MUSC_WRONG_ABI.
-enum musc_status musc_options_new(uint32_t abi_version, struct musc_options **options);
+musc_status musc_options_new(uint32_t abi_version, musc_options **options);
 
 // Frees options; NULL is fine. Inspectors that were made with them stay.
-enum musc_status musc_options_free(struct musc_options *options);
+musc_status musc_options_free(musc_options *options);
 
 // The backbone by its name, such as "ViT-L-14-336" [default: "dinov2_vits14"]; with a weight file and no name it is whatever the file
 // holds. Whether there is one of that name is seen when the inspector is made.
-enum musc_status musc_options_set_backbone(struct musc_options *options,
-                                           const char *name);
+musc_status musc_options_set_backbone(musc_options *options,
+                                      const char *name);
 
 // The weights, a safetensors file [default: those inside this library for "dinov2_vits14", else
 // `weights/NAME.safetensors` in the working folder or the cache of the Hugging Face Hub]. It is opened when the inspector is made.
-enum musc_status musc_options_set_weights(struct musc_options *options,
-                                          const char *file);
+musc_status musc_options_set_weights(musc_options *options,
+                                     const char *file);
 
 // The set that the weights were trained on, where a backbone has several [default: "openai"].
-enum musc_status musc_options_set_pretrained(struct musc_options *options, const char *name);
+musc_status musc_options_set_pretrained(musc_options *options, const char *name);
 
 // The device: "auto" (a card if there is one, else the processor), "cpu", "cuda", "cuda:0", "cuda:0,1" [default: "auto"].
-enum musc_status musc_options_set_device(struct musc_options *options, const char *device);
+musc_status musc_options_set_device(musc_options *options, const char *device);
 
 // The number format on a card: "f16" or "bf16" [default: "f16"]. The processor computes in f32.
-enum musc_status musc_options_set_precision(struct musc_options *options, const char *precision);
+musc_status musc_options_set_precision(musc_options *options, const char *precision);
 
 // The number of threads; 0 is one a core [default: 0]. It changes no number.
-enum musc_status musc_options_set_threads(struct musc_options *options, size_t threads);
+musc_status musc_options_set_threads(musc_options *options, size_t threads);
 
 // The most bytes to take on each card; 0 is what is free [default: 0].
-enum musc_status musc_options_set_memory_limit(struct musc_options *options, uint64_t bytes);
+musc_status musc_options_set_memory_limit(musc_options *options, uint64_t bytes);
 
 // The number of images that go through the backbone together; 0 leaves it to the device [default: 0]. It changes no number.
-enum musc_status musc_options_set_batch_size(struct musc_options *options, size_t images);
+musc_status musc_options_set_batch_size(musc_options *options, size_t images);
 
 // A folder in which tokens are kept, `bytes` at most, and taken from when the same images come again [default: none are kept].
-enum musc_status musc_options_set_cache(struct musc_options *options, const char *folder, uint64_t bytes);
+musc_status musc_options_set_cache(musc_options *options, const char *folder, uint64_t bytes);
 
 // Images are resized to this height and width in pixels, multiples of the backbone's patch size [default: 518 x 518]. With tiles it is
 // the size of a tile.
-enum musc_status musc_options_set_size(struct musc_options *options,
-                                       size_t height,
-                                       size_t width);
+musc_status musc_options_set_size(musc_options *options,
+                                  size_t height,
+                                  size_t width);
 
 // In place of musc_options_set_size(): the images' proportions are kept, and the longer side gets `longest` pixels. With `pad` 1 images
 // of other proportions than most are put on a larger canvas, whose empty part is not looked at; with 0 they are an error.
-enum musc_status musc_options_set_keep_aspect(struct musc_options *options,
-                                              size_t longest,
-                                              int32_t pad);
+musc_status musc_options_set_keep_aspect(musc_options *options,
+                                         size_t longest,
+                                         int32_t pad);
 
 // Images are cut into `rows` x `columns` tiles that overlap by a tenth; 1 x 1 cuts nothing [default: 1 x 1]. With `anywhere` 0 a tile is
 // compared with the tiles at its own position, with 1 with all.
-enum musc_status musc_options_set_tiles(struct musc_options *options,
-                                        size_t rows,
-                                        size_t columns,
-                                        int32_t anywhere);
+musc_status musc_options_set_tiles(musc_options *options,
+                                   size_t rows,
+                                   size_t columns,
+                                   int32_t anywhere);
 
 // The feature layers: `count` numbers of blocks, from 0 [default: the last block of each quarter of the depth].
-enum musc_status musc_options_set_layers(struct musc_options *options, const size_t *layers, size_t count);
+musc_status musc_options_set_layers(musc_options *options, const size_t *layers, size_t count);
 
 // The aggregation degrees: `count` odd numbers [default: 1, 3, 5].
-enum musc_status musc_options_set_degrees(struct musc_options *options, const size_t *degrees, size_t count);
+musc_status musc_options_set_degrees(musc_options *options, const size_t *degrees, size_t count);
 
 // The interval of the sorted distances whose mean is a patch's score, as shares of the images seen; 0 <= low < high <= 1
 // [default: 0 to 0.3].
-enum musc_status musc_options_set_interval(struct musc_options *options, double low, double high);
+musc_status musc_options_set_interval(musc_options *options, double low, double high);
 
 // A patch sees only patches within so many rows and columns of its own place, for parts that always lie alike; a negative number is
 // anywhere [default: -1].
-enum musc_status musc_options_set_radius(struct musc_options *options,
-                                         int64_t radius);
+musc_status musc_options_set_radius(musc_options *options,
+                                    int64_t radius);
 
 // Scores are smoothed over images that are alike (RsCIN) with these `count` neighbourhood sizes, the image itself counted [default:
 // 1, 2, 3]. With `count` 0 they are not: then the scores are the raw scores.
-enum musc_status musc_options_set_rescoring(struct musc_options *options,
-                                            const size_t *k,
-                                            size_t count);
+musc_status musc_options_set_rescoring(musc_options *options,
+                                       const size_t *k,
+                                       size_t count);
 
 // Each image is compared with about so many others; 0 is with all [default: all up to 300 images, in subsets of about 200 above].
 // `seed` deals out the subsets [default: 0].
-enum musc_status musc_options_set_references(struct musc_options *options, size_t references, uint64_t seed);
+musc_status musc_options_set_references(musc_options *options, size_t references, uint64_t seed);
 
 // Every image of a folder and of its sub-folders, sorted by path.
 //
 // `*batch` is to be freed with musc_batch_free().
 //
 // Errors: MUSC_NOT_FOUND for no such folder, MUSC_BAD_FILE for one without an image.
-enum musc_status musc_batch_folder(const char *folder, struct musc_batch **batch);
+musc_status musc_batch_folder(const char *folder, musc_batch **batch);
 
 // These `count` files, in this order. Whether they are there is seen when they are scored.
 //
 // `*batch` is to be freed with musc_batch_free().
-enum musc_status musc_batch_paths(const char *const *paths, size_t count, struct musc_batch **batch);
+musc_status musc_batch_paths(const char *const *paths, size_t count, musc_batch **batch);
 
 // These `count` frames, in this order. Their pixels are copied.
 //
 // `*batch` is to be freed with musc_batch_free().
-enum musc_status musc_batch_frames(const struct musc_frame *frames, size_t count, struct musc_batch **batch);
+musc_status musc_batch_frames(const musc_frame *frames, size_t count, musc_batch **batch);
 
 // Frees a batch; NULL is fine. What was made of it stays.
-enum musc_status musc_batch_free(struct musc_batch *batch);
+musc_status musc_batch_free(musc_batch *batch);
 
 // The number of images.
-enum musc_status musc_batch_count(const struct musc_batch *batch, size_t *count);
+musc_status musc_batch_count(const musc_batch *batch, size_t *count);
 
 // With `skip` 1 files that cannot be read are left out, see musc_inspection_places(); with 0 they are an error [default: 0].
-enum musc_status musc_batch_set_skip_bad(struct musc_batch *batch, int32_t skip);
+musc_status musc_batch_set_skip_bad(musc_batch *batch, int32_t skip);
 
 // Only a part of the images is looked at: what is white in `mask`, a picture for all images or a folder with one for each, and no
 // closer than `border` pixels to an image's edge. `mask` may be NULL.
-enum musc_status musc_batch_set_region(struct musc_batch *batch, const char *mask, size_t border);
+musc_status musc_batch_set_region(musc_batch *batch, const char *mask, size_t border);
 
 // Opens the device, reads the weights and checks that all options fit together.
 //
 // `*inspector` is to be freed with musc_inspector_free(). The options may be freed or changed afterwards.
 //
 // Errors: MUSC_DEVICE, MUSC_OUT_OF_MEMORY, MUSC_NOT_FOUND and MUSC_BAD_FILE for weights, MUSC_BAD_ARGUMENT for an option by its name.
-enum musc_status musc_inspector_new(const struct musc_options *options,
-                                    struct musc_inspector **inspector);
+musc_status musc_inspector_new(const musc_options *options,
+                               musc_inspector **inspector);
 
 // Frees an inspector; NULL is fine. Inspections and banks stay, and a predictor keeps what it needs of it.
-enum musc_status musc_inspector_free(struct musc_inspector *inspector);
+musc_status musc_inspector_free(musc_inspector *inspector);
 
 // One line for people: the device and what it uses. A string as a buffer, with its 0.
-enum musc_status musc_inspector_device(const struct musc_inspector *inspector, char *buffer, size_t capacity, size_t *needed);
+musc_status musc_inspector_device(const musc_inspector *inspector, char *buffer, size_t capacity, size_t *needed);
 
 // The name of the backbone. A string as a buffer, with its 0.
-enum musc_status musc_inspector_backbone(const struct musc_inspector *inspector, char *buffer, size_t capacity, size_t *needed);
+musc_status musc_inspector_backbone(const musc_inspector *inspector, char *buffer, size_t capacity, size_t *needed);
 
 // Scores the images of a batch, two at least, against each other. `progress` may be NULL.
 //
@@ -279,107 +279,94 @@ enum musc_status musc_inspector_backbone(const struct musc_inspector *inspector,
 //
 // Errors: MUSC_NOT_FOUND and MUSC_BAD_FILE with every file that cannot be read; MUSC_BAD_ARGUMENT for fewer than two images, or an
 // option that does not fit them; MUSC_INTERRUPTED; MUSC_OUT_OF_MEMORY and MUSC_DEVICE.
-enum musc_status musc_inspector_inspect(const struct musc_inspector *inspector,
-                                        const struct musc_batch *batch,
-                                        musc_progress progress,
-                                        void *user_data,
-                                        struct musc_inspection **inspection);
+musc_status musc_inspector_inspect(const musc_inspector *inspector,
+                                   const musc_batch *batch,
+                                   musc_progress progress,
+                                   void *user_data,
+                                   musc_inspection **inspection);
 
 // Frees an inspection; NULL is fine.
-enum musc_status musc_inspection_free(struct musc_inspection *inspection);
+musc_status musc_inspection_free(musc_inspection *inspection);
 
 // The number N of images that were scored: all of the batch, unless bad files were to be skipped.
-enum musc_status musc_inspection_count(const struct musc_inspection *inspection, size_t *count);
+musc_status musc_inspection_count(const musc_inspection *inspection, size_t *count);
 
 // The places of the N images in their batch, rising: 0, 1, 2, … unless bad files were skipped.
-enum musc_status musc_inspection_places(const struct musc_inspection *inspection,
-                                        size_t *buffer,
-                                        size_t capacity,
-                                        size_t *needed);
+musc_status musc_inspection_places(const musc_inspection *inspection, size_t *buffer, size_t capacity, size_t *needed);
 
 // The name of an image: its path, or the frame's name. A string as a buffer, with its 0. What is no UTF-8 in a file's name is
 // replaced by U+FFFD.
-enum musc_status musc_inspection_name(const struct musc_inspection *inspection,
-                                      size_t image,
-                                      char *buffer,
-                                      size_t capacity,
-                                      size_t *needed);
+musc_status musc_inspection_name(const musc_inspection *inspection, size_t image, char *buffer, size_t capacity, size_t *needed);
 
 // What a person should hear of, a line each: files that were skipped with why, images that are nearly the same, and the like. A string
 // as a buffer, with its 0; empty when there is nothing.
-enum musc_status musc_inspection_notes(const struct musc_inspection *inspection,
-                                       char *buffer,
-                                       size_t capacity,
-                                       size_t *needed);
+musc_status musc_inspection_notes(const musc_inspection *inspection,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *needed);
 
 // The N scores after RsCIN; the raw scores where there was none.
-enum musc_status musc_inspection_scores(const struct musc_inspection *inspection,
-                                        double *buffer,
-                                        size_t capacity,
-                                        size_t *needed);
+musc_status musc_inspection_scores(const musc_inspection *inspection, double *buffer, size_t capacity, size_t *needed);
 
 // The N raw scores: the largest value of each image's map at the size of musc_inspection_map_size().
-enum musc_status musc_inspection_raw_scores(const struct musc_inspection *inspection,
-                                            float *buffer,
-                                            size_t capacity,
-                                            size_t *needed);
+musc_status musc_inspection_raw_scores(const musc_inspection *inspection, float *buffer, size_t capacity, size_t *needed);
 
 // The grid of patches of an image, or of a tile. `rows` and `columns` are not NULL.
-enum musc_status musc_inspection_grid(const struct musc_inspection *inspection, size_t *rows, size_t *columns);
+musc_status musc_inspection_grid(const musc_inspection *inspection, size_t *rows, size_t *columns);
 
 // The patch scores of an image, rows * columns of musc_inspection_grid(), row by row; with tiles those of each tile, one tile behind
 // the other, row by row.
-enum musc_status musc_inspection_patch_scores(const struct musc_inspection *inspection,
-                                              size_t image,
-                                              float *buffer,
-                                              size_t capacity,
-                                              size_t *needed);
+musc_status musc_inspection_patch_scores(const musc_inspection *inspection,
+                                         size_t image,
+                                         float *buffer,
+                                         size_t capacity,
+                                         size_t *needed);
 
 // The class token of an image, for musc_rscin().
-enum musc_status musc_inspection_class_token(const struct musc_inspection *inspection,
-                                             size_t image,
-                                             float *buffer,
-                                             size_t capacity,
-                                             size_t *needed);
+musc_status musc_inspection_class_token(const musc_inspection *inspection,
+                                        size_t image,
+                                        float *buffer,
+                                        size_t capacity,
+                                        size_t *needed);
 
 // The size of the maps that raw scores are the largest values of, in pixels: that at which images go through the backbone, or with
 // tiles a larger one. `height` and `width` are not NULL.
-enum musc_status musc_inspection_map_size(const struct musc_inspection *inspection,
-                                          size_t *height,
-                                          size_t *width);
+musc_status musc_inspection_map_size(const musc_inspection *inspection,
+                                     size_t *height,
+                                     size_t *width);
 
 // The anomaly map of an image at any size: height * width values, row by row from the top.
-enum musc_status musc_inspection_map(const struct musc_inspection *inspection,
-                                     size_t image,
-                                     size_t height,
-                                     size_t width,
-                                     float *buffer,
-                                     size_t capacity,
-                                     size_t *needed);
+musc_status musc_inspection_map(const musc_inspection *inspection,
+                                size_t image,
+                                size_t height,
+                                size_t width,
+                                float *buffer,
+                                size_t capacity,
+                                size_t *needed);
 
 // The one threshold of a decision rule: an image is defective when its raw score is above it. The rule is "gap[:SIGMAS]",
 // "shortest-half[:SIGMAS]", "quantile:Q", "share:P" or a number; NULL is the threshold of the bank that the images were compared with,
 // or "gap" where they were compared with each other.
 //
 // Errors: MUSC_BAD_ARGUMENT for "mebin", which has a threshold for each image: see musc_inspection_thresholds().
-enum musc_status musc_inspection_threshold(const struct musc_inspection *inspection,
-                                           const char *rule,
-                                           double *threshold);
+musc_status musc_inspection_threshold(const musc_inspection *inspection,
+                                      const char *rule,
+                                      double *threshold);
 
 // The N thresholds of a decision rule, one an image: equal for the rules of musc_inspection_threshold(), and each map's own for
 // "mebin".
-enum musc_status musc_inspection_thresholds(const struct musc_inspection *inspection,
-                                            const char *rule,
-                                            double *buffer,
-                                            size_t capacity,
-                                            size_t *needed);
+musc_status musc_inspection_thresholds(const musc_inspection *inspection,
+                                       const char *rule,
+                                       double *buffer,
+                                       size_t capacity,
+                                       size_t *needed);
 
 // The N decisions by musc_inspection_thresholds(): 1 for a defective image, 0 for a normal one.
-enum musc_status musc_inspection_decisions(const struct musc_inspection *inspection,
-                                           const char *rule,
-                                           uint8_t *buffer,
-                                           size_t capacity,
-                                           size_t *needed);
+musc_status musc_inspection_decisions(const musc_inspection *inspection,
+                                      const char *rule,
+                                      uint8_t *buffer,
+                                      size_t capacity,
+                                      size_t *needed);
 
 // A bank of the images of a batch, two at least; an image that is there twice, by its pixels, is kept once. The rule for the threshold
 // is as in musc_inspection_threshold(), and NULL is "gap"; `progress` may be NULL.
@@ -387,12 +374,12 @@ enum musc_status musc_inspection_decisions(const struct musc_inspection *inspect
 // `*bank` is to be freed with musc_bank_free().
 //
 // Errors: as musc_inspector_inspect(), and MUSC_BAD_ARGUMENT for an inspector with tiles and for the rule "mebin".
-enum musc_status musc_bank_build(const struct musc_inspector *inspector,
-                                 const struct musc_batch *batch,
-                                 const char *rule,
-                                 musc_progress progress,
-                                 void *user_data,
-                                 struct musc_bank **bank);
+musc_status musc_bank_build(const musc_inspector *inspector,
+                            const musc_batch *batch,
+                            const char *rule,
+                            musc_progress progress,
+                            void *user_data,
+                            musc_bank **bank);
 
 // A new bank with the images of a batch besides, but for those that are in it already, by their pixels; the threshold is made anew. The
 // inspector is one of the bank's settings.
@@ -400,27 +387,27 @@ enum musc_status musc_bank_build(const struct musc_inspector *inspector,
 // `*bigger` is to be freed with musc_bank_free(), as `bank` still is.
 //
 // Errors: as musc_bank_build(), and MUSC_BAD_ARGUMENT for an inspector of other settings.
-enum musc_status musc_bank_add(const struct musc_inspector *inspector,
-                               const struct musc_bank *bank,
-                               const struct musc_batch *batch,
-                               musc_progress progress,
-                               void *user_data,
-                               struct musc_bank **bigger);
+musc_status musc_bank_add(const musc_inspector *inspector,
+                          const musc_bank *bank,
+                          const musc_batch *batch,
+                          musc_progress progress,
+                          void *user_data,
+                          musc_bank **bigger);
 
 // Reads a bank from a file.
 //
 // `*bank` is to be freed with musc_bank_free().
 //
 // Errors: MUSC_NOT_FOUND, and MUSC_BAD_FILE for a file that is no bank.
-enum musc_status musc_bank_open(const char *file, struct musc_bank **bank);
+musc_status musc_bank_open(const char *file, musc_bank **bank);
 
-// Writes a bank to a file, whole or not at all; one of that name is replaced.
+// Writes a bank to a file, whole or not at all; one of that name is replaced, and folders that are missing are made.
 //
-// Errors: MUSC_NOT_FOUND for a folder that is not there, MUSC_BAD_FILE when it cannot be written.
-enum musc_status musc_bank_save(const struct musc_bank *bank, const char *file);
+// Errors: MUSC_BAD_FILE when it cannot be written.
+musc_status musc_bank_save(const musc_bank *bank, const char *file);
 
 // Frees a bank; NULL is fine. Predictors that were made with it stay.
-enum musc_status musc_bank_free(struct musc_bank *bank);
+musc_status musc_bank_free(musc_bank *bank);
 
 // Options of an inspector that fits a bank. The device is to be chosen still, and the weights where they are not found by the
 // backbone's name. `abi_version` is MUSC_ABI_VERSION.
@@ -428,26 +415,26 @@ enum musc_status musc_bank_free(struct musc_bank *bank);
 // `*options` is to be freed with musc_options_free().
 //
 // Errors: MUSC_WRONG_ABI.
-enum musc_status musc_bank_options(const struct musc_bank *bank, uint32_t abi_version, struct musc_options **options);
+musc_status musc_bank_options(const musc_bank *bank, uint32_t abi_version, musc_options **options);
 
 // The number M of references.
-enum musc_status musc_bank_count(const struct musc_bank *bank, size_t *count);
+musc_status musc_bank_count(const musc_bank *bank, size_t *count);
 
 // The threshold: an image whose raw score is above it is defective.
-enum musc_status musc_bank_threshold(const struct musc_bank *bank, double *threshold);
+musc_status musc_bank_threshold(const musc_bank *bank, double *threshold);
 
 // The M raw scores of the references among themselves.
-enum musc_status musc_bank_raw_scores(const struct musc_bank *bank, float *buffer, size_t capacity, size_t *needed);
+musc_status musc_bank_raw_scores(const musc_bank *bank, float *buffer, size_t capacity, size_t *needed);
 
 // The name of a reference: the path that it was read from, or the frame's name. A string as a buffer, with its 0.
-enum musc_status musc_bank_name(const struct musc_bank *bank, size_t reference, char *buffer, size_t capacity, size_t *needed);
+musc_status musc_bank_name(const musc_bank *bank, size_t reference, char *buffer, size_t capacity, size_t *needed);
 
 // What a bank is, as a JSON object: `references`, `backbone`, `weights_sha256`, `input` and `grid` ("HxW"), `layers`, `r_list`, `radius`,
 // `rscin_k`, `decision`, `threshold`. Keys may be added. A string as a buffer, with its 0.
-enum musc_status musc_bank_info(const struct musc_bank *bank,
-                                char *buffer,
-                                size_t capacity,
-                                size_t *needed);
+musc_status musc_bank_info(const musc_bank *bank,
+                           char *buffer,
+                           size_t capacity,
+                           size_t *needed);
 
 // Takes a bank to an inspector's device. The rule makes another threshold of the bank's raw scores, see musc_inspection_threshold();
 // NULL leaves the bank's. With `keep` of 2 or more the bank slides: an image that is not defective takes the place of the oldest
@@ -456,14 +443,14 @@ enum musc_status musc_bank_info(const struct musc_bank *bank,
 // `*predictor` is to be freed with musc_predictor_free(). Inspector and bank may be freed before.
 //
 // Errors: MUSC_BAD_ARGUMENT for an inspector of other settings than the bank's, with both; MUSC_OUT_OF_MEMORY and MUSC_DEVICE.
-enum musc_status musc_predictor_new(const struct musc_inspector *inspector,
-                                    const struct musc_bank *bank,
-                                    const char *rule,
-                                    size_t keep,
-                                    struct musc_predictor **predictor);
+musc_status musc_predictor_new(const musc_inspector *inspector,
+                               const musc_bank *bank,
+                               const char *rule,
+                               size_t keep,
+                               musc_predictor **predictor);
 
 // Frees a predictor; NULL is fine.
-enum musc_status musc_predictor_free(struct musc_predictor *predictor);
+musc_status musc_predictor_free(musc_predictor *predictor);
 
 // Compares the images of a batch, one at least, with the bank; with one that slides one after the other, each with the bank that those
 // before it have left. Each image is decided by the bank's threshold (rule NULL). `progress` may be NULL.
@@ -471,29 +458,25 @@ enum musc_status musc_predictor_free(struct musc_predictor *predictor);
 // `*inspection` is to be freed with musc_inspection_free().
 //
 // Errors: as musc_inspector_inspect(), but one image is enough.
-enum musc_status musc_predictor_predict(const struct musc_predictor *predictor,
-                                        const struct musc_batch *batch,
-                                        musc_progress progress,
-                                        void *user_data,
-                                        struct musc_inspection **inspection);
+musc_status musc_predictor_predict(const musc_predictor *predictor,
+                                   const musc_batch *batch,
+                                   musc_progress progress,
+                                   void *user_data,
+                                   musc_inspection **inspection);
 
 // As musc_predictor_predict(), for one file.
-enum musc_status musc_predictor_path(const struct musc_predictor *predictor,
-                                     const char *file,
-                                     struct musc_inspection **inspection);
+musc_status musc_predictor_path(const musc_predictor *predictor, const char *file, musc_inspection **inspection);
 
 // As musc_predictor_predict(), for one frame. Its pixels are copied.
-enum musc_status musc_predictor_frame(const struct musc_predictor *predictor,
-                                      const struct musc_frame *frame,
-                                      struct musc_inspection **inspection);
+musc_status musc_predictor_frame(const musc_predictor *predictor, const musc_frame *frame, musc_inspection **inspection);
 
 // The threshold: an image whose raw score is above it is defective. A bank that slides keeps it.
-enum musc_status musc_predictor_threshold(const struct musc_predictor *predictor, double *threshold);
+musc_status musc_predictor_threshold(const musc_predictor *predictor, double *threshold);
 
 // The bank as it is now: with one that slides, to save what it has become.
 //
 // `*bank` is to be freed with musc_bank_free().
-enum musc_status musc_predictor_bank(const struct musc_predictor *predictor, struct musc_bank **bank);
+musc_status musc_predictor_bank(const musc_predictor *predictor, musc_bank **bank);
 
 // Mutual scoring of patch tokens of any backbone: one score a patch, the mean over aggregation degrees and feature layers.
 //
@@ -506,20 +489,20 @@ enum musc_status musc_predictor_bank(const struct musc_predictor *predictor, str
 //
 // Errors: MUSC_BAD_ARGUMENT for sizes of 0, values that are not finite, fewer than two images without references, a degree that is even
 // or too large for the grid; MUSC_INTERRUPTED; MUSC_OUT_OF_MEMORY and MUSC_DEVICE.
-enum musc_status musc_mutual_scores(const struct musc_options *options,
-                                    const float *tokens,
-                                    size_t layers,
-                                    size_t images,
-                                    size_t rows,
-                                    size_t columns,
-                                    size_t width,
-                                    const float *reference_tokens,
-                                    size_t references,
-                                    musc_progress progress,
-                                    void *user_data,
-                                    float *buffer,
-                                    size_t capacity,
-                                    size_t *needed);
+musc_status musc_mutual_scores(const musc_options *options,
+                               const float *tokens,
+                               size_t layers,
+                               size_t images,
+                               size_t rows,
+                               size_t columns,
+                               size_t width,
+                               const float *reference_tokens,
+                               size_t references,
+                               musc_progress progress,
+                               void *user_data,
+                               float *buffer,
+                               size_t capacity,
+                               size_t *needed);
 
 // RsCIN: the image scores of a batch, smoothed over images whose class tokens are alike.
 //
@@ -530,16 +513,16 @@ enum musc_status musc_mutual_scores(const struct musc_options *options,
 // `buffer` gets `images` scores.
 //
 // Errors: MUSC_BAD_ARGUMENT for a value or a k outside what is allowed, and for a class token that cannot be compared, by its image.
-enum musc_status musc_rscin(const double *scores,
-                            size_t images,
-                            const float *class_tokens,
-                            size_t width,
-                            const size_t *k,
-                            size_t k_count,
-                            int32_t dot,
-                            double *buffer,
-                            size_t capacity,
-                            size_t *needed);
+musc_status musc_rscin(const double *scores,
+                       size_t images,
+                       const float *class_tokens,
+                       size_t width,
+                       const size_t *k,
+                       size_t k_count,
+                       int32_t dot,
+                       double *buffer,
+                       size_t capacity,
+                       size_t *needed);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -94,9 +94,9 @@ pub unsafe extern "C" fn musc_bank_open(
     })
 }
 
-/// Writes a bank to a file, whole or not at all; one of that name is replaced.
+/// Writes a bank to a file, whole or not at all; one of that name is replaced, and folders that are missing are made.
 ///
-/// Errors: MUSC_NOT_FOUND for a folder that is not there, MUSC_BAD_FILE when it cannot be written.
+/// Errors: MUSC_BAD_FILE when it cannot be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn musc_bank_save(
     bank: *const musc_bank,

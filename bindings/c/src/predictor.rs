@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use musc::inspect::{Batch, Inspector, Predictor};
+use musc::inspect::{Batch, InputSize, Inspector, Predictor};
 
 use crate::bank::musc_bank;
 use crate::batch::{batch_of, batch_of_frames, musc_batch, musc_frame};
@@ -14,7 +14,7 @@ use crate::inspection::{Inspected, musc_inspection, rule_of};
 use crate::inspector::musc_inspector;
 use crate::output::out_pointer;
 use crate::progress::{Watcher, musc_progress};
-use crate::status::{Outcome, musc_status};
+use crate::status::{Failure, Outcome, musc_status};
 
 /// A bank in use on an inspector's device. Many threads may ask it at once, and are answered one after the other.
 pub struct musc_predictor(());
@@ -95,6 +95,14 @@ pub unsafe extern "C" fn musc_predictor_new(
     using(inspector, |inspector| {
         let make = || {
             let bank = find(bank)?.value()?.clone();
+            // Now, and not when the first image comes.
+            let wanted = bank.settings().input;
+            if let InputSize::Exactly(size) = inspector.input()
+                && size != wanted
+            {
+                let expected = format!("{wanted}, as the bank has");
+                return Err(Failure::argument("size of the images", size, expected));
+            }
             // SAFETY: musc.h asks for NULL or a string.
             let rule = (!rule.is_null()).then(|| unsafe { rule_of(rule) }).transpose()?;
             let owned = Owned::new(Arc::clone(inspector), |inspector| {
