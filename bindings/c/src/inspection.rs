@@ -55,7 +55,7 @@ impl Inspected {
 
     fn thresholds(&self, rule: DecisionRule) -> Outcome<Vec<f64>> {
         match rule.is_per_image() {
-            true => on_a_pool(|| Ok(self.found.thresholds(rule)?)),
+            true => on_a_pool(0, || Ok(self.found.thresholds(rule)?)),
             false => Ok(self.found.thresholds(rule)?),
         }
     }

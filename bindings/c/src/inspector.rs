@@ -24,9 +24,10 @@ impl Handle for musc_inspector {
     const NAME: &'static str = "musc_inspector";
 }
 
-/// Does work that takes rayon's current pool on one that ends with it: the global one's threads would stay until the process ends.
-pub fn on_a_pool<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
-    let pool = ThreadPoolBuilder::new().build();
+/// Does work that takes rayon's current pool on one of so many threads, 0 meaning one a core, which ends with it: the global one's
+/// threads would stay until the process ends.
+pub fn on_a_pool<T: Send>(threads: usize, work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| Failure::new(MUSC_DEVICE, format!("device `cpu`: {error}")))?;
     pool.install(work)
 }

@@ -15,6 +15,7 @@ use musc::scoring::rscin::Similarity;
 use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
 use crate::handle::{Handle, free, give, using};
 use crate::input::{flag, path, slice, text};
+use crate::inspector::on_a_pool;
 use crate::status::musc_status::MUSC_WRONG_ABI;
 use crate::status::{Failure, MUSC_ABI_VERSION, Outcome, guard, musc_status};
 
@@ -73,7 +74,7 @@ impl Options {
             .threads(self.machine.threads)
             .precision(self.machine.precision)
             .memory_limit(self.machine.memory_limit);
-        Ok(builder.build()?)
+        on_a_pool(self.machine.threads, || Ok(builder.build()?))
     }
 
     /// The device alone.

@@ -132,7 +132,7 @@ pub unsafe extern "C" fn musc_rscin(
             options = options.with_k(k);
         }
         let fill = |rescored: &mut [f64]| {
-            let found = on_a_pool(|| Ok(rscin(scores, tokens, width, &options)?))?;
+            let found = on_a_pool(0, || Ok(rscin(scores, tokens, width, &options)?))?;
             rescored.copy_from_slice(&found);
             Ok(())
         };

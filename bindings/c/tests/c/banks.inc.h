@@ -176,6 +176,7 @@ static void scores_alone(void) {
 int main(int count, char **words) {
     musc_options *options = NULL;
     musc_inspector *inspector = NULL;
+    const int at_start = threads();
     if (count != 4) {
         fprintf(stderr, "usage: errors FOLDER WEIGHTS SCRATCH\n");
         return 2;
@@ -198,6 +199,7 @@ int main(int count, char **words) {
     OK(musc_inspector_free(inspector));
     BAD(musc_inspector_free(inspector), "freed");
     TRUE(musc_live_handles() == 0);
+    wait_for_threads(at_start);
     printf("%d checks, %d faults\n", checks, faults);
     return faults == 0 ? 0 : 1;
 }

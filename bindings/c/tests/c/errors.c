@@ -4,10 +4,13 @@
  * FOLDER has 3 images at least, WEIGHTS are a small DINOv2's, SCRATCH is an empty folder. Compiled as C and as C++, with both kinds of
  * library, and run under valgrind and AddressSanitizer.
  */
+#define _POSIX_C_SOURCE 200809L
+#include <dirent.h>
 #include <musc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static int checks, faults;
 
@@ -67,6 +70,24 @@ static int marked(const void *memory, size_t bytes) {
         free(memory_);                                                                 \
     } while (0)
 #define CALL(function, ...) function(__VA_ARGS__)
+
+/* Threads of this process. */
+static int threads(void) {
+    int count = -2; /* "." and ".." */
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks == NULL) return 1;
+    while (readdir(tasks) != NULL) count++;
+    closedir(tasks);
+    return count;
+}
+
+/* When all is freed the library's threads end, soon. */
+static void wait_for_threads(int expected) {
+    const struct timespec moment = {0, 10000000};
+    int left = 1000;
+    while (threads() > expected && left-- > 0) nanosleep(&moment, NULL);
+    TRUE(threads() == expected);
+}
 
 static const char *NO_UTF8 = "photos/\xff\xfe";
 
