@@ -1,7 +1,6 @@
 //! What a batch came to.
 
 use std::ffi::c_char;
-use std::ptr::null;
 
 use musc::ImageSize;
 use musc::inspect::Inspection;
@@ -75,8 +74,11 @@ pub unsafe fn rule_of(rule: *const c_char) -> Outcome<DecisionRule> {
 /// # Safety
 /// `rule` is NULL or a string.
 pub unsafe fn rule_or_usual(rule: *const c_char) -> Outcome<DecisionRule> {
+    if rule.is_null() {
+        return Ok(DecisionRule::default());
+    }
     // SAFETY: the caller's promise.
-    if rule == null() { Ok(DecisionRule::default()) } else { unsafe { rule_of(rule) } }
+    unsafe { rule_of(rule) }
 }
 
 /// Frees an inspection; NULL is fine.
