@@ -129,6 +129,16 @@ fn every_class_of_error_has_its_status() {
         (Error::Exists { path: here.clone() }, MUSC_BAD_FILE),
         (Error::Dataset { path: away.clone(), reason: String::new() }, MUSC_NOT_FOUND),
         (Error::Weights { file: String::new(), problems: Vec::new() }, MUSC_BAD_FILE),
+        (
+            Error::NoWeights {
+                backbone: device(),
+                pretrained: String::new(),
+                places: Vec::new(),
+                pytorch: None,
+            },
+            MUSC_NOT_FOUND,
+        ),
+        (Error::Download { url: device(), reason: String::new() }, MUSC_BAD_FILE),
         (Error::Interrupted, MUSC_INTERRUPTED),
         (Error::Device { device: device(), reason: String::new() }, MUSC_DEVICE),
         (Error::Kernel { kernel: device(), reason: String::new() }, MUSC_DEVICE),
