@@ -143,10 +143,9 @@ impl<'a> Predictor<'a> {
         let settings = self.bank.settings.clone();
         let name = batch.samples()[at].path.display().to_string();
         let inspector = self.inspector;
-        let thumbnails = Thumbnails {
-            size: self.bank.thumbnails.size,
-            pixels: inspector.thumbnail_of(batch, at, self.bank.thumbnails.size)?,
-        };
+        let size = self.bank.thumbnails.size;
+        let pixels = inspector.on_pool(|| inspector.thumbnail_of(batch, at, size))?;
+        let thumbnails = Thumbnails { size, pixels };
         let mut one = Bank::of_features(settings, host, vec![name], thumbnails);
         one.raw_scores = vec![raw];
         self.accepted += 1;
