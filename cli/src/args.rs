@@ -21,7 +21,7 @@ pub use self::bank::{
     BankWeightsArgs, PredictArgs,
 };
 pub use self::regions::{LookedAtArgs, RegionArgs, TileMatchArg};
-pub use self::shards::{InspectArgs, MergeArgs, ShardArg};
+pub use self::shards::{InspectArgs, MergeArgs, ShardArg, ShardArgs};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
 pub use self::values::{LabelsArg, MatchArg, ReferencesArg, parse_shard};
 use self::values::{

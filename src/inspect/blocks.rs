@@ -6,21 +6,20 @@
 
 use std::ops::Range;
 
+use super::parts::PartFiles;
 use super::work::{self, Plan};
 use super::{Batch, Inspector, Part, tiles};
 use crate::backend::FeatureSet;
 use crate::backend::blocks::BlockScoring;
 use crate::backend::device::{AnyBackend, AnyFeatures};
-use crate::dataset::Loaded;
 use crate::scoring::PatchScores;
 use crate::{Error, Progress, Result};
 
 /// Some images of a batch that is scored all against all, with their tokens.
 #[derive(Debug)]
 pub struct Block {
-    asked: Vec<usize>,
-    loaded: Loaded,
-    features: AnyFeatures,
+    pub(super) files: PartFiles,
+    pub(super) features: AnyFeatures,
 }
 
 impl Block {
@@ -72,7 +71,7 @@ impl Inspector {
             )
         })?;
         let (loaded, features) = work::features_of(self, batch, asked, plan.input, progress)?;
-        Ok(Block { asked: asked.to_vec(), loaded, features })
+        Ok(Block { files: PartFiles::of(asked, loaded), features })
     }
 
     /// The scoring of block `own` of a batch whose blocks have so many images.
@@ -93,8 +92,8 @@ impl Inspector {
     /// # Errors
     /// Scores of another number of images; or the device's own.
     pub fn part_of_block(&self, block: Block, scores: &PatchScores) -> Result<Part> {
-        let Block { asked, loaded, features } = block;
+        let Block { files, features } = block;
         let exact = self.settings.paper;
-        Part::of_features(&asked, loaded, &features, &scores.mean_f64(), exact)
+        Part::of_features(files, &features, &scores.mean_f64(), exact)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::bank::refuse_differences;
 use super::laps::Laps;
 use super::maps::Maps;
-use super::parts::{Joined, Part};
+use super::parts::{Joined, Part, PartFiles};
 use super::work::{features_of, input_of, outcome, raw_scores, rescore};
 use super::{Bank, Batch, InputSize, Inspection, Inspector, likeness, tiles};
 use crate::backend::device::{AnyFeatures, AnyReady};
@@ -197,7 +197,8 @@ impl Inspector {
         let marks = both.left_out();
         let of_batch = (class_tokens[..count * width].to_vec(), width);
         let exact = self.settings.paper;
-        let mut part = Part::empty(&places, loaded, grid.patches(), of_batch, exact);
+        let files = PartFiles::of(&places, loaded);
+        let mut part = Part::empty(files, grid.patches(), of_batch, exact);
         part.set(0, &scores[..own]);
         if let Some(marks) = marks.get(..own) {
             part.mark(0, marks);
@@ -246,7 +247,8 @@ impl Inspector {
         let (loaded, features) = features_of(self, batch, places, input, progress)?;
         let scores = self.backend.compare(&features, &references.ready, progress)?.mean_f64();
         let exact = self.settings.paper;
-        Ok((Part::of_features(places, loaded, &features, &scores, exact)?, features))
+        let files = PartFiles::of(places, loaded);
+        Ok((Part::of_features(files, &features, &scores, exact)?, features))
     }
 
     /// As [`Self::compared`], the features let go.

@@ -1,7 +1,7 @@
 //! Large images in tiles: each tile goes through the backbone at the input's size, and is scored against tiles of the other
 //! images.
 
-use super::parts::Part;
+use super::parts::{Part, PartFiles};
 use super::work::{self, features_with, marking};
 use super::{Batch, InputSize, Inspector};
 use crate::backend::device::AnyFeatures;
@@ -190,7 +190,8 @@ impl Work<'_> {
         let tokens = (features.class_tokens()?, features.class_width());
         let patches = self.grid.patches() * self.tiles.cut.tiles();
         let exact = inspector.settings.paper;
-        Ok((Part::empty(subset, loaded, patches, tokens, exact), features.content().to_vec()))
+        let files = PartFiles::of(subset, loaded);
+        Ok((Part::empty(files, patches, tokens, exact), features.content().to_vec()))
     }
 
     /// Which tiles at a position are looked at; all others are marked at once.

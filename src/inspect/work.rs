@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::cache::Cache;
 use super::laps::Laps;
 use super::maps::{Maps, Scores};
-use super::parts::{Joined, Part, Scored};
+use super::parts::{Joined, Part, PartFiles, Scored};
 use super::regions::Marking;
 use super::{
     Batch, InputSize, Inspection, Inspector, MANY, Note, Subsets, USUAL_REFERENCES, likeness, tiles,
@@ -116,7 +116,8 @@ pub(super) fn part(
     let scores =
         inspector.backend.patch_scores(&features, References::Others, scoring, progress)?;
     let exact = inspector.settings.paper;
-    Part::of_features(subset, loaded, &features, &scores.mean_f64(), exact)
+    let files = PartFiles::of(subset, loaded);
+    Part::of_features(files, &features, &scores.mean_f64(), exact)
 }
 
 /// Raw scores and RsCIN, of the whole batch.

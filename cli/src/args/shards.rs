@@ -11,12 +11,15 @@ const SHARDS_HELP: &str = "\
 A store is a folder that all workers see. Each shard makes its share of the parts of the job (a part is a subset of the images, see
 --references) and lays them down there, whole or not at all; parts that are there are not made again. Then, once:
   musc-run merge DIR --output-dir results
+With --references all a part is a block of images, which is scored with the tokens of all others: `musc-run extract --shard`, by as many
+shards, makes those first. A shard that misses some ends with 3, and is to be run again.
 
 With `auto` the shard is read from the first of these that is set; those that are set must agree:
   MUSC_SHARD=I/N; SLURM_ARRAY_TASK_ID, _COUNT and _MIN; JOB_COMPLETION_INDEX and MUSC_SHARDS;
   OMPI_COMM_WORLD_RANK and _SIZE; PMI_RANK and PMI_SIZE; RANK and WORLD_SIZE; HQ_TASK_ID and MUSC_SHARDS.
 
-Exit codes: 0 done; 1 an error that may pass, or SIGTERM: try again; 2 wrong usage or bad data: do not; 130 Ctrl-C.";
+Exit codes: 0 done; 1 an error that may pass, or SIGTERM: try again; 2 wrong usage or bad data: do not; 3 others' tokens are missing;
+130 Ctrl-C.";
 
 const MERGE_HELP: &str = "\
 Everything but what is given here is as it was when the store was made: images, settings, output.

@@ -6,7 +6,7 @@ use clap::Args;
 use musc::{Grid, ImageSize};
 
 use super::values::{MatchArg, parse_bytes, parse_grid, parse_image_size, parse_match};
-use super::{BackboneArgs, MachineArgs, SimilarityArg, SizeArgs};
+use super::{BackboneArgs, MachineArgs, ShardArgs, SimilarityArg, SizeArgs};
 
 #[derive(Debug, Clone, Args)]
 pub struct ExtractArgs {
@@ -14,7 +14,7 @@ pub struct ExtractArgs {
     #[arg(value_name = "IMAGES", required_unless_present = "pixels", conflicts_with = "pixels")]
     pub images: Vec<String>,
     /// Normalised pixels in place of images: safetensors with `pixels` [N,3,H,W]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "shard")]
     pub pixels: Option<PathBuf>,
     #[command(flatten)]
     pub backbone: BackboneArgs,
@@ -24,11 +24,13 @@ pub struct ExtractArgs {
     #[arg(long)]
     pub skip_bad: bool,
     /// Result: safetensors with `tokens.LAYER` [N,L,C] and `class_tokens` [N,E]
-    #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "shard", conflicts_with = "shard")]
+    pub output: Option<PathBuf>,
     /// Replace the result if it is there
     #[arg(long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub shard: ShardArgs,
     #[command(flatten)]
     pub machine: MachineArgs,
 }

@@ -7,7 +7,7 @@ use musc::inspect::{Batch, Inspection, Inspector, PartStore};
 use musc::{Error, Progress, Result};
 use serde_json::Value;
 
-use super::{Job, MANIFEST, folder_of, known_of_store};
+use super::{Job, MANIFEST, folder_of, in_blocks, known_of_store};
 use crate::args::{Cli, Command, MachineArgs, MergeArgs, OutputArgs, RunArgs, normalise};
 use crate::run::config::Config;
 use crate::run::{Engine, Known, run_with};
@@ -64,7 +64,8 @@ pub fn merge(args: MergeArgs) -> Result<(), Stop> {
         store.display()
     ));
     known_of_store(&mut config, &store);
-    run_with(config, &mut Stores { root: store, several: folders.len() > 1 })
+    let blocks = in_blocks(&config);
+    run_with(config, &mut Stores { root: store, several: folders.len() > 1, blocks })
 }
 
 /// The folders of a store that have a manifest: itself, or one a category.
@@ -150,6 +151,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 struct Stores {
     root: PathBuf,
     several: bool,
+    blocks: bool,
 }
 
 impl Engine for Stores {
@@ -164,20 +166,21 @@ impl Engine for Stores {
         known: Option<&Known>,
         progress: &dyn Progress,
     ) -> Result<Inspection> {
-        let job = Job { inspector, known };
-        let plan = job.plan(batch, progress)?;
-        let store =
-            PartStore::found(&folder_of(&self.root, batch, if self.several { 2 } else { 1 }))?;
-        store.check(&job.terms(batch, &plan)?, plan.len(), &[NUMBERS])?;
-        let parts = (0..plan.len()).map(|part| {
+        let job = Job { inspector, known, blocks: self.blocks };
+        let shares = job.shares(batch, progress)?;
+        let categories = if self.several { 2 } else { 1 };
+        let store = PartStore::found(&folder_of(&self.root, batch, categories))?;
+        store.check(&job.terms(batch, &shares)?, shares.len(), &[NUMBERS])?;
+        let parts = (0..shares.len()).map(|part| {
             let path = store.path(part);
             store
                 .read(part)?
                 .ok_or_else(|| Error::Dataset { path, reason: "not there any more".into() })
         });
+        let plan = &shares.plan;
         match job.references() {
-            Some(references) => inspector.join_compared(batch, &plan, parts, references, progress),
-            None => inspector.join(batch, &plan, parts, progress),
+            Some(references) => inspector.join_compared(batch, plan, parts, references, progress),
+            None => inspector.join(batch, plan, parts, progress),
         }
     }
 }

@@ -1,20 +1,25 @@
 //! One job by many processes: `musc-run inspect --shard` makes parts of it, `musc-run merge` the result.
 
+mod blocks;
 mod merge;
 mod place;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use musc::inspect::{Bank, Batch, Inspector, Part, PartStore, Plan, ReferenceSet, StoreTerms};
+use musc::inspect::{
+    Bank, Batch, Inspector, Part, PartStore, Plan, ReferenceSet, StoreTerms, Subsets,
+};
 use musc::model::sha256_of_bytes;
 use musc::progress::go_on;
 use musc::{Error, Progress, Result};
 use serde_json::{Value, json};
 
+pub use self::blocks::extract;
 pub use self::merge::merge;
 use self::place::{Place, place};
 use crate::args::InspectArgs;
-use crate::run::config::{Config, KnownImages};
+use crate::run::config::{Config, KnownImages, Source};
 use crate::run::known::{self, Found, Known};
 use crate::run::{run, sources};
 use crate::shell::voice::{Voice, warn};
@@ -70,20 +75,25 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
         Some((found, _)) => Some(known_images(found, config, &inspector, store, &teller)?),
         None => None,
     };
-    let job = Job { inspector: &inspector, known: known.as_ref() };
+    let job = Job { inspector: &inspector, known: known.as_ref(), blocks: in_blocks(config) };
     let mut done = Done::default();
     // Parts are counted through all categories, so that small ones do not all go to the first shard.
     let mut number = 0;
     for batch in &batches {
-        let plan = job.plan(batch, &teller)?;
+        let shares = job.shares(batch, &teller)?;
         let folder = folder_of(store, batch, batches.len());
-        let store = PartStore::open(&folder, &job.terms(batch, &plan)?, plan.len(), &note)?;
-        for part in 0..plan.len() {
-            let mine = number % count == index;
-            number += 1;
-            if !mine {
-                continue;
-            }
+        let terms = job.terms(batch, &shares)?;
+        let store = PartStore::open(&folder, &terms, shares.len(), &note)?;
+        let mine: Vec<usize> =
+            (0..shares.len()).filter(|at| (number + at) % count == index).collect();
+        number += shares.len();
+        done.parts += shares.len();
+        let with = blocks::With { job: &job, batch, shares: &shares, voice, progress: &teller };
+        let tokens = match &shares.blocks {
+            Some(_) => Some(with.tokens(&folder, &terms, &note, &mine)?),
+            None => None,
+        };
+        for part in mine {
             go_on(&teller)?;
             match store.read(part) {
                 Ok(Some(_)) => {
@@ -93,15 +103,17 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
                 Ok(None) => {}
                 Err(damaged) => warn(&format!("note: made again: {damaged}")),
             }
-            voice.say(&format!("{}: part {part} of {}", batch.name(), plan.len()));
-            let made = job.part(batch, &plan, part, &teller)?;
+            voice.say(&format!("{}: part {part} of {}", batch.name(), shares.len()));
+            let made = match &tokens {
+                Some(tokens) => with.scored(tokens, part)?,
+                None => job.part(batch, &shares.plan, part, &teller)?,
+            };
             for (path, reason) in made.skipped() {
                 warn(&format!("skipped {}: {reason}", path.display()));
             }
             store.write(part, &made)?;
             done.made += 1;
         }
-        done.parts += plan.len();
         done.missing += store.missing().len();
     }
     Ok(say(config, place, &done)?)
@@ -179,10 +191,35 @@ fn known_images(
     Ok(known)
 }
 
+/// Whether images are scored all against all, block by block. Where that is a data set's default its categories are what is
+/// shared out.
+fn in_blocks(config: &Config) -> bool {
+    config.subsets == Subsets::All
+        && config.known.is_none()
+        && config.tiles.is_none()
+        && config.scoring.radius.is_none()
+        && matches!(config.source, Source::Paths { .. })
+}
+
 /// What is done with every batch.
 struct Job<'a> {
     inspector: &'a Inspector,
     known: Option<&'a Known>,
+    /// See [`in_blocks`].
+    blocks: bool,
+}
+
+/// How a batch is shared out.
+struct Shares {
+    plan: Plan,
+    /// Runs of the images of the plan's one part, where they are scored block by block.
+    blocks: Option<Vec<Range<usize>>>,
+}
+
+impl Shares {
+    fn len(&self) -> usize {
+        self.blocks.as_ref().map_or(self.plan.len(), Vec::len)
+    }
 }
 
 impl Job<'_> {
@@ -190,15 +227,20 @@ impl Job<'_> {
         self.known.and_then(Known::alone)
     }
 
-    fn plan(&self, batch: &Batch, progress: &dyn Progress) -> Result<Plan> {
-        match self.references() {
-            Some(references) => self.inspector.plan_to_compare(batch, references),
-            None => self.inspector.plan(batch, progress),
-        }
+    fn shares(&self, batch: &Batch, progress: &dyn Progress) -> Result<Shares> {
+        let plan = match self.references() {
+            Some(references) => self.inspector.plan_to_compare(batch, references)?,
+            None => self.inspector.plan(batch, progress)?,
+        };
+        let blocks = match self.blocks && plan.len() == 1 {
+            true => Some(blocks::runs(plan.part(0)?.len())),
+            false => None,
+        };
+        Ok(Shares { plan, blocks })
     }
 
-    fn terms(&self, batch: &Batch, plan: &Plan) -> Result<StoreTerms> {
-        let terms = self.inspector.store_terms(batch, plan)?;
+    fn terms(&self, batch: &Batch, shares: &Shares) -> Result<StoreTerms> {
+        let terms = self.inspector.store_terms(batch, &shares.plan)?;
         Ok(match self.known {
             Some(known) => {
                 let content = known.bank().content();
@@ -206,6 +248,7 @@ impl Job<'_> {
                 let hash = sha256_of_bytes(&bytes);
                 terms.with("references", format!("{} with SHA-256 {hash}", content.len()))
             }
+            None if shares.blocks.is_some() => terms.with("parts", "blocks of all"),
             None => terms,
         })
     }

@@ -16,13 +16,15 @@ use crate::run::config::{
 };
 use crate::run::sources::passed_over;
 use crate::run::yaml::Yaml;
+use crate::shards;
 use crate::shell::Stop;
 use crate::shell::voice::{Voice, warn};
 
 /// Runs the command.
 pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
+    let Some(output) = args.output.clone() else { return shards::extract(args) };
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
-    may_write(&args.output, args.overwrite).map_err(Stop::Usage)?;
+    may_write(&output, args.overwrite).map_err(Stop::Usage)?;
     let mut none = Yaml::default();
     let backbone =
         BackboneConfig::new(args.backbone, &mut none, BUILT_IN_BACKBONE).map_err(Stop::Usage)?;
@@ -47,13 +49,7 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     // Images are listed before the weights are read.
     let batch = match &given {
         Some(_) => None,
-        None => {
-            let batch = Batch::paths(&args.images, &FolderOptions::default())?;
-            if let Some(note) = passed_over(&batch) {
-                warn(&format!("note: {note}"));
-            }
-            Some(batch.skip_bad(args.skip_bad))
-        }
+        None => Some(listed(&args.images, args.skip_bad)?),
     };
     let inspector = backbone.builder(&machine).input(input).build()?;
     if let Some(note) = inspector.device_note() {
@@ -75,8 +71,17 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     let (rows, columns) = (features.grid.rows * patch, features.grid.columns * patch);
     let size = ImageSize::new(rows, columns);
     let size = size.side().map_or_else(|| size.to_string(), |side| side.to_string());
-    write_features(&args.output, &features, &[("image_size", size)])?;
-    Ok(report(&machine, &args.output, &shapes(&features))?)
+    write_features(&output, &features, &[("image_size", size)])?;
+    Ok(report(&machine, &output, &shapes(&features))?)
+}
+
+/// Images by their paths, none of them opened yet; files that are passed over are told of.
+pub fn listed(images: &[String], skip_bad: bool) -> Result<Batch> {
+    let batch = Batch::paths(images, &FolderOptions::default())?;
+    if let Some(note) = passed_over(&batch) {
+        warn(&format!("note: {note}"));
+    }
+    Ok(batch.skip_bad(skip_bad))
 }
 
 /// Names and shapes of what was written.

@@ -281,3 +281,74 @@ fn shards_that_are_killed_go_on_where_they_were() {
     merge(here, &["--output-dir", "merged"]).success();
     is_the_whole(here, "merged");
 }
+
+#[test]
+fn all_against_all_is_shared_out_by_blocks() {
+    let folder = tempfile::tempdir().expect("folder");
+    let here = folder.path();
+    pictures(&here.join("photos"), 21, false);
+    picture(&here.join("photos/ng.png"), 3, true);
+    let words = ["photos", "--references", "all", "--ignore-border", "2"];
+    whole(here, &words);
+    for count in [1, 2, 5] {
+        let output = format!("by {count}");
+        // Nobody has extracted: each makes its own tokens, and the last finds all.
+        for shard in 0..count {
+            let done = inspect(here, &words, &format!("{shard}/{count}"));
+            if shard + 1 < count {
+                let told = stderr(&done.code(3));
+                assert!(told.contains("store/tokens: tokens of "), "{told}");
+            } else {
+                done.success();
+            }
+        }
+        let told = stderr(&merge(here, &[]).code(if count == 1 { 0 } else { 3 }));
+        assert_eq!(told.contains("parts are missing"), count > 1, "{told}");
+        // Another number of shards does as well.
+        for shard in ["1/2", "0/2"] {
+            inspect(here, &words, shard).success();
+        }
+        merge(here, &["--output-dir", &output]).success();
+        is_the_whole(here, &output);
+        std::fs::remove_dir_all(here.join("store")).expect("remove");
+        let _ = std::fs::remove_dir_all(here.join("output"));
+    }
+}
+
+#[test]
+fn tokens_are_extracted_first_and_read_by_all() {
+    let folder = tempfile::tempdir().expect("folder");
+    let here = folder.path();
+    pictures(&here.join("photos"), 17, false);
+    std::fs::write(here.join("photos/zz.png"), b"no image").expect("write");
+    let words = ["photos", "--references", "all", "--skip-bad", "--max-table-memory", "1k"];
+    whole(here, &words);
+    let extract = |shard: &str| {
+        let store = ["--skip-bad", "--shard", shard, "--store", "store"];
+        musc(here).args(["extract", "photos"]).args(TINY).args(store).assert().success()
+    };
+    assert!(stdout(&extract("1/2")).contains("tokens of 4 blocks made, of 0 found"));
+    assert!(stdout(&extract("0/2")).contains("9 blocks 0 are missing"));
+    // Whole blocks are found; a damaged one is made again by its shard, and told of by the others.
+    assert!(stdout(&extract("0/2")).contains("tokens of 0 blocks made, of 5 found"));
+    let block = here.join("store/tokens/block-00002-of-00009.safetensors");
+    let mut content = std::fs::read(&block).expect("read");
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(&block, &content).expect("write");
+    let told = stderr(&inspect(here, &words, "1/2").code(2));
+    assert!(told.contains("block-00002") && told.contains("not those that were written"), "{told}");
+    let told = stderr(&inspect(here, &words, "0/2").success());
+    assert!(told.contains("made again") && told.contains("zz.png"), "{told}");
+    inspect(here, &words, "1/2").success();
+    merge(here, &["--output-dir", "merged"]).success();
+    is_the_whole(here, "merged");
+    // Tokens of another size are another store's; what is asked for twice over is refused.
+    let store = ["--img_resize", "70", "--skip-bad", "--shard", "0/2", "--store", "store"];
+    let mut program = musc(here);
+    program.args(["extract", "photos"]).args(&TINY[..2]).args(&TINY[4..]).args(store);
+    let told = stderr(&program.assert().code(2));
+    assert!(told.contains("size 56x56, this job 70x70"), "{told}");
+    let both = ["extract", "photos", "--output", "x", "--shard", "0/2", "--store", "store"];
+    musc(here).args(both).assert().code(2);
+}

@@ -14,13 +14,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::part::{Part, Scored};
+use super::part::{Part, PartFiles, Scored};
 use crate::model::sha256_of_parts;
-use crate::tensor_file::{Tensor, TensorFile, Values, printable, write_tensors};
+use crate::tensor_file::{Tensor, TensorFile, printable, write_tensors};
 use crate::{Error, Result};
 
 const FORMAT: (&str, &str) = ("format", "musc-part");
 const VERSION: (&str, &str) = ("version", "1");
+pub(super) const JOB: &str = "job";
+pub(super) const HASH: &str = "sha256";
 
 impl Part {
     /// The part as bytes, for a worker elsewhere: those of its file.
@@ -55,86 +57,125 @@ fn aside() -> Result<(tempfile::TempDir, PathBuf)> {
 
 /// Writes a part of a job.
 pub(super) fn write(path: &Path, part: &Part, job: &str) -> Result<()> {
-    let wide = |values: &[usize]| values.iter().map(|&value| value as u64).collect::<Vec<_>>();
-    let (asked, places) = (wide(&part.asked), wide(&part.places));
-    let sizes: Vec<u64> =
-        part.sizes.iter().flat_map(|&(width, height)| [width.into(), height.into()]).collect();
+    let files = Numbers::of(&part.files);
     let marks: Vec<u8> = part.scored.left_out.iter().map(|&mark| mark.into()).collect();
     let (images, patches) = (part.len(), part.patches);
-    let (of_asked, of_sizes) = ([asked.len()], [images, 2]);
     let (of_scores, of_tokens) = ([images, patches], [images, part.scored.class_width]);
-    let mut tensors = vec![
-        Tensor::u64("asked", &of_asked, &asked),
-        Tensor::u64("places", &of_scores[..1], &places),
-        Tensor::u64("sizes", &of_sizes, &sizes),
-        match &part.scored.exact_scores {
-            Some(exact) => Tensor::f64("patch_scores", &of_scores, exact),
-            None => Tensor::f32("patch_scores", &of_scores, &part.scored.patch_scores),
-        },
-        Tensor::f32("class_tokens", &of_tokens, &part.scored.class_tokens),
-    ];
+    let mut tensors = files.tensors();
+    tensors.push(match &part.scored.exact_scores {
+        Some(exact) => Tensor::f64("patch_scores", &of_scores, exact),
+        None => Tensor::f32("patch_scores", &of_scores, &part.scored.patch_scores),
+    });
+    tensors.push(Tensor::f32("class_tokens", &of_tokens, &part.scored.class_tokens));
     if !marks.is_empty() {
         tensors.push(Tensor::u8("left_out", &of_scores, &marks));
     }
-    let bad = bad_as_json(&part.bad);
-    let metadata = [
+    let mut metadata = vec![
         (FORMAT.0, FORMAT.1.to_string()),
         (VERSION.0, VERSION.1.to_string()),
-        ("job", job.to_string()),
-        ("sha256", hash(part, job)),
-        ("sixteen_bits", part.sixteen_bits.to_string()),
-        ("bad", bad),
+        (JOB, job.to_string()),
+        (HASH, hash(part, job)),
     ];
+    metadata.extend(metadata_of(&part.files));
     write_tensors(path, &tensors, &metadata)
 }
 
-/// Reads a part of a job, and compares it with its own hash.
-pub(super) fn read(path: &Path, job: &str) -> Result<Part> {
-    let mut file = TensorFile::open(path)?;
-    let refuse = |reason: String| Error::Dataset { path: path.to_path_buf(), reason };
-    for (key, expected) in [FORMAT, VERSION, ("job", job)] {
-        let found = file.metadata(key).unwrap_or("nothing");
-        if found != expected {
-            let found = printable(found);
-            return Err(refuse(format!(
-                "no part of this job: its `{key}` is {found}, expected {expected}"
-            )));
+/// The numbers of a part's files, as they lie in tensors.
+pub(super) struct Numbers {
+    asked: Vec<u64>,
+    places: Vec<u64>,
+    sizes: Vec<u64>,
+    shapes: ([usize; 1], [usize; 2]),
+}
+
+impl Numbers {
+    pub fn of(files: &PartFiles) -> Self {
+        let wide = |values: &[usize]| values.iter().map(|&value| value as u64).collect();
+        Numbers {
+            asked: wide(&files.asked),
+            places: wide(&files.places),
+            sizes: files.sizes.iter().flat_map(|&(w, h)| [w.into(), h.into()]).collect(),
+            shapes: ([files.asked.len()], [files.places.len(), 2]),
         }
     }
-    let told = |key: &str| {
-        let value = file.metadata(key).map(String::from);
-        value.ok_or_else(|| refuse(format!("its metadata have no `{key}`, which a part has")))
-    };
-    let known_hash = told("sha256")?;
-    let sixteen_bits = told("sixteen_bits")?;
+
+    pub fn tensors(&self) -> Vec<Tensor<'_>> {
+        vec![
+            Tensor::u64("asked", &self.shapes.0, &self.asked),
+            Tensor::u64("places", &self.shapes.1[..1], &self.places),
+            Tensor::u64("sizes", &self.shapes.1, &self.sizes),
+        ]
+    }
+}
+
+/// What a part's files leave in the metadata.
+pub(super) fn metadata_of(files: &PartFiles) -> [(&'static str, String); 2] {
+    [("sixteen_bits", files.sixteen_bits.to_string()), ("bad", bad_as_json(&files.bad))]
+}
+
+/// Opens a file of a job, of this format and version.
+pub(super) fn open(
+    path: &Path,
+    (what, format, version): (&str, (&str, &str), (&str, &str)),
+    job: &str,
+) -> Result<TensorFile> {
+    let file = TensorFile::open(path)?;
+    for (key, expected) in [format, version, (JOB, job)] {
+        let found = file.metadata(key).unwrap_or("nothing");
+        if found != expected {
+            let reason = format!(
+                "no {what} of this job: its `{key}` is {}, expected {expected}",
+                printable(found)
+            );
+            return Err(Error::Dataset { path: path.to_path_buf(), reason });
+        }
+    }
+    Ok(file)
+}
+
+/// What the metadata of a file say under a key.
+pub(super) fn told(file: &TensorFile, key: &str) -> Result<String> {
+    file.metadata(key).map(String::from).ok_or_else(|| {
+        let reason = format!("its metadata have no `{key}`");
+        Error::Dataset { path: file.path().to_path_buf(), reason }
+    })
+}
+
+/// What a file of a part says of the files that were read.
+pub(super) fn read_files(file: &mut TensorFile) -> Result<PartFiles> {
+    let path = file.path().to_path_buf();
+    let refuse = |reason: String| Error::Dataset { path: path.clone(), reason };
+    let sixteen_bits = told(file, "sixteen_bits")?;
     let sixteen_bits = sixteen_bits.parse().map_err(|_| {
         refuse(format!("its `sixteen_bits` is {}, expected a number", printable(&sixteen_bits)))
     })?;
-    let bad: Vec<(PathBuf, String)> = serde_json::from_str(&told("bad")?)
+    let bad: Vec<(PathBuf, String)> = serde_json::from_str(&told(file, "bad")?)
         .map_err(|error| refuse(format!("its `bad` is no list of files: {error}")))?;
-    let narrow = |file: &TensorFile, name: &str, values: Values<u64>| -> Result<Vec<usize>> {
+    let mut numbers = |name: &str, dim: &str| -> Result<Vec<usize>> {
+        let values = file.u64(name, &[dim])?;
         let small = |value: u64| {
             let found = usize::try_from(value).ok();
             found.ok_or_else(|| file.wrong(name, value.to_string(), "a number of this machine"))
         };
         values.data.into_iter().map(small).collect()
     };
-    let asked = file.u64("asked", &["m"])?;
-    let asked = narrow(&file, "asked", asked)?;
-    let places = file.u64("places", &["n"])?;
-    let places = narrow(&file, "places", places)?;
+    let (asked, places) = (numbers("asked", "m")?, numbers("places", "n")?);
     let sizes = file.u64("sizes", &["n", "2"])?;
-    let images = places.len();
-    if sizes.shape != [images, 2] {
-        return Err(file.wrong(
-            "sizes",
-            format!("shape {:?}", sizes.shape),
-            format!("[{images}, 2]"),
-        ));
+    if sizes.shape != [places.len(), 2] {
+        let expected = format!("[{}, 2]", places.len());
+        return Err(file.wrong("sizes", format!("shape {:?}", sizes.shape), expected));
     }
     let side = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let (pairs, _) = sizes.data.as_chunks::<2>();
     let sizes = pairs.iter().map(|&[width, height]| (side(width), side(height))).collect();
+    Ok(PartFiles { asked, places, sizes, bad, sixteen_bits })
+}
+
+/// Reads a part of a job, and compares it with its own hash.
+pub(super) fn read(path: &Path, job: &str) -> Result<Part> {
+    let mut file = open(path, ("part", FORMAT, VERSION), job)?;
+    let (known_hash, files) = (told(&file, HASH)?, read_files(&mut file)?);
+    let images = files.places.len();
     // Which of the two it is stands in no other place than the tensor's type: an f32 is read from both.
     let exact = file.f64("patch_scores", &["n", "P"])?;
     let is_wide = file.is_f64("patch_scores");
@@ -157,11 +198,7 @@ pub(super) fn read(path: &Path, job: &str) -> Result<Part> {
         left_out = marks.data.iter().map(|&mark| mark != 0).collect();
     }
     let part = Part {
-        asked,
-        places,
-        sizes,
-        bad,
-        sixteen_bits,
+        files,
         patches,
         scored: Scored {
             patch_scores: exact.data.iter().map(|&score| score as f32).collect(),
@@ -172,7 +209,7 @@ pub(super) fn read(path: &Path, job: &str) -> Result<Part> {
         },
     };
     if hash(&part, job) != known_hash {
-        return Err(refuse("its values are not those that were written".into()));
+        return Err(damaged(path, "values"));
     }
     Ok(part)
 }
@@ -183,17 +220,15 @@ fn bad_as_json(bad: &[(PathBuf, String)]) -> String {
     serde_json::json!(pairs).to_string()
 }
 
+/// The error of a file whose hash is another.
+pub(super) fn damaged(path: &Path, what: &str) -> Error {
+    let reason = format!("its {what} are not those that were written");
+    Error::Dataset { path: path.to_path_buf(), reason }
+}
+
 /// A hash of everything that is written.
 fn hash(part: &Part, job: &str) -> String {
-    let head = format!(
-        "{job} {} {} {:?} {:?} {:?} {}",
-        part.patches,
-        part.sixteen_bits,
-        part.asked,
-        part.places,
-        part.sizes,
-        bad_as_json(&part.bad)
-    );
+    let head = format!("{} {}", hash_of_files(&part.files, job), part.patches);
     let scored = &part.scored;
     let scores: &[u8] = match &scored.exact_scores {
         Some(exact) => bytemuck::cast_slice(exact),
@@ -201,4 +236,11 @@ fn hash(part: &Part, job: &str) -> String {
     };
     let marks: Vec<u8> = scored.left_out.iter().map(|&mark| mark.into()).collect();
     sha256_of_parts(&[head.as_bytes(), scores, bytemuck::cast_slice(&scored.class_tokens), &marks])
+}
+
+/// A hash of what was read of a part's files.
+pub(super) fn hash_of_files(files: &PartFiles, job: &str) -> String {
+    let PartFiles { asked, places, sizes, bad, sixteen_bits } = files;
+    let words = format!("{job} {sixteen_bits} {asked:?} {places:?} {sizes:?} {}", bad_as_json(bad));
+    sha256_of_parts(&[words.as_bytes()])
 }

@@ -4,12 +4,13 @@
 //! worker makes the same one. Parts need nothing of each other. What is of the whole batch (RsCIN, decisions, figures) comes
 //! when they are joined: the same bits as [`Inspector::inspect`], whoever made the parts, in whatever order.
 
+mod block_file;
 mod file;
 mod part;
 mod store;
 
 pub use self::part::Part;
-pub(super) use self::part::{Joined, Scored};
+pub(super) use self::part::{Joined, PartFiles, Scored};
 pub use self::store::{PartStore, StoreTerms};
 use super::laps::Laps;
 use super::maps::Maps;

@@ -11,19 +11,38 @@ use crate::{Error, Result};
 /// [`Inspector::join`](crate::inspect::Inspector::join) puts together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// Places in the batch that were asked for, rising.
-    pub(super) asked: Vec<usize>,
-    /// Those that could be read, rising.
-    pub(super) places: Vec<usize>,
-    /// Width and height of each image's file.
-    pub(super) sizes: Vec<(u32, u32)>,
-    /// Files that could not be read, with why.
-    pub(super) bad: Vec<(PathBuf, String)>,
-    /// Images of 16 bits a channel.
-    pub(super) sixteen_bits: usize,
+    pub(super) files: PartFiles,
     /// Patch scores an image; with tiles, of all its tiles.
     pub(super) patches: usize,
     pub(super) scored: Scored,
+}
+
+/// What was read of the files of a part.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(in crate::inspect) struct PartFiles {
+    /// Places in the batch that were asked for, rising.
+    pub asked: Vec<usize>,
+    /// Those that could be read, rising.
+    pub places: Vec<usize>,
+    /// Width and height of each image's file.
+    pub sizes: Vec<(u32, u32)>,
+    /// Files that could not be read, with why.
+    pub bad: Vec<(PathBuf, String)>,
+    /// Images of 16 bits a channel.
+    pub sixteen_bits: usize,
+}
+
+impl PartFiles {
+    /// Of images that were loaded; `asked` are the places that the loading counted from 0.
+    pub fn of(asked: &[usize], loaded: Loaded) -> Self {
+        PartFiles {
+            places: loaded.kept.iter().map(|&at| asked[at]).collect(),
+            asked: asked.to_vec(),
+            sizes: loaded.sizes,
+            bad: loaded.bad,
+            sixteen_bits: loaded.scaled_from_16_bit,
+        }
+    }
 }
 
 /// What is known of scored images, in their order.
@@ -41,22 +60,16 @@ pub(in crate::inspect) struct Scored {
 }
 
 impl Part {
-    /// Images that were loaded, with `patches` patch scores of 0 each, for who fills them in. `asked` are the places that
-    /// the loading counted from 0.
+    /// Images of these files, with `patches` patch scores of 0 each, for who fills them in.
     pub(in crate::inspect) fn empty(
-        asked: &[usize],
-        loaded: Loaded,
+        files: PartFiles,
         patches: usize,
         (class_tokens, class_width): (Vec<f32>, usize),
         exact: bool,
     ) -> Self {
-        let places: Vec<usize> = loaded.kept.iter().map(|&at| asked[at]).collect();
-        let values = places.len() * patches;
+        let values = files.places.len() * patches;
         Part {
-            asked: asked.to_vec(),
-            sizes: loaded.sizes,
-            bad: loaded.bad,
-            sixteen_bits: loaded.scaled_from_16_bit,
+            files,
             patches,
             scored: Scored {
                 patch_scores: vec![0.0; values],
@@ -65,20 +78,18 @@ impl Part {
                 class_tokens,
                 class_width,
             },
-            places,
         }
     }
 
-    /// Images that were loaded, with the patch scores `[n, L]` of their features.
+    /// Images of these files, with the patch scores `[n, L]` of their features.
     pub(in crate::inspect) fn of_features(
-        asked: &[usize],
-        loaded: Loaded,
+        files: PartFiles,
         features: &impl FeatureSet,
         scores: &[f64],
         exact: bool,
     ) -> Result<Self> {
         let tokens = (features.class_tokens()?, features.class_width());
-        let mut part = Part::empty(asked, loaded, features.patches(), tokens, exact);
+        let mut part = Part::empty(files, features.patches(), tokens, exact);
         if scores.len() != part.scored.patch_scores.len() {
             let expected = part.scored.patch_scores.len().to_string();
             return Err(Error::invalid("patch scores of a part", scores.len(), expected));
@@ -107,7 +118,7 @@ impl Part {
 
     /// Width and height of each image's file.
     pub(in crate::inspect) fn sides(&self) -> &[(u32, u32)] {
-        &self.sizes
+        &self.files.sizes
     }
 
     /// What is known of the images.
@@ -117,22 +128,22 @@ impl Part {
 
     /// Number of images that were scored.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.files.places.len()
     }
 
     /// Whether no image was scored.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.files.places.is_empty()
     }
 
     /// The places in the batch of the images that were scored, rising.
     pub fn places(&self) -> &[usize] {
-        &self.places
+        &self.files.places
     }
 
     /// Files that could not be read, with why; empty unless they were to be skipped.
     pub fn skipped(&self) -> &[(PathBuf, String)] {
-        &self.bad
+        &self.files.bad
     }
 }
 
@@ -194,7 +205,7 @@ impl Joined {
             let expected = format!("{}, as the others have", words(expected));
             return Err(Error::invalid("images of a part", words(sizes), expected));
         }
-        for place in &part.asked {
+        for place in &part.files.asked {
             let found = self.places.binary_search(place);
             let at = found.map_err(|_| {
                 Error::invalid("image of a part", place, "one of the batch that can be read")
@@ -208,10 +219,10 @@ impl Joined {
         if marked && self.scored.left_out.is_empty() {
             self.scored.left_out.resize(self.scored.patch_scores.len(), false);
         }
-        for (from, place) in part.places.iter().enumerate() {
+        for (from, place) in part.files.places.iter().enumerate() {
             let Ok(to) = self.places.binary_search(place) else { continue };
             self.state[to] = State::Scored;
-            self.sizes[to] = part.sizes.get(from).copied().unwrap_or((1, 1));
+            self.sizes[to] = part.files.sizes.get(from).copied().unwrap_or((1, 1));
             let p = self.patches;
             copy(&mut self.scored.patch_scores, to, &part.scored.patch_scores, from, p);
             copy(&mut self.scored.class_tokens, to, &part.scored.class_tokens, from, width);
@@ -224,8 +235,8 @@ impl Joined {
                 copy(exact, to, of, from, p);
             }
         }
-        self.bad.extend(part.bad);
-        self.sixteen_bits += part.sixteen_bits;
+        self.bad.extend(part.files.bad);
+        self.sixteen_bits += part.files.sixteen_bits;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! DIR/manifest.json                    settings, number of images and parts, a note of the program's
 //! DIR/images.csv                       the images: path, bytes
 //! DIR/part-00003-of-00016.safetensors  a part, whole or absent
+//! DIR/block-00003-of-00016.safetensors the tokens of a block, likewise
 //! ```
 //!
 //! Whoever comes first writes the manifest; everybody else compares. Nothing is locked: a part that two workers make is
@@ -15,17 +16,31 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::file;
 use super::part::Part;
+use super::{block_file, file};
 use crate::atomic::{write_file, write_new_file};
-use crate::backend::device::AnyBackend;
+use crate::backend::device::{AnyBackend, AnyFeatures};
+use crate::backend::{Backend, FeatureSet};
 use crate::inspect::bank::{SIMILARITIES, activation_name};
 use crate::inspect::work::Plan;
-use crate::inspect::{Batch, InputSize, Inspector, Subsets, TileMatch};
+use crate::inspect::{Batch, Block, InputSize, Inspector, Subsets, TileMatch};
 use crate::model::{sha256_of_bytes, sha256_of_parts};
 use crate::tensor_file::printable;
 use crate::{Error, Result};
 
+/// The settings that tokens depend on.
+const OF_TOKENS: [&str; 10] = [
+    "musc",
+    "backbone",
+    "weights with SHA-256",
+    "activation",
+    "layers",
+    "size",
+    "padding",
+    "numbers",
+    "regions",
+    "unreadable files",
+];
 const FORMAT: &str = "musc-parts";
 const VERSION: u32 = 1;
 
@@ -63,6 +78,13 @@ impl StoreTerms {
     pub fn with(mut self, what: &str, value: impl Into<String>) -> Self {
         self.settings.push((what.to_string(), value.into()));
         self
+    }
+
+    /// What tokens alone have in common, whatever is done with them.
+    pub fn of_tokens(&self) -> Self {
+        let mut terms = self.clone();
+        terms.settings.retain(|(what, _)| OF_TOKENS.contains(&what.as_str()));
+        terms
     }
 
     /// All of it as text, a fact or an image a line: two that are equal have the same lines.
@@ -271,6 +293,70 @@ impl PartStore {
     /// [`Error::Io`] with the path.
     pub fn write(&self, at: usize, part: &Part) -> Result<()> {
         file::write(&self.path(at), part, &self.manifest.job)
+    }
+
+    /// The file of a block.
+    pub fn block_path(&self, block: usize) -> PathBuf {
+        self.folder.join(format!("block-{block:05}-of-{:05}.safetensors", self.manifest.parts))
+    }
+
+    /// The blocks that are not there yet, rising.
+    pub fn missing_blocks(&self) -> Vec<usize> {
+        (0..self.parts()).filter(|&block| !self.block_path(block).is_file()).collect()
+    }
+
+    /// Images of a block that is there, by the head of its file.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] and [`Error::Tensor`] for a file that is none; [`Error::Io`] when it cannot be read.
+    pub fn images_of_block(&self, block: usize) -> Result<usize> {
+        block_file::images(&self.block_path(block), &self.manifest.job)
+    }
+
+    /// Reads a block to the device of an inspector; nothing where it is not there yet.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and the device's own.
+    pub fn read_block(&self, inspector: &Inspector, block: usize) -> Result<Option<Block>> {
+        let layers = &inspector.backbone.blocks;
+        match block_file::read(&self.block_path(block), layers, &self.manifest.job) {
+            Ok((features, files)) => {
+                let features = inspector.backend.upload(features)?;
+                Ok(Some(Block { files, features }))
+            }
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the `index`-th feature layer of a block to the device of an inspector.
+    ///
+    /// # Errors
+    /// An index past the last layer; a block that is not there; otherwise as [`read_block`](Self::read_block).
+    pub fn read_layer(
+        &self,
+        inspector: &Inspector,
+        block: usize,
+        index: usize,
+    ) -> Result<AnyFeatures> {
+        let layers = &inspector.backbone.blocks;
+        let layer = layers.get(index..index + 1).ok_or_else(|| {
+            Error::invalid("feature layer index", index, format!("below {}", layers.len()))
+        })?;
+        let path = self.block_path(block);
+        let (features, _) = block_file::read(&path, layer, &self.manifest.job)?;
+        inspector.backend.upload(features)
+    }
+
+    /// Writes a block, whole or not at all; one that is there is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path; the device's own.
+    pub fn write_block(&self, at: usize, block: &Block) -> Result<()> {
+        let features = block.features.to_host()?;
+        block_file::write(&self.block_path(at), &features, &block.files, &self.manifest.job)
     }
 }
 
