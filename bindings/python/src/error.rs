@@ -23,7 +23,10 @@ pub fn raise(error: musc::Error) -> PyErr {
     match error {
         Of::Io { source, .. } => of_kind(source.kind(), text),
         Of::Exists { .. } => PyFileExistsError::new_err(text),
-        Of::Dataset { path, .. } if !path.exists() => PyFileNotFoundError::new_err(text),
+        // An image in memory has a name that is no path: what is not there is told by the reason.
+        Of::Dataset { reason, .. } if reason.starts_with("no such") => {
+            PyFileNotFoundError::new_err(text)
+        }
         Of::NoWeights { backbone, pretrained, .. } => {
             PyFileNotFoundError::new_err(text + &how_to_get(&backbone, &pretrained))
         }

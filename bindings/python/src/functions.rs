@@ -30,18 +30,19 @@ use crate::settings::{self, count, counts};
 /// They must not be written meanwhile.
 /// r: aggregation degrees, odd. references: tokens of other images in the same form; an image whose tokens are among them
 /// does not see itself. grid: rows and columns of the L patches; without it they are a square. interval: which of the sorted
-/// distances the score is the mean of. radius: a patch sees only those within so many rows and columns of its place. left_out:
-/// bool [N, L], patches that are no part of their image.
+/// distances the score is the mean of. radius: a patch sees only those within so many rows and columns of its place. left_out,
+/// references_left_out: bool [N, L] and [M, L], patches that are no part of their image: they score 0, and nothing is compared
+/// with them.
 ///
 /// Returns float32 [N, L], distances from 0 to 2.
 #[pyfunction]
 #[pyo3(
     signature = (
         tokens, r=vec![1, 3, 5], references=None, *, grid=None, interval=(0.0, 0.3), radius=None, left_out=None,
-        device="auto", threads=0, precision="f16", memory_limit=None, table_bytes=None, progress=None,
+        references_left_out=None, device="auto", threads=0, precision="f16", memory_limit=None, table_bytes=None, progress=None,
     ),
     text_signature = "(tokens, r=(1, 3, 5), references=None, *, grid=None, interval=(0.0, 0.3), radius=None, left_out=None, \
-        device='auto', threads=0, precision='f16', memory_limit=None, table_bytes=None, progress=None)"
+        references_left_out=None, device='auto', threads=0, precision='f16', memory_limit=None, table_bytes=None, progress=None)"
 )]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword of the function")]
 pub fn mutual_scores<'py>(
@@ -53,6 +54,7 @@ pub fn mutual_scores<'py>(
     interval: (f64, f64),
     radius: Option<i64>,
     left_out: Option<&Bound<'py, PyAny>>,
+    references_left_out: Option<&Bound<'py, PyAny>>,
     device: &str,
     threads: i64,
     precision: &str,
@@ -76,9 +78,22 @@ pub fn mutual_scores<'py>(
     }
     let (images, patches, _) = layers.first().map_or((0, 0, 0), Tokens::shape);
     let grid = arrays::grid(grid, patches).map_err(raise)?;
+    if let Some(theirs) = references.as_ref().map(|others| others[0].shape().1)
+        && theirs != patches
+    {
+        let found = format!("{theirs} patches an image");
+        return Err(wrong_value("references", found, &format!("{patches}, as tokens have")));
+    }
     let seen = references.as_ref().map_or(images.saturating_sub(1), |others| others[0].shape().0);
     scoring.check(seen, grid).map_err(raise)?;
-    let left_out = left_out.map(|marks| marks_of(marks, images, patches)).transpose()?;
+    let marks = |name: &str, marks: Option<&Bound<'py, PyAny>>, images: usize| {
+        marks.map_or(Ok(Vec::new()), |marks| marks_of(name, marks, images, patches))
+    };
+    let left_out = marks("left_out", left_out, images)?;
+    if references.is_none() && references_left_out.is_some() {
+        return Err(wrong_value("references_left_out", "marks without references", "references"));
+    }
+    let their_left_out = marks("references_left_out", references_left_out, seen)?;
     let content = references.as_ref().map(|others| (&layers, others));
     let scores = run(py, progress, |progress| {
         let content =
@@ -91,11 +106,11 @@ pub fn mutual_scores<'py>(
                 // Each image sees every other: what they are is not asked.
                 None => own.with_content((0..images as u64).collect()),
             };
-            let own = backend.upload(own.with_left_out(left_out.clone().unwrap_or_default()))?;
+            let own = backend.upload(own.with_left_out(left_out.clone()))?;
             match (&references, &content) {
                 (Some(others), Some((_, content))) => {
                     let others = features(&others[at], at, grid).with_content(content.clone());
-                    let others = backend.upload(others)?;
+                    let others = backend.upload(others.with_left_out(their_left_out.clone()))?;
                     backend.patch_scores(&own, References::Set(&others), &scoring, progress)
                 }
                 _ => backend.patch_scores(&own, References::Others, &scoring, progress),
@@ -130,11 +145,16 @@ fn content_of(layers: &[Tokens<'_>], grid: Grid) -> Vec<u64> {
     all
 }
 
-fn marks_of(marks: &Bound<'_, PyAny>, images: usize, patches: usize) -> PyResult<Vec<bool>> {
+fn marks_of(
+    name: &str,
+    marks: &Bound<'_, PyAny>,
+    images: usize,
+    patches: usize,
+) -> PyResult<Vec<bool>> {
     let expected = format!("bool [{images}, {patches}]");
-    let marks = arrays::truths::<Ix2>("left_out", marks, &expected)?;
+    let marks = arrays::truths::<Ix2>(name, marks, &expected)?;
     if marks.as_array().dim() != (images, patches) {
-        return Err(wrong_value("left_out", arrays::found(marks.as_untyped()), &expected));
+        return Err(wrong_value(name, arrays::found(marks.as_untyped()), &expected));
     }
     Ok(arrays::values(&marks.as_array()))
 }

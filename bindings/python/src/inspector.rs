@@ -53,14 +53,14 @@ impl PyInspector {
             backbone=Some("dinov2_vits14".into()), *, device="auto".into(), size=None, r=vec![1, 3, 5], weights=None,
             pretrained="openai".into(), activation="official".into(), layers=None, threads=0, precision="f16".into(),
             memory_limit=None, batch_size=0, cache=None, cache_bytes=None, keep_aspect=None, pad=false, tiles=None,
-            tile_overlap=musc::inspect::USUAL_OVERLAP, tile_match="same".into(), interval=(0.0, 0.3), radius=None,
+            tile_overlap=musc::inspect::USUAL_OVERLAP, match_tiles="same".into(), interval=(0.0, 0.3), radius=None,
             table_bytes=None, rescoring=true, k=None, similarity=None, subsets=None, divide=None, seed=0, paper=false,
             decide=None,
         ),
         text_signature = "(backbone='dinov2_vits14', *, device='auto', size=518, r=(1, 3, 5), weights=None, \
             pretrained='openai', activation='official', layers=None, threads=0, precision='f16', memory_limit=None, \
             batch_size=0, cache=None, cache_bytes=None, keep_aspect=None, pad=False, tiles=None, tile_overlap=0.1, \
-            tile_match='same', interval=(0.0, 0.3), radius=None, table_bytes=None, rescoring=True, k=None, \
+            match_tiles='same', interval=(0.0, 0.3), radius=None, table_bytes=None, rescoring=True, k=None, \
             similarity=None, subsets='auto', divide=None, seed=0, paper=False, decide='gap')"
     )]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of the constructor")]
@@ -84,7 +84,7 @@ impl PyInspector {
         pad: bool,
         tiles: Option<Bound<'_, PyAny>>,
         tile_overlap: f64,
-        tile_match: String,
+        match_tiles: String,
         interval: (f64, f64),
         radius: Option<i64>,
         table_bytes: Option<i64>,
@@ -113,7 +113,7 @@ impl PyInspector {
             input: settings::input(size.as_ref(), keep_aspect, pad, USUAL_SIDE)?,
             tiles: settings::tiles(tiles.as_ref())?,
             tile_overlap,
-            tile_match,
+            match_tiles,
             scoring: settings::scoring(&r, interval, radius, table_bytes)?,
             rescoring,
             k: k.map(|k| counts("k", &k)).transpose()?,

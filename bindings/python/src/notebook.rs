@@ -13,9 +13,9 @@ use musc::{Error, ImageSize, Progress, Result};
 use crate::inspection::Decided;
 
 /// Images that are shown.
-const SHOWN: usize = 24;
-/// The longest side of a picture: twice what it is shown at, for fine screens.
-const SIDE: usize = 240;
+const SHOWN: usize = 20;
+/// The longest side of a picture: more than it is shown at, for fine screens, and not much, because a notebook keeps it.
+const SIDE: usize = 160;
 
 /// Where the pictures of an inspection come from.
 #[derive(Debug)]

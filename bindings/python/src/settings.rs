@@ -36,7 +36,7 @@ pub struct Settings {
     pub input: InputSize,
     pub tiles: Option<(usize, usize)>,
     pub tile_overlap: f64,
-    pub tile_match: String,
+    pub match_tiles: String,
     pub scoring: MutualScoring,
     pub rescoring: bool,
     pub k: Option<Vec<usize>>,
@@ -94,8 +94,8 @@ impl Settings {
     fn cut(&self) -> PyResult<Option<Tiles>> {
         let Some((rows, columns)) = self.tiles else { return Ok(None) };
         let matching = one_of(
-            "tile_match",
-            &self.tile_match,
+            "match_tiles",
+            &self.match_tiles,
             [("same", TileMatch::Same), ("any", TileMatch::Any)],
         )?;
         let tiles =
@@ -128,7 +128,7 @@ impl Settings {
         set_input(&dict, self.input)?;
         dict.set_item("tiles", self.tiles)?;
         dict.set_item("tile_overlap", self.tile_overlap)?;
-        dict.set_item("tile_match", &self.tile_match)?;
+        dict.set_item("match_tiles", &self.match_tiles)?;
         set_scoring(&dict, &self.scoring)?;
         dict.set_item("table_bytes", self.scoring.table_bytes)?;
         dict.set_item("rescoring", self.rescoring)?;
