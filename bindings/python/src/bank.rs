@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::raise;
-use crate::progress::run;
+use crate::progress::run_on_pool;
 use crate::settings;
 
 /// References to compare images with, M of them: tokens in 16 bits, raw scores among themselves, the threshold, names, small
@@ -32,12 +32,12 @@ impl PyBank {
     /// Reads a bank, of this package or of `musc-run bank build`.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        run(py, None, |_| Bank::open(&path)).map(PyBank::new)
+        run_on_pool(py, None, |_| Bank::open(&path)).map(PyBank::new)
     }
 
     /// Writes the bank. The file is written aside and renamed when it is complete; one of that name is replaced.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        run(py, None, |_| self.0.save(&path))
+        run_on_pool(py, None, |_| self.0.save(&path))
     }
 
     /// The same references with the threshold of another rule, or a threshold.

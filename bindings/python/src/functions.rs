@@ -7,6 +7,7 @@ use musc::backend::device::{Device, DeviceOptions};
 use musc::backend::{Backend, HostFeatures, References};
 use musc::model::hub::Hub;
 use musc::model::{self, BACKBONES, Published, Vit, locate};
+use musc::progress::go_on;
 use musc::scoring::PatchScores;
 use musc::scoring::decision;
 use musc::scoring::rscin::{RscinOptions, rscin as rescore};
@@ -18,8 +19,7 @@ use rayon::prelude::*;
 
 use crate::arrays::{self, Layers, Tokens};
 use crate::error::{raise, wrong_value};
-use crate::process;
-use crate::progress::run;
+use crate::progress::{run, run_on_pool};
 use crate::settings::{self, count, counts};
 
 /// The score of each patch of N images: LNAMD, then MSM against the other images, or against references.
@@ -184,8 +184,7 @@ pub fn rscin<'py>(
         .with_similarity(settings::similarity(similarity)?);
     let (scores, width) = (arrays::values(&scores.as_array()), tokens.as_array().dim().1);
     let tokens = arrays::values(&tokens.as_array());
-    let pool = process::pool()?;
-    let made = run(py, None, |_| pool.install(|| rescore(&scores, &tokens, width, &options)))?;
+    let made = run_on_pool(py, None, |_| rescore(&scores, &tokens, width, &options))?;
     Ok(PyArray1::from_vec(py, made))
 }
 
@@ -234,13 +233,12 @@ pub fn anomaly_maps<'py>(
         }
         other => return Err(wrong_value("size", format!("{other:?}"), "(height, width)")),
     };
-    let pool = process::pool()?;
-    let maps = run(py, None, |_| {
+    let maps = run_on_pool(py, None, |progress| {
         let mut maps = vec![0f32; images * size.pixels()];
-        pool.install(|| {
-            let both =
-                maps.par_chunks_exact_mut(size.pixels()).zip(scores.par_chunks_exact(patches));
-            both.try_for_each(|(map, scores)| upsample(scores, grid, size, map))
+        let both = maps.par_chunks_exact_mut(size.pixels()).zip(scores.par_chunks_exact(patches));
+        both.try_for_each(|(map, scores)| {
+            go_on(progress)?;
+            upsample(scores, grid, size, map)
         })?;
         Ok(maps)
     })?;
@@ -263,7 +261,7 @@ pub fn download_weights(
     pretrained: &str,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PathBuf> {
-    run(py, progress, |progress| {
+    run_on_pool(py, progress, |progress| {
         let known = model::backbone(backbone)?;
         locate::check_pretrained(known, pretrained)?;
         let row = Published::of(known.name, pretrained).next().ok_or_else(|| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use musc::ImageSize;
 use musc::defects::Region;
 use musc::inspect::{Bank, Inspection};
+use musc::progress::go_on;
 use musc::report::ranks;
 use musc::scoring::decision::{DecisionRule, threshold};
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, ToPyArray};
@@ -17,8 +18,7 @@ use rayon::prelude::*;
 
 use crate::error::{raise, wrong_value};
 use crate::notebook::{self, Pictures};
-use crate::process;
-use crate::progress::run;
+use crate::progress::run_on_pool;
 use crate::settings;
 
 /// Scores with a decision for each image.
@@ -173,16 +173,12 @@ impl PyInspection {
     fn maps(&self, py: Python<'_>) -> PyResult<Py<PyArray3<f32>>> {
         let make = || -> PyResult<Py<PyArray3<f32>>> {
             let (inner, size) = (self.inner(), self.inner().map_size());
-            let pool = process::pool()?;
-            let maps = run(py, None, |progress| {
+            let maps = run_on_pool(py, None, |progress| {
                 let mut maps = vec![0f32; inner.len() * size.pixels()];
-                pool.install(|| {
-                    maps.par_chunks_exact_mut(size.pixels()).enumerate().try_for_each(
-                        |(at, map)| {
-                            musc::progress::go_on(progress)?;
-                            inner.map(at, size, map)
-                        },
-                    )
+                let each = maps.par_chunks_exact_mut(size.pixels()).enumerate();
+                each.try_for_each(|(at, map)| {
+                    go_on(progress)?;
+                    inner.map(at, size, map)
                 })?;
                 Ok(maps)
             })?;
@@ -280,9 +276,8 @@ impl PyInspection {
     #[getter]
     fn regions(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
         let make = || -> PyResult<Py<PyList>> {
-            let (inner, pool) = (self.inner(), process::pool()?);
-            let thresholds = &self.decided.thresholds;
-            let found = run(py, None, |_| pool.install(|| inner.inspected(thresholds)))?;
+            let (inner, thresholds) = (self.inner(), &self.decided.thresholds);
+            let found = run_on_pool(py, None, |_| inner.inspected(thresholds))?;
             let lists = found
                 .into_iter()
                 .map(|image| image.regions.into_iter().map(PyRegion).collect::<Vec<_>>());
@@ -294,8 +289,8 @@ impl PyInspection {
     /// The same scores with another decision: a rule such as "shortest-half", "share:0.1" or "mebin", or a threshold. Nothing is
     /// computed anew but the threshold; of images that were compared with a bank alone it comes from the bank's raw scores.
     fn decide(&self, py: Python<'_>, rule: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (rule, pool) = (settings::rule(Some(rule))?, process::pool()?);
-        let again = run(py, None, |_| pool.install(|| self.decided.again(rule)))?;
+        let rule = settings::rule(Some(rule))?;
+        let again = run_on_pool(py, None, |_| self.decided.again(rule))?;
         Ok(PyInspection::new(again))
     }
 
@@ -367,7 +362,7 @@ impl PyInspection {
     }
 
     fn _repr_html_(&self, py: Python<'_>) -> PyResult<String> {
-        run(py, None, |progress| notebook::page(&self.decided, progress))
+        run_on_pool(py, None, |progress| notebook::page(&self.decided, progress))
     }
 
     fn __len__(&self) -> usize {

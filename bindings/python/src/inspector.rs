@@ -16,7 +16,7 @@ use crate::error::{raise, wrong_value};
 use crate::inspection::{Decided, PyInspection};
 use crate::notebook::Pictures;
 use crate::process::{self, Process};
-use crate::progress::run;
+use crate::progress::{run, run_on_pool};
 use crate::settings::{self, Settings, count, counts};
 
 /// The side to which images are resized where none is named, as in the program musc-run.
@@ -124,7 +124,8 @@ impl PyInspector {
             decide: settings::rule(decide.as_ref())?,
         };
         let builder = settings.builder()?;
-        let inner = run(py, None, |_| builder.build())?;
+        // Weights are read in parallel before there is a device.
+        let inner = run_on_pool(py, None, |_| builder.build())?;
         Ok(PyInspector { inner, settings, process: Process::this(), ready: Mutex::new(None) })
     }
 
@@ -343,8 +344,10 @@ impl PyInspector {
         let pool = process::pool()?;
         run(py, progress, |progress| {
             let (inspection, of_bank) = self.compared(&batch, with, progress)?;
-            let pictures = Pictures::of(batch, of_files, &inspection)?;
-            pool.install(|| Decided::new(Arc::new(inspection), rule, of_bank, Arc::new(pictures)))
+            pool.install(|| {
+                let pictures = Pictures::of(batch, of_files, &inspection)?;
+                Decided::new(Arc::new(inspection), rule, of_bank, Arc::new(pictures))
+            })
         })
         .map(PyInspection::new)
     }

@@ -1,14 +1,14 @@
 //! `musc.metrics`: figures against labels and masks.
 
-use musc::metrics::{image_metrics, pixel_metrics_within};
-use numpy::ndarray::{ArrayView, CowArray, Ix3};
+use musc::Real;
+use musc::metrics::{PixelMetrics, image_metrics, pixel_metrics_within};
+use numpy::ndarray::{ArrayView, Ix3};
 use numpy::{Ix1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays;
 use crate::error::{raise, wrong_type, wrong_value};
-use crate::process;
-use crate::progress::run;
+use crate::progress::run_on_pool;
 
 /// AUROC, F1-max and AP of image scores; `None` where a class is missing.
 type ImageFigures = (Option<f64>, Option<f64>, Option<f64>);
@@ -55,37 +55,31 @@ pub fn pixel_level(
     if of_inside != shape {
         return Err(wrong_value("inside", format!("{of_inside:?}"), &expected));
     }
-    let pool = process::pool()?;
     let (masks, inside) = (masks.as_array(), inside.as_ref().map(|inside| inside.as_array()));
     let (single, double) =
         (single.as_ref().map(|maps| maps.as_array()), double.as_ref().map(|maps| maps.as_array()));
-    let found = run(py, None, |_| {
+    let found = run_on_pool(py, None, |_| {
         let masks: Vec<u8> = arrays::values(&masks).into_iter().map(u8::from).collect();
         let inside = inside.map(|inside| arrays::values(&inside)).unwrap_or_default();
-        pool.install(|| match (&single, &double) {
-            (Some(maps), _) => pixel_metrics_within(
-                &masks,
-                whole(maps).as_slice().unwrap_or_default(),
-                &inside,
-                n,
-                h,
-                w,
-            ),
-            (_, Some(maps)) => pixel_metrics_within(
-                &masks,
-                whole(maps).as_slice().unwrap_or_default(),
-                &inside,
-                n,
-                h,
-                w,
-            ),
-            (None, None) => pixel_metrics_within::<f32>(&masks, &[], &inside, n, h, w),
-        })
+        match (&single, &double) {
+            (Some(maps), _) => figures(&masks, maps, &inside),
+            (None, Some(maps)) => figures(&masks, maps, &inside),
+            // Refused above.
+            (None, None) => Ok(PixelMetrics::default()),
+        }
     })?;
     Ok((found.auroc, found.f1_max, found.ap, found.aupro))
 }
 
-/// A view as it lies where it is in one piece, else a copy that is.
-fn whole<'a, T: Copy>(view: &'a ArrayView<'_, T, Ix3>) -> CowArray<'a, T, Ix3> {
-    view.as_standard_layout()
+/// The figures of maps that are read as they lie where they are in one piece, else copied.
+fn figures<T: Real>(
+    masks: &[u8],
+    maps: &ArrayView<'_, T, Ix3>,
+    inside: &[bool],
+) -> musc::Result<PixelMetrics> {
+    let (n, h, w) = maps.dim();
+    match maps.as_slice() {
+        Some(maps) => pixel_metrics_within(masks, maps, inside, n, h, w),
+        None => pixel_metrics_within(masks, &arrays::values(maps), inside, n, h, w),
+    }
 }

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::error::raise;
+use crate::process;
 
 /// How often signals are looked for. Each look takes the interpreter's lock for a moment.
 const LOOK: Duration = Duration::from_millis(100);
@@ -60,6 +61,20 @@ impl Progress for Watch {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+/// Does work on the module's threads: what the library does in parallel without a pool of its own. The rest is as in [`run`].
+pub fn run_on_pool<T: Send>(
+    py: Python<'_>,
+    told: Option<&Bound<'_, PyAny>>,
+    work: impl FnOnce(&dyn Progress) -> musc::Result<T> + Send,
+) -> PyResult<T> {
+    let pool = process::pool()?;
+    run(py, told, |progress| {
+        // A stopper is asked from the pool's threads: it is shared, not sent.
+        let progress: &(dyn Progress + Sync) = &progress;
+        pool.install(|| work(progress))
+    })
 }
 
 /// Does work on a thread of its own, without the interpreter's lock. The calling thread waits, and looks for signals: only

@@ -6,6 +6,24 @@ from typing import Any, Literal, Protocol, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "Bank",
+    "Error",
+    "Inspection",
+    "Inspector",
+    "Region",
+    "__version__",
+    "anomaly_maps",
+    "backbones",
+    "built_in_weights",
+    "download_weights",
+    "image_level",
+    "mutual_scores",
+    "pixel_level",
+    "rscin",
+    "threshold",
+]
+
 class _DLPack(Protocol):
     def __dlpack__(self) -> Any: ...
     def __dlpack_device__(self) -> tuple[Any, Any]: ...
