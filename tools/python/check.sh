@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the Python wheel, installs it beside pinned packages into a folder that git ignores, and runs its tests, its types and
-# its example's. The numbers are held against those of musc-run, which is built where MUSC_RUN names none.
+# Builds the Python wheel, installs it beside pinned packages into a folder that git ignores, runs its tests, and holds its types
+# against what it is. The numbers are held against those of musc-run, which is built where MUSC_RUN names none.
 #
 #   tools/python/check.sh                   the profile dev: optimised, with checks on
 #   PROFILE=release tools/python/check.sh   the wheel as it is published
@@ -27,8 +27,9 @@ PATH=$root/$tools/bin:$PATH maturin build --locked --quiet --profile "$profile" 
 cd bindings/python/tests
 python=$root/$tools/bin/python
 "$python" -m pytest --quiet --strict-markers "$@"
-"$python" -m mypy --strict -p musc
-"$python" -m mypy --strict ../tests ../examples
+mypy=("$python" -m mypy --config-file ../pyproject.toml)
+"${mypy[@]}" -p musc
+"${mypy[@]}" ../tests ../examples
 "$python" -m mypy.stubtest musc
 stat --printf 'wheel: %s bytes, ' "$root/$wheels"/*.whl
 "$python" - <<'END'

@@ -82,6 +82,10 @@ def test_banks_grow_and_are_joined(inspector: musc.Inspector, good: list[Picture
     grown = inspector.add_to_bank(first, good[2:])
     joined = inspector.merge_banks([first, inspector.bank(good[4:])])
     assert len(first) == 4 and len(grown) == len(joined) == len(good)
+    # One after the other: each is compared with its own bank.
+    near, far = inspector.predict(good[4], grown), inspector.predict(good[4], first)
+    assert near.raw_scores[0] != far.raw_scores[0]
+    np.testing.assert_array_equal(inspector.predict(good[4], grown).raw_scores, near.raw_scores)
     np.testing.assert_array_equal(grown.raw_scores, whole.raw_scores, strict=True)
     np.testing.assert_array_equal(joined.raw_scores, whole.raw_scores, strict=True)
 
