@@ -133,6 +133,8 @@ def equal_to_run(found: musc.Inspection, run: Path) -> None:
     regions = {image["path"]: image["regions"] for image in defects["images"]}
     for name, ours in zip(found.names, found.regions):
         theirs = regions.get(name, [])
-        assert [np.float32(region.peak[2]) for region in ours] == [
-            np.float32(region["peak"]["value"]) for region in theirs
-        ]
+        for region, known in zip(ours, theirs, strict=True):
+            assert [np.float32(value) for value in (*region.peak, region.area, region.mean)] == [
+                np.float32(value) for value in (*known["peak"].values(), known["area"], known["mean"])
+            ]
+            np.testing.assert_array_equal(region.polygon.astype(np.float32), np.float32(known["polygon"]))
