@@ -26,13 +26,13 @@ def python(code: str, *words: object, seconds: float = 60) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, cwd=HERE, timeout=seconds, env=environment)
 
 
-# Work for minutes, so that what ends it is not its end.
+# Work for minutes, so that what ends it is not its end. No function of Python's is called meanwhile: a signal would be seen there.
 LONG = """
 import sys, musc, numpy as np
 tokens = np.random.default_rng(0).normal(size=(4, 60, 37 * 37, 384)).astype(np.float32)
 print("ready", flush=True)
 try:
-    musc.mutual_scores(tokens, device="cpu", progress=lambda *at: print(*at, flush=True))
+    musc.mutual_scores(tokens, device="cpu")
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     # It goes on to be of use.
@@ -45,8 +45,7 @@ def test_ctrl_c_ends_the_work() -> None:
         assert child.stdout is not None
         lines = iter(child.stdout.readline, "")
         assert next(lines) == "ready\n"
-        first = next(lines)
-        assert first.startswith("scoring "), first
+        time.sleep(2)
         began = time.monotonic()
         # Should it not stop, it is not waited for.
         killer = threading.Timer(60, child.kill)
