@@ -17,7 +17,8 @@ if ! cmp -s tools/python/requirements.txt "$tools/installed"; then
 fi
 # The same features of the library as the programs have: it is compiled once for both.
 [ -n "${MUSC_RUN:-}" ] || cargo build --locked --quiet -p musc-cli --bin musc-run
-export MUSC_RUN=${MUSC_RUN:-$root/${CARGO_TARGET_DIR:-target}/debug/musc-run}
+MUSC_RUN=$(realpath "${MUSC_RUN:-${CARGO_TARGET_DIR:-target}/debug/musc-run}")
+export MUSC_RUN
 wheels=$tools/wheels
 rm -rf "$wheels"
 PATH=$root/$tools/bin:$PATH maturin build --locked --quiet --profile "$profile" --manifest-path bindings/python/Cargo.toml \
@@ -31,6 +32,23 @@ mypy=("$python" -m mypy --config-file ../pyproject.toml)
 "${mypy[@]}" -p musc
 "${mypy[@]}" ../tests ../examples
 "$python" -m mypy.stubtest musc
+# With what the wheel asks for and nothing else.
+python3 -m venv --clear "$root/$tools/clean"
+"$root/$tools/clean/bin/python" -m pip install --quiet --disable-pip-version-check "$root/$wheels"/*.whl
+"$root/$tools/clean/bin/python" - <<'END'
+import musc
+import numpy as np
+
+frames = np.random.default_rng(0).integers(0, 256, (3, 56, 56, 3), dtype=np.uint8)
+found = musc.Inspector(size=56, device="cpu").inspect(frames)
+assert len(found) == 3 and "<figure" in found._repr_html_()
+try:
+    found.to_pandas()
+except ImportError as error:
+    assert "pip install pandas" in str(error), error
+else:
+    raise AssertionError("pandas was not asked for")
+END
 stat --printf 'wheel: %s bytes, ' "$root/$wheels"/*.whl
 "$python" - <<'END'
 import subprocess, sys, time
