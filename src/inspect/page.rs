@@ -18,6 +18,23 @@ impl Inspection {
         let low = sorted.get(sorted.len() / 4).copied().unwrap_or_default();
         (low, sorted.last().copied().unwrap_or_default())
     }
+
+    /// The map of an image over its picture alone, `[height, width]` without the canvas around it, and its size.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are not so many images.
+    pub fn picture_map(&self, image: usize) -> Result<(Vec<f32>, ImageSize)> {
+        let place = self.picture(image)?;
+        let size = self.map_size();
+        let mut map = vec![0f32; size.pixels()];
+        self.map(image, size, &mut map)?;
+        if place.size == size {
+            return Ok((map, size));
+        }
+        let rows = map.chunks_exact(size.width).skip(place.top).take(place.size.height);
+        let inside = rows.flat_map(|row| &row[place.left..][..place.size.width]).copied().collect();
+        Ok((inside, place.size))
+    }
 }
 
 impl Inspector {
@@ -74,7 +91,7 @@ impl Inspector {
                     if rank[at] <= PAGE_IMAGES {
                         let resize = Resize::new(image.shown, filter);
                         let picture = batch.image(seen.kept[at], &resize)?;
-                        let (map, size) = map_of_picture(seen, at)?;
+                        let (map, size) = seen.picture_map(at)?;
                         (image.picture, image.heat) =
                             pictures.make(first + at, &picture, &map, size, scale)?;
                     }
@@ -104,18 +121,4 @@ fn report_image(inspection: &Inspection, at: usize, seen: &InspectedImage) -> Re
     let outlines = seen.regions.iter().map(|region| region.polygon.iter());
     image.regions = outlines.map(|polygon| polygon.map(|&at| share(at)).collect()).collect();
     image
-}
-
-/// The map of an image over its picture alone, without the canvas around it, and its size.
-fn map_of_picture(inspection: &Inspection, at: usize) -> Result<(Vec<f32>, ImageSize)> {
-    let size = inspection.map_size();
-    let mut map = vec![0f32; size.pixels()];
-    inspection.map(at, size, &mut map)?;
-    let place = inspection.picture(at)?;
-    if place.size == size {
-        return Ok((map, size));
-    }
-    let rows = map.chunks_exact(size.width).skip(place.top).take(place.size.height);
-    let inside = rows.flat_map(|row| &row[place.left..][..place.size.width]).copied().collect();
-    Ok((inside, place.size))
 }

@@ -143,6 +143,39 @@ pub struct PatchScores {
 }
 
 impl PatchScores {
+    /// Scores of the same images that were made of one feature layer after another, in the layers' order: the same bits as made
+    /// of all layers at once, when only tokens of one layer need be in memory.
+    ///
+    /// # Errors
+    /// No part; parts of other images, grids or degrees than the first, or with a number of scores that does not fit.
+    pub fn of_layers(parts: Vec<PatchScores>) -> Result<PatchScores> {
+        let Some(first) = parts.first() else {
+            return Err(Error::invalid("feature layers", "none", "at least one"));
+        };
+        let (images, grid, degrees) = (first.images, first.grid, first.degrees.clone());
+        let plane = images * grid.patches();
+        for (at, part) in parts.iter().enumerate() {
+            let alike = (part.images, part.grid) == (images, grid) && part.degrees == degrees;
+            if !alike || part.by_degree_layer.len() != degrees.len() * part.layers * plane {
+                return Err(Error::invalid(
+                    format!("scores of part {at}"),
+                    format!("{} images of {}, r = {:?}", part.images, part.grid, part.degrees),
+                    format!("{images} images of {grid}, r = {degrees:?}, and all their scores"),
+                ));
+            }
+        }
+        let mut by_degree_layer = Vec::new();
+        for degree in 0..degrees.len() {
+            for part in &parts {
+                let scores = part.layers * plane;
+                by_degree_layer
+                    .extend_from_slice(&part.by_degree_layer[degree * scores..][..scores]);
+            }
+        }
+        let layers = parts.iter().map(|part| part.layers).sum();
+        Ok(PatchScores { images, grid, degrees, layers, by_degree_layer })
+    }
+
     /// Patches an image, L.
     pub fn patches(&self) -> usize {
         self.grid.patches()
@@ -164,5 +197,38 @@ impl PatchScores {
                 sum / parts
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_one_after_another_are_all_at_once() {
+        // Two degrees, three images of two patches: a score says its degree, its layer and its place.
+        let part = |layers: &[usize]| PatchScores {
+            images: 3,
+            grid: Grid::new(1, 2),
+            degrees: vec![1, 3],
+            layers: layers.len(),
+            by_degree_layer: [0, 1]
+                .iter()
+                .flat_map(|degree| layers.iter().map(move |layer| (degree, layer)))
+                .flat_map(|(degree, layer)| {
+                    (0..6).map(move |at| (degree * 100 + layer * 10 + at) as f32)
+                })
+                .collect(),
+        };
+        let joined = PatchScores::of_layers(vec![part(&[0]), part(&[1, 2]), part(&[3])]).unwrap();
+        assert_eq!(joined, part(&[0, 1, 2, 3]));
+        assert!(PatchScores::of_layers(Vec::new()).is_err());
+        let mut other = part(&[1]);
+        other.degrees = vec![1, 5];
+        let said = PatchScores::of_layers(vec![part(&[0]), other]).unwrap_err().to_string();
+        assert!(said.contains("part 1") && said.contains("[1, 5]"), "{said}");
+        let mut short = part(&[1]);
+        short.by_degree_layer.pop();
+        assert!(PatchScores::of_layers(vec![part(&[0]), short]).is_err());
     }
 }

@@ -36,6 +36,11 @@ pub struct ReportPicture {
 }
 
 impl ReportPicture {
+    /// Its address, to be an image's source: `data:` with the picture in it, or one relative to the page.
+    pub fn address(&self) -> &str {
+        &self.source
+    }
+
     /// Whether it is a file beside the page.
     pub(super) fn is_beside(&self) -> bool {
         !self.source.is_empty() && !self.source.starts_with("data:")
