@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use musc::Progress;
-use musc::inspect::{Bank, Batch, Inspection, ReferenceSet};
+use musc::inspect::{Bank, Batch, Inspection, Part, Plan, ReferenceSet};
 use musc::scoring::decision::{DecisionRule, threshold};
 use numpy::{PyArray2, PyArrayMethods, ToPyArray};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::bank::PyBank;
 use crate::batch::{About, batch};
@@ -253,6 +253,75 @@ impl PyInspector {
         run(py, progress, merge).map(PyBank::new)
     }
 
+    /// The number of parts that images are scored in: subsets of about 200 from 301 images on, or as `subsets` and `divide`
+    /// say. Parts need nothing of each other, so workers can make them wherever they are: see `part` and `join`.
+    #[pyo3(signature = (images, *, names=None, roi=None, border=0, skip_bad=false))]
+    fn parts(
+        &self,
+        py: Python<'_>,
+        images: &Bound<'_, PyAny>,
+        names: Option<Vec<PathBuf>>,
+        roi: Option<&Bound<'_, PyAny>>,
+        border: i64,
+        skip_bad: bool,
+    ) -> PyResult<usize> {
+        self.process.check("this Inspector")?;
+        let (batch, _) = batch(images, About { names, labels: None, roi, border, skip_bad })?;
+        run(py, None, |progress| self.inner.plan(&batch, progress)).map(|plan| plan.len())
+    }
+
+    /// Scores the part of a number from 0 of these images, as bytes for `join`.
+    #[pyo3(signature = (images, part, *, names=None, roi=None, border=0, skip_bad=false, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword of the method")]
+    fn part<'py>(
+        &self,
+        py: Python<'py>,
+        images: &Bound<'py, PyAny>,
+        part: i64,
+        names: Option<Vec<PathBuf>>,
+        roi: Option<&Bound<'py, PyAny>>,
+        border: i64,
+        skip_bad: bool,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        self.process.check("this Inspector")?;
+        let part = count("part", part)?;
+        let (batch, _) = batch(images, About { names, labels: None, roi, border, skip_bad })?;
+        let bytes = run(py, progress, |progress| {
+            let plan = self.inner.plan(&batch, progress)?;
+            let job = self.job(&batch, &plan)?;
+            self.inner.inspect_part(&batch, &plan, part, progress)?.to_bytes(&job)
+        })?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// What these images come to of all of their parts, in whatever order: what `inspect` gives, to the last bit. Parts of other
+    /// images, or made with other settings, are refused; of the device they may differ.
+    #[pyo3(signature = (images, parts, *, names=None, labels=None, roi=None, border=0, skip_bad=false, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword of the method")]
+    fn join(
+        &self,
+        py: Python<'_>,
+        images: &Bound<'_, PyAny>,
+        parts: Vec<Bound<'_, PyBytes>>,
+        names: Option<Vec<PathBuf>>,
+        labels: Option<PathBuf>,
+        roi: Option<&Bound<'_, PyAny>>,
+        border: i64,
+        skip_bad: bool,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyInspection> {
+        self.process.check("this Inspector")?;
+        let (batch, of_files) = batch(images, About { names, labels, roi, border, skip_bad })?;
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        self.decided(py, batch, of_files, progress, |batch, progress| {
+            let plan = self.inner.plan(batch, progress)?;
+            let job = self.job(batch, &plan)?;
+            let parts = parts.iter().map(|part| Part::of_bytes(part, &job));
+            Ok((self.inner.join(batch, &plan, parts, progress)?, None))
+        })
+    }
+
     /// The features of images alone: patch tokens float32, a list with one [N, L, C] a feature layer, as `mutual_scores` takes
     /// them, and class tokens float32 [N, E].
     #[pyo3(signature = (images, *, skip_bad=false, progress=None))]
@@ -335,6 +404,21 @@ impl PyInspector {
         with: With,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyInspection> {
+        self.decided(py, batch, of_files, progress, |batch, progress| {
+            self.compared(batch, with, progress)
+        })
+    }
+
+    /// Scores a batch somehow, and decides.
+    fn decided(
+        &self,
+        py: Python<'_>,
+        batch: Batch,
+        of_files: bool,
+        progress: Option<&Bound<'_, PyAny>>,
+        score: impl FnOnce(&Batch, &dyn Progress) -> musc::Result<(Inspection, Option<Arc<Bank>>)>
+        + Send,
+    ) -> PyResult<PyInspection> {
         let rule = self.settings.decide;
         if rule == DecisionRule::F1 {
             // Now, and not when all is scored.
@@ -343,13 +427,18 @@ impl PyInspector {
         }
         let pool = process::pool()?;
         run(py, progress, |progress| {
-            let (inspection, of_bank) = self.compared(&batch, with, progress)?;
+            let (inspection, of_bank) = score(&batch, progress)?;
             pool.install(|| {
                 let pictures = Pictures::of(batch, of_files, &inspection)?;
                 Decided::new(Arc::new(inspection), rule, of_bank, Arc::new(pictures))
             })
         })
         .map(PyInspection::new)
+    }
+
+    /// What parts are of, for comparing; whoever joins them may be on another device.
+    fn job(&self, batch: &Batch, plan: &Plan) -> musc::Result<String> {
+        Ok(self.inner.store_terms(batch, plan)?.without(&["numbers"]).job(plan.len()))
     }
 
     /// Scores a batch; and the bank it was compared with, where that was the only one. Without the interpreter's lock.

@@ -80,6 +80,12 @@ impl StoreTerms {
         self
     }
 
+    /// Without the settings of these names: for parts that may differ in them.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.settings.retain(|(what, _)| !names.contains(&what.as_str()));
+        self
+    }
+
     /// What tokens alone have in common, whatever is done with them.
     pub fn of_tokens(&self) -> Self {
         let mut terms = self.clone();

@@ -8,6 +8,7 @@ Give it images of one kind of product, unlabelled; it finds the defective ones, 
     print(inspection.to_pandas())
 
 `Inspector` is the whole job, `mutual_scores` and the functions beside it are its steps on arrays, `musc.metrics` has the figures.
+`Scorer` and `musc.ray` are for many workers.
 """
 
 from musc import metrics
@@ -26,6 +27,7 @@ from musc._musc import (
     rscin,
     threshold,
 )
+from musc.scorer import Scorer
 
 __all__ = [
     "Bank",
@@ -33,6 +35,7 @@ __all__ = [
     "Inspection",
     "Inspector",
     "Region",
+    "Scorer",
     "__version__",
     "anomaly_maps",
     "backbones",

@@ -123,6 +123,38 @@ class Inspector:
         progress: _Progress | None = None,
     ) -> Bank: ...
     def merge_banks(self, banks: Sequence[Bank], *, progress: _Progress | None = None) -> Bank: ...
+    def parts(
+        self,
+        images: _Images,
+        *,
+        names: Sequence[_Path] | None = None,
+        roi: _Path | ArrayLike | None = None,
+        border: int = 0,
+        skip_bad: bool = False,
+    ) -> int: ...
+    def part(
+        self,
+        images: _Images,
+        part: int,
+        *,
+        names: Sequence[_Path] | None = None,
+        roi: _Path | ArrayLike | None = None,
+        border: int = 0,
+        skip_bad: bool = False,
+        progress: _Progress | None = None,
+    ) -> bytes: ...
+    def join(
+        self,
+        images: _Images,
+        parts: Sequence[bytes],
+        *,
+        names: Sequence[_Path] | None = None,
+        labels: _Path | None = None,
+        roi: _Path | ArrayLike | None = None,
+        border: int = 0,
+        skip_bad: bool = False,
+        progress: _Progress | None = None,
+    ) -> Inspection: ...
     def features(
         self, images: _Images, *, skip_bad: bool = False, progress: _Progress | None = None
     ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]: ...
