@@ -9,7 +9,6 @@ New images against a bank are `musc.Scorer` in `ray.data.Dataset.map_batches`.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -60,7 +59,7 @@ def inspect(
     here = Inspector(**{**own, "device": "cpu", "threads": 0})
     count = here.parts(images, **about)
     work = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=max_retries)(_part)
-    shared = ray.put((tuple(sorted(own.items(), key=lambda item: item[0])), images, about))
+    shared = ray.put((own, images, about))
     tasks = [work.options(name=f"musc part {part} of {count}").remote(shared, part) for part in range(count)]
     try:
         parts = ray.get(tasks)
@@ -79,25 +78,18 @@ def _cancel(tasks: list[Any]) -> None:
         ray.cancel(task, force=False)
 
 
-def _part(shared: tuple[Any, Any, dict[str, Any]], part: int) -> bytes:
+def _part(shared: tuple[dict[str, Any], Any, dict[str, Any]], part: int) -> bytes:
     settings, images, about = shared
-    return _inspector(_Settings(settings)).part(images, part, **about)
+    return _inspector(settings).part(images, part, **about)
 
 
-class _Settings:
-    """Settings as the key of a cache: lists among them have no hash."""
-
-    def __init__(self, settings: tuple[tuple[str, Any], ...]) -> None:
-        self.settings = settings
-
-    def __hash__(self) -> int:
-        return hash(repr(self.settings))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Settings) and self.settings == other.settings
+_held: list[tuple[dict[str, Any], Inspector]] = []
 
 
-@lru_cache(maxsize=1)
-def _inspector(settings: _Settings) -> Inspector:
-    """The inspector of a worker's process, made for its first task."""
-    return Inspector(**dict(settings.settings))
+def _inspector(settings: dict[str, Any]) -> Inspector:
+    """The inspector of a worker's process, made for its first task and kept until other settings are asked for."""
+    if not _held or _held[0][0] != settings:
+        # The one of other settings goes first: two would take twice the memory.
+        _held.clear()
+        _held.append((settings, Inspector(**settings)))
+    return _held[0][1]
