@@ -15,6 +15,8 @@ mod predict;
 mod run;
 mod shell;
 mod stages;
+#[doc(hidden)]
+pub mod team;
 mod weights;
 
 use std::process::ExitCode;

@@ -27,7 +27,7 @@ use musc::report::{
     write_metrics_json, write_results_xlsx, write_scores_csv,
 };
 use musc::scoring::decision::{DecisionRule, threshold};
-use musc::{Error, Result};
+use musc::{Error, Progress, Result};
 use serde_json::{Value, json};
 
 use self::config::{Config, Source};
@@ -42,17 +42,25 @@ use crate::shell::{Stop, memory, out};
 /// Images shown when there are no figures to show.
 const SHOWN_SCORES: usize = 10;
 
+/// How a batch is inspected by others than this process alone.
+pub type Elsewhere<'a> = &'a mut dyn FnMut(&Inspector, &Batch, &dyn Progress) -> Result<Inspection>;
+
 /// Runs with these settings.
 pub fn run(config: Config) -> Result<(), Stop> {
+    run_with(config, None)
+}
+
+/// Runs with these settings and inspections from elsewhere, if there is such.
+pub fn run_with(config: Config, elsewhere: Option<Elsewhere<'_>>) -> Result<(), Stop> {
     let fails = config.fail_on_ng;
-    match (fails, inspect(config)?) {
+    match (fails, inspect(config, elsewhere)?) {
         (false, _) | (true, 0) => Ok(()),
         (true, images) => Err(Stop::Defective(images)),
     }
 }
 
 /// Runs; the number of images that are NG.
-fn inspect(config: Config) -> Result<usize> {
+fn inspect(config: Config, mut elsewhere: Option<Elsewhere<'_>>) -> Result<usize> {
     let started = Instant::now();
     let voice = Voice::new(config.machine.quiet);
     let teller = voice.teller();
@@ -67,9 +75,10 @@ fn inspect(config: Config) -> Result<usize> {
     let known = run.known(&teller)?;
     for batch in &batches {
         voice.say(&format!("{}: {} images", batch.name(), batch.len()));
-        let inspection = match &known {
-            Some(known) => known.inspect(&run.inspector, batch, &teller)?,
-            None => run.inspector.inspect(batch, &teller)?,
+        let inspection = match (&known, &mut elsewhere) {
+            (Some(known), _) => known.inspect(&run.inspector, batch, &teller)?,
+            (None, Some(elsewhere)) => elsewhere(&run.inspector, batch, &teller)?,
+            (None, None) => run.inspector.inspect(batch, &teller)?,
         };
         run.threshold_of_known =
             known.as_ref().and_then(|known| known.threshold(run.config.decide));

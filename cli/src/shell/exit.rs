@@ -43,30 +43,29 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 
 /// Says how a program ended, and the code for it. `help` is said after wrong usage.
 pub fn exit_code(done: Result<(), Stop>, help: &str) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Defective(images)) => {
-            warn(&format!("{images} NG"));
-            ExitCode::from(DEFECTIVE)
-        }
+    let (words, code) = last_words(done, help);
+    if let Some(words) = words {
+        warn(&words);
+    }
+    ExitCode::from(code)
+}
+
+/// What is said of how a program ended, if anything is, and the code for it.
+pub fn last_words(done: Result<(), Stop>, help: &str) -> (Option<String>, u8) {
+    let (words, code) = match done {
+        Ok(()) => return (None, 0),
+        Err(Stop::Defective(images)) => (format!("{images} NG"), DEFECTIVE),
         Err(Stop::Failed(Error::Interrupted)) => {
-            warn("interrupted; no unfinished file was left");
-            ExitCode::from(interrupt::EXIT_CODE)
+            ("interrupted; no unfinished file was left".into(), interrupt::EXIT_CODE)
         }
-        Err(Stop::Interrupted(how)) => {
-            warn(&format!("interrupted; {how}"));
-            ExitCode::from(interrupt::EXIT_CODE)
-        }
+        Err(Stop::Interrupted(how)) => (format!("interrupted; {how}"), interrupt::EXIT_CODE),
         Err(Stop::Failed(error)) => {
             let error = in_options(error);
-            warn(&format!("error: {error}{}", advice(&error)));
-            ExitCode::from(1)
+            (format!("error: {error}{}", advice(&error)), 1)
         }
-        Err(Stop::Usage(error)) => {
-            warn(&format!("error: {}\n\n{help}", in_options(error)));
-            ExitCode::from(2)
-        }
-    }
+        Err(Stop::Usage(error)) => (format!("error: {}\n\n{help}", in_options(error)), 2),
+    };
+    (Some(words), code)
 }
 
 /// What this program can do about an error of the library.
