@@ -2,6 +2,7 @@
 
 mod bank;
 mod regions;
+mod shards;
 mod stages;
 mod values;
 mod weights;
@@ -20,8 +21,9 @@ pub use self::bank::{
     BankWeightsArgs, PredictArgs,
 };
 pub use self::regions::{LookedAtArgs, RegionArgs, TileMatchArg};
+pub use self::shards::{InspectArgs, MergeArgs, ShardArg};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
-pub use self::values::{LabelsArg, MatchArg, ReferencesArg};
+pub use self::values::{LabelsArg, MatchArg, ReferencesArg, parse_shard};
 use self::values::{
     parse_bytes, parse_decision, parse_export, parse_image_size, parse_labels, parse_match,
     parse_references,
@@ -49,11 +51,13 @@ Examples:
   musc-run score --features features.safetensors --r-list 1 3 5 --output scores.safetensors
   musc-run bank build good --output part.bank.safetensors
   musc-run predict --bank part.bank.safetensors new.png        one new image; `-` reads paths from stdin, --watch DIR a folder
+  musc-run inspect many --shard 3/16 --store DIR               one of 16 workers; `musc-run merge DIR` makes the result
   musc-run weights download ViT-L-14-336      the weights of another backbone; runs find them by themselves
 
 Every option is read with `-` and with `_`. A folder called like a sub-command is reached by `./demo`.
 
-Exit codes: 0 done; 1 error; 2 wrong usage; 130 interrupted (Ctrl-C; a second one ends the program at once).
+Exit codes: 0 done; 1 an error that may pass (a full disk, a busy card, the network), or SIGTERM: try again; 2 wrong usage or bad
+data: do not; 3 parts of a job are missing; 4 an image is NG and --fail-on-ng was given; 130 Ctrl-C (a second one ends at once).
 Data goes to stdout, progress and messages to stderr.";
 
 /// Finds the defective ones among images of one kind, and where the defect is, with no training.
@@ -78,6 +82,10 @@ pub struct Cli {
 pub enum Command {
     /// Run on the 30 sample images inside the program and show the figures
     Demo(DemoArgs),
+    /// What musc-run does without a sub-command, whole or a share of it: one worker of many
+    Inspect(Box<InspectArgs>),
+    /// What the shards of a job have made, to one result
+    Merge(Box<MergeArgs>),
     /// Known-good or earlier images, kept to compare new ones with
     #[command(subcommand)]
     Bank(BankCommand),

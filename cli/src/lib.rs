@@ -13,6 +13,7 @@ mod embedded;
 mod fuzz;
 mod predict;
 mod run;
+mod shards;
 mod shell;
 mod stages;
 #[doc(hidden)]
@@ -29,8 +30,8 @@ use self::shell::{Stop, exit_code, interrupt, parse};
 
 /// Runs `musc-run` on this process's arguments.
 ///
-/// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 4 when an image is NG and `--fail-on-ng` was given, 130
-/// when interrupted.
+/// The exit code is 0 when done, 1 after an error that may pass and SIGTERM, 2 for wrong usage and bad data, 3 when parts of a
+/// job are missing, 4 when an image is NG and `--fail-on-ng` was given, 130 after Ctrl-C.
 pub fn run_main() -> ExitCode {
     shell::memory::give_back();
     match parse::<Cli>() {
@@ -44,6 +45,8 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
     match cli.command {
         None => run::run(Config::from_run(cli.run).map_err(Stop::Usage)?),
         Some(Command::Demo(args)) => run::run(Config::from_demo(args).map_err(Stop::Usage)?),
+        Some(Command::Inspect(args)) => shards::inspect(*args),
+        Some(Command::Merge(args)) => shards::merge(*args),
         Some(Command::Bank(command)) => bank::run(command),
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Extract(args)) => stages::extract(args),

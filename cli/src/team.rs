@@ -10,8 +10,10 @@ use musc::progress::Progress;
 use musc::{Error, Result};
 
 pub use crate::args::RunArgs;
-use crate::run::{self, config::Config, sources};
-pub use crate::shell::{Stop, interrupt, parse};
+use crate::run::known::Known;
+use crate::run::{self, Engine, config::Config, sources};
+use crate::shell::parse;
+pub use crate::shell::{Stop, interrupt};
 use crate::shell::{last_words, voice};
 
 /// The settings of a run whose images are compared with all others.
@@ -87,11 +89,30 @@ impl Settings {
     ///
     /// # Errors
     /// As those of `musc-run`.
-    pub fn run(
-        self,
-        inspect: &mut dyn FnMut(&Inspector, &Batch, &dyn Progress) -> Result<Inspection>,
-    ) -> Result<(), Stop> {
-        run::run_with(self.0, Some(inspect))
+    pub fn run(self, inspect: Inspect<'_>) -> Result<(), Stop> {
+        run::run_with(self.0, &mut Team(inspect))
+    }
+}
+
+/// How a batch is inspected by many.
+type Inspect<'a> = &'a mut dyn FnMut(&Inspector, &Batch, &dyn Progress) -> Result<Inspection>;
+
+/// Many processes, as what scores a batch.
+struct Team<'a>(Inspect<'a>);
+
+impl Engine for Team<'_> {
+    fn checks(&self) -> bool {
+        true
+    }
+
+    fn inspect(
+        &mut self,
+        inspector: &Inspector,
+        batch: &Batch,
+        _: Option<&Known>,
+        progress: &dyn Progress,
+    ) -> Result<Inspection> {
+        (self.0)(inspector, batch, progress)
     }
 }
 

@@ -180,7 +180,7 @@ fn a_folder_is_of_one_job() {
     store.write(0, &parts[0]).unwrap();
     assert_eq!(store.read(0).unwrap().as_ref(), Some(&parts[0]));
     assert_eq!(store.read(1).unwrap(), None);
-    assert_eq!(PartStore::note(folder.path()).unwrap(), json!({"words": ["a"]}));
+    assert_eq!(PartStore::found(folder.path()).unwrap().note(), &json!({"words": ["a"]}));
     let names = |from: usize| (0..15).map(move |at| format!("{}.png", at + from));
     let said = |one: Inspector, batch: &Batch| {
         let error = open(&one, batch, folder.path()).unwrap_err();
@@ -215,8 +215,8 @@ fn a_folder_is_of_one_job() {
     assert!(store.read(0).is_err());
     assert_eq!(plan.len(), store.parts());
     std::fs::write(folder.path().join("manifest.json"), "{}").unwrap();
-    let said = PartStore::note(folder.path()).unwrap_err().to_string();
+    let said = PartStore::found(folder.path()).unwrap_err().to_string();
     assert!(said.contains("no manifest of a folder of parts"), "{said}");
-    let said = PartStore::note(&folder.path().join("none")).unwrap_err().to_string();
+    let said = PartStore::found(&folder.path().join("none")).unwrap_err().to_string();
     assert!(said.contains("found no manifest"), "{said}");
 }

@@ -11,7 +11,8 @@ use super::{BackboneArgs, LookedAtArgs, MachineArgs, SimilarityArg, SizeArgs};
 const PREDICT_HELP: &str = "\
 With `-` a path is read from each line of stdin, and with --watch every file that appears is taken; each is answered with one line
 of JSON on stdout as soon as it is known: path, decision (OK or NG), score, raw_score, threshold, seconds, regions; or path and error.
-Exit codes: 0 done; 1 an image could not be answered, or another error; 4 an image is NG and --fail-on-ng was given; 130 Ctrl-C.";
+Exit codes: 0 done; 1 an error that may pass; 2 an image could not be answered, or wrong usage; 4 an image is NG and --fail-on-ng
+was given; 130 Ctrl-C.";
 
 /// What can be done with banks.
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ShardArg;
 use musc::report::export::ExportFormat;
 use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
@@ -141,4 +142,21 @@ pub fn parse_tiles(text: &str) -> Result<(usize, usize), String> {
 pub fn parse_share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=0.5).contains(share));
     share.ok_or_else(|| String::from("expected a share of 0 to 0.5, such as 0.1"))
+}
+
+/// A share of a job: I/N, or auto.
+pub fn parse_shard(text: &str) -> Result<ShardArg, String> {
+    if text == "auto" {
+        return Ok(ShardArg::Auto);
+    }
+    let parsed = text.split_once('/').and_then(|(index, count)| {
+        Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?))
+    });
+    match parsed {
+        Some((index, count)) if index < count => Ok(ShardArg::Of { index, count }),
+        Some((index, count)) => {
+            Err(format!("shard {index} of {count}: expected I/N with I from 0 to N - 1"))
+        }
+        None => Err("expected I/N, such as 0/4, or auto".into()),
+    }
 }

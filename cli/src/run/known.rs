@@ -57,6 +57,16 @@ impl Known {
         Ok(Known { bank, alone })
     }
 
+    /// What images are compared with, where they are not compared with each other as well.
+    pub fn alone(&self) -> Option<&ReferenceSet> {
+        self.alone.as_ref()
+    }
+
+    /// The images as a bank.
+    pub fn bank(&self) -> &Bank {
+        &self.bank
+    }
+
     /// Number of known images.
     pub fn len(&self) -> usize {
         self.bank.len()

@@ -6,7 +6,7 @@
 pub mod config;
 mod demo;
 mod hand_off;
-mod known;
+pub mod known;
 mod layout;
 mod record;
 mod report;
@@ -32,7 +32,8 @@ use serde_json::{Value, json};
 
 use self::config::{Config, Source};
 use self::hand_off::HandOff;
-use self::known::{Found, Known};
+use self::known::Found;
+pub use self::known::Known;
 use self::layout::CategoryFiles;
 use self::record::Record;
 use self::report::Report;
@@ -42,31 +43,68 @@ use crate::shell::{Stop, memory, out};
 /// Images shown when there are no figures to show.
 const SHOWN_SCORES: usize = 10;
 
-/// How a batch is inspected by others than this process alone.
-pub type Elsewhere<'a> = &'a mut dyn FnMut(&Inspector, &Batch, &dyn Progress) -> Result<Inspection>;
+/// How a batch comes to its scores.
+pub trait Engine {
+    /// Whether every file of several categories is opened before the first is scored, so that bad ones are told of at once.
+    fn checks(&self) -> bool;
+
+    /// Scores a batch, with the known images where there are some.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`] and [`Inspector::compare`].
+    fn inspect(
+        &mut self,
+        inspector: &Inspector,
+        batch: &Batch,
+        known: Option<&Known>,
+        progress: &dyn Progress,
+    ) -> Result<Inspection>;
+}
+
+/// Everything in this process.
+struct InProcess;
+
+impl Engine for InProcess {
+    fn checks(&self) -> bool {
+        true
+    }
+
+    fn inspect(
+        &mut self,
+        inspector: &Inspector,
+        batch: &Batch,
+        known: Option<&Known>,
+        progress: &dyn Progress,
+    ) -> Result<Inspection> {
+        match known {
+            Some(known) => known.inspect(inspector, batch, progress),
+            None => inspector.inspect(batch, progress),
+        }
+    }
+}
 
 /// Runs with these settings.
 pub fn run(config: Config) -> Result<(), Stop> {
-    run_with(config, None)
+    run_with(config, &mut InProcess)
 }
 
-/// Runs with these settings and inspections from elsewhere, if there is such.
-pub fn run_with(config: Config, elsewhere: Option<Elsewhere<'_>>) -> Result<(), Stop> {
+/// Runs with these settings, images scored by an engine.
+pub fn run_with(config: Config, engine: &mut dyn Engine) -> Result<(), Stop> {
     let fails = config.fail_on_ng;
-    match (fails, inspect(config, elsewhere)?) {
+    match (fails, inspect(config, engine)?) {
         (false, _) | (true, 0) => Ok(()),
         (true, images) => Err(Stop::Defective(images)),
     }
 }
 
 /// Runs; the number of images that are NG.
-fn inspect(config: Config, mut elsewhere: Option<Elsewhere<'_>>) -> Result<usize> {
+fn inspect(config: Config, engine: &mut dyn Engine) -> Result<usize> {
     let started = Instant::now();
     let voice = Voice::new(config.machine.quiet);
     let teller = voice.teller();
     let mut run = Run::new(config, voice, started)?;
     let batches = std::mem::take(&mut run.batches);
-    if run.several {
+    if run.several && engine.checks() {
         let checking = Instant::now();
         run.inspector.check(&batches, &teller)?;
         run.record.add_seconds([("checking", checking.elapsed().as_secs_f64())]);
@@ -75,11 +113,7 @@ fn inspect(config: Config, mut elsewhere: Option<Elsewhere<'_>>) -> Result<usize
     let known = run.known(&teller)?;
     for batch in &batches {
         voice.say(&format!("{}: {} images", batch.name(), batch.len()));
-        let inspection = match (&known, &mut elsewhere) {
-            (Some(known), _) => known.inspect(&run.inspector, batch, &teller)?,
-            (None, Some(elsewhere)) => elsewhere(&run.inspector, batch, &teller)?,
-            (None, None) => run.inspector.inspect(batch, &teller)?,
-        };
+        let inspection = engine.inspect(&run.inspector, batch, known.as_ref(), &teller)?;
         run.threshold_of_known =
             known.as_ref().and_then(|known| known.threshold(run.config.decide));
         run.keep(batch, inspection, &mut outcome, &teller)?;

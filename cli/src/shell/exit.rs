@@ -1,5 +1,6 @@
 //! How a program ends: what it says last, and its exit code.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,6 +12,12 @@ use super::options::in_options;
 use super::voice::warn;
 use crate::args;
 
+/// The exit code of an error that may pass: the same command may be tried again.
+const MAY_PASS: u8 = 1;
+/// The exit code of wrong usage or bad data: the same command would end the same way.
+const WRONG: u8 = 2;
+/// The exit code when parts are missing.
+const INCOMPLETE: u8 = 3;
 /// The exit code when an image is NG and that was asked for.
 const DEFECTIVE: u8 = 4;
 
@@ -24,6 +31,8 @@ pub enum Stop {
     Defective(usize),
     /// The work was interrupted, and this is how it goes on.
     Interrupted(&'static str),
+    /// Others have to do their part first: what is missing.
+    Incomplete(String),
 }
 
 impl From<Error> for Stop {
@@ -56,16 +65,47 @@ pub fn last_words(done: Result<(), Stop>, help: &str) -> (Option<String>, u8) {
         Ok(()) => return (None, 0),
         Err(Stop::Defective(images)) => (format!("{images} NG"), DEFECTIVE),
         Err(Stop::Failed(Error::Interrupted)) => {
-            ("interrupted; no unfinished file was left".into(), interrupt::EXIT_CODE)
+            ("interrupted; no unfinished file was left".into(), interrupt::code())
         }
-        Err(Stop::Interrupted(how)) => (format!("interrupted; {how}"), interrupt::EXIT_CODE),
+        Err(Stop::Interrupted(how)) => (format!("interrupted; {how}"), interrupt::code()),
         Err(Stop::Failed(error)) => {
+            let code = code_of(&error);
             let error = in_options(error);
-            (format!("error: {error}{}", advice(&error)), 1)
+            (format!("error: {error}{}", advice(&error)), code)
         }
-        Err(Stop::Usage(error)) => (format!("error: {}\n\n{help}", in_options(error)), 2),
+        Err(Stop::Usage(error)) => (format!("error: {}\n\n{help}", in_options(error)), WRONG),
+        Err(Stop::Incomplete(missing)) => (format!("incomplete: {missing}"), INCOMPLETE),
     };
     (Some(words), code)
+}
+
+/// The exit code of an error: whether it may pass, or would come again.
+fn code_of(error: &Error) -> u8 {
+    match error {
+        Error::Io { source, .. } => match source.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidFilename => WRONG,
+            // A full disk, a network that is away.
+            _ => MAY_PASS,
+        },
+        Error::Exists { .. }
+        | Error::Image { .. }
+        | Error::BadImages { .. }
+        | Error::Dataset { .. }
+        | Error::Weights { .. }
+        | Error::NoWeights { .. }
+        | Error::Tensor { .. }
+        | Error::Invalid { .. } => WRONG,
+        // The network, the card, its memory.
+        _ => MAY_PASS,
+    }
 }
 
 /// What this program can do about an error of the library.

@@ -35,7 +35,7 @@ fn photos_with_bad_files(folder: &Path) {
 fn bad_images_are_all_named_before_any_work() {
     let folder = tempfile::tempdir().expect("folder");
     photos_with_bad_files(folder.path());
-    let said = fails(folder.path(), 1, &["photos"]);
+    let said = fails(folder.path(), 2, &["photos"]);
     for name in ["3 files", "cut.png", "empty.png", "text.jpg"] {
         assert!(said.contains(name), "{name} in {said}");
     }
@@ -50,7 +50,7 @@ fn bad_images_of_a_later_class_stop_the_run_before_the_first() {
     std::fs::write(folder.path().join("data/cable/test/good/003.png"), b"").expect("write");
     let options =
         ["--dataset_name", "mvtec_ad", "--data_path", "data", "--class_name", "bottle", "cable"];
-    let said = fails(folder.path(), 1, &options);
+    let said = fails(folder.path(), 2, &options);
     assert!(said.contains("cable/test/good/003.png") && !said.contains("features:"), "{said}");
     nothing_written(folder.path());
 }
@@ -76,11 +76,11 @@ fn bad_images_are_left_out_when_asked() {
 fn one_image_cannot_be_scored() {
     let folder = tempfile::tempdir().expect("folder");
     picture(&folder.path().join("photos/a.png"), 1, false);
-    assert!(fails(folder.path(), 1, &["photos"]).contains("at least 2"));
+    assert!(fails(folder.path(), 2, &["photos"]).contains("at least 2"));
     nothing_written(folder.path());
-    assert!(fails(folder.path(), 1, &["nowhere"]).contains("nowhere"));
+    assert!(fails(folder.path(), 2, &["nowhere"]).contains("nowhere"));
     std::fs::create_dir(folder.path().join("bare")).expect("folder");
-    assert!(fails(folder.path(), 1, &["bare"]).contains("bare"));
+    assert!(fails(folder.path(), 2, &["bare"]).contains("bare"));
 }
 
 #[test]
@@ -89,10 +89,10 @@ fn options_out_of_range_are_named() {
     pictures(&folder.path().join("photos"), 3, false);
     let tiny_weights = ["photos", "--weights", WEIGHTS];
     for (code, options, named) in [
-        (1, &["--img_resize", "57"][..], "multiple of the patch size 14, such as 56 or 70"),
-        (1, &["--img_resize", "56", "--feature_layers", "1", "4"], "--feature_layers: found 4"),
+        (2, &["--img_resize", "57"][..], "multiple of the patch size 14, such as 56 or 70"),
+        (2, &["--img_resize", "56", "--feature_layers", "1", "4"], "--feature_layers: found 4"),
         (2, &["--img_resize", "56", "--r_list", "1", "2"], "--r_list: found 2"),
-        (1, &["--img_resize", "56", "--r_list", "9"], "--r_list: found 9"),
+        (2, &["--img_resize", "56", "--r_list", "9"], "--r_list: found 9"),
         (2, &["--img_resize", "0"], "--img_resize"),
         (2, &["--r_list", "x"], "--r-list"),
         (2, &["--vis", "perhaps"], "--vis"),
@@ -101,9 +101,9 @@ fn options_out_of_range_are_named() {
         (1, &["--device", "cuda:4095"], "cuda:4095"),
         (1, &["--device", "sim", "--max-vram", "1M"], "need"),
         (2, &["--max-vram", "lots"], "--max-vram"),
-        (1, &["--backbone_name", "resnet50"], "resnet50"),
-        (1, &["--backbone_name", "dinov2_vitb14"], "not the weights of dinov2_vitb14"),
-        (1, &["--img_resize", "56", "--divide_num", "3"], "at least 2"),
+        (2, &["--backbone_name", "resnet50"], "resnet50"),
+        (2, &["--backbone_name", "dinov2_vitb14"], "not the weights of dinov2_vitb14"),
+        (2, &["--img_resize", "56", "--divide_num", "3"], "at least 2"),
     ] {
         let run = musc(folder.path()).args(tiny_weights).args(options).assert().code(code);
         let said = stderr(&run);
@@ -136,16 +136,16 @@ fn data_sets_with_gaps_are_named() {
     mvtec(&root, &["bottle"]);
     let options = ["--dataset_name", "mvtec_ad", "--data_path", "data", "--class_name"];
     let of = |class: &'static str| [&options[..], &[class]].concat();
-    let unknown = fails(folder.path(), 1, &of("bottel"));
+    let unknown = fails(folder.path(), 2, &of("bottel"));
     assert!(unknown.contains("bottel") && unknown.contains("zipper"), "{unknown}");
     let truth = root.join("bottle/ground_truth/broken/002_mask.png");
     mask(&truth, 61, 52);
-    let other_size = fails(folder.path(), 1, &of("bottle"));
+    let other_size = fails(folder.path(), 2, &of("bottle"));
     assert!(other_size.contains("002_mask.png") && other_size.contains("61x52"), "{other_size}");
     std::fs::remove_file(&truth).expect("remove");
-    let missing = fails(folder.path(), 1, &of("bottle"));
+    let missing = fails(folder.path(), 2, &of("bottle"));
     assert!(missing.contains("002"), "{missing}");
-    let no_root = fails(folder.path(), 1, &["--dataset_name", "visa", "--data_path", "nowhere"]);
+    let no_root = fails(folder.path(), 2, &["--dataset_name", "visa", "--data_path", "nowhere"]);
     assert!(no_root.contains("nowhere"), "{no_root}");
     nothing_written(folder.path());
 }
@@ -175,7 +175,7 @@ fn weights_that_do_not_fit_are_named() {
         let run = musc(folder.path())
             .args(["photos", "--img_resize", "56", "--weights", &format!("{file}.safetensors")])
             .assert()
-            .code(1);
+            .code(2);
         let said = stderr(&run);
         assert!(said.contains(named), "{file}: {said}");
         nothing_written(folder.path());
@@ -187,7 +187,7 @@ fn output_that_is_no_folder_is_found_before_work() {
     let folder = tempfile::tempdir().expect("folder");
     pictures(&folder.path().join("photos"), 3, false);
     std::fs::write(folder.path().join("taken"), b"precious").expect("write");
-    let said = fails(folder.path(), 1, &["photos", "--output-dir", "taken"]);
+    let said = fails(folder.path(), 2, &["photos", "--output-dir", "taken"]);
     assert!(said.contains("taken") && !said.contains("features:"), "{said}");
     assert_eq!(std::fs::read(folder.path().join("taken")).expect("read"), b"precious");
 }
@@ -225,7 +225,14 @@ fn a_write_that_fails_leaves_no_half_file() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_the_run_and_leaves_no_file() {
+fn ctrl_c_and_sigterm_end_the_run_and_leave_no_file() {
+    // A scheduler that stops a run may start it again; a person who does will not.
+    ends_by("-INT", 130);
+    ends_by("-TERM", 1);
+}
+
+#[cfg(unix)]
+fn ends_by(signal: &str, code: i32) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::{Command, Stdio};
 
@@ -246,10 +253,10 @@ fn ctrl_c_ends_the_run_and_leaves_no_file() {
         assert!(said.read_line(&mut line).expect("read") > 0, "ended before it was interrupted");
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     let mut rest = String::new();
     said.read_to_string(&mut rest).expect("read");
-    assert_eq!(child.wait().expect("wait").code(), Some(130), "{rest}");
+    assert_eq!(child.wait().expect("wait").code(), Some(code), "{rest}");
     assert!(rest.contains("interrupted"), "{rest}");
     nothing_written(folder.path());
 }

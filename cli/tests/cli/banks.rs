@@ -88,7 +88,7 @@ fn what_cannot_be_answered_is_said_and_the_rest_is_answered() {
         .args(["predict", "--bank", BANK, "--weights", WEIGHTS, "-"])
         .write_stdin("absent.png\nbroken.png\n.\nnew/001.png\n\u{1b}[2J\"\n")
         .assert()
-        .code(1);
+        .code(2);
     let answers = lines(&stdout(&asked));
     assert_eq!(answers.len(), 5, "{answers:?}");
     for (answer, word) in answers.iter().zip(["No such file", "image", "not a file"]) {
@@ -149,7 +149,7 @@ fn a_sliding_bank_is_kept_at_the_end() {
     let names = serde_json::json!(["good/007.png", "new/000.png", "new/002.png"]);
     assert_eq!((&info["names"], &info["decision"]), (&names, &rule.as_str().into()));
     assert!(stderr(&predict(folder, &arguments).code(2)).contains("--bank-out"));
-    assert!(stderr(&predict(folder, &["new", "--keep", "1"]).code(1)).contains("--keep"));
+    assert!(stderr(&predict(folder, &["new", "--keep", "1"]).code(2)).contains("--keep"));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_bank_that_does_not_fit_is_refused() {
         .args(["new", "--references", BANK, "--weights", WEIGHTS, "--img_resize", "84"])
         .args(["--feature_layers", "1,3"])
         .assert()
-        .code(1);
+        .code(2);
     assert!(
         stderr(&told).contains("84x84") && stderr(&told).contains("56x56"),
         "{}",
@@ -228,13 +228,13 @@ fn a_bank_that_does_not_fit_is_refused() {
     let told = musc(folder)
         .args(["predict", "--bank", BANK, "--weights", "other.safetensors", "new"])
         .assert()
-        .code(1);
+        .code(2);
     assert!(stderr(&told).contains("weights with SHA-256"), "{}", stderr(&told));
     let whole = std::fs::read(folder.join(BANK)).expect("bank");
     std::fs::write(folder.join(BANK), &whole[..whole.len() / 2]).expect("write");
-    let told = stderr(&predict(folder, &["new"]).code(1));
+    let told = stderr(&predict(folder, &["new"]).code(2));
     assert!(told.contains(BANK) && told.contains("cut short"), "{told}");
-    let told = musc(folder).args(["bank", "info", WEIGHTS]).assert().code(1);
+    let told = musc(folder).args(["bank", "info", WEIGHTS]).assert().code(2);
     assert!(stderr(&told).contains("no bank"), "{}", stderr(&told));
 }
 
@@ -272,7 +272,7 @@ fn a_bank_and_its_new_images_look_at_the_same_part() {
     // A mask that does not fit is the image's answer.
     let odd = musc::image::RgbImage::new(9, 9, vec![255; 243]).expect("a mask");
     musc::report::write_image(&folder.join("odd.png"), &odd).expect("write");
-    let told = predict(folder, &["new/000.png", "--json", "--roi", "odd.png"]).code(1);
+    let told = predict(folder, &["new/000.png", "--json", "--roi", "odd.png"]).code(2);
     assert!(
         stdout(&told).contains("9x9") && stdout(&told).contains("odd.png"),
         "{}",
@@ -375,12 +375,12 @@ fn files_that_appear_are_answered_once_each() {
     // A folder that goes ends it with an error.
     std::fs::remove_dir_all(&inside).expect("remove");
     let ended = program.0.wait().expect("wait");
-    assert_eq!(ended.code(), Some(1));
+    assert_eq!(ended.code(), Some(2));
 }
 
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let folder = part();
-    let told = stderr(&predict(folder.path(), &["--watch", "nowhere"]).code(1));
+    let told = stderr(&predict(folder.path(), &["--watch", "nowhere"]).code(2));
     assert!(told.contains("--watch nowhere"), "{told}");
 }

@@ -161,7 +161,7 @@ fn exports_are_files_that_importers_take() {
     for file in ["run.json", "defects.json"] {
         std::fs::remove_file(root.join(file)).expect("remove");
     }
-    let refused = stderr(&run(&[]).code(1));
+    let refused = stderr(&run(&[]).code(2));
     assert!(refused.contains("coco.json") && refused.contains("--overwrite"), "{refused}");
     run(&["--overwrite"]).success();
     // A run that replaces this one and exports less leaves nothing that tells of other scores.

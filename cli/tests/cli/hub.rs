@@ -94,7 +94,7 @@ fn weights_of_another_backbone_are_not_taken_for_this_one() {
         .env("HF_ENDPOINT", server.address())
         .args(["weights", "download", "dinov2_vitb14"])
         .assert()
-        .code(1);
+        .code(2);
     let said = said(&run.get_output().stderr);
     assert!(said.contains("not the weights of dinov2_vitb14"), "{said}");
 }
@@ -147,7 +147,7 @@ fn a_run_finds_cached_weights_and_says_how_to_get_missing_ones() {
     let folder = tempfile::tempdir().expect("folder");
     let words = ["photos", "--backbone_name", "ViT-B-32", "--pretrained", "laion400m_e31"];
     pictures(&folder.path().join("photos"), 2, false);
-    let run = musc(folder.path()).args(words).assert().code(1);
+    let run = musc(folder.path()).args(words).assert().code(2);
     let message = said(&run.get_output().stderr);
     assert!(
         message.contains("musc-run weights download ViT-B-32 --pretrained laion400m_e31\n"),
@@ -158,7 +158,7 @@ fn a_run_finds_cached_weights_and_says_how_to_get_missing_ones() {
     // The file is found and opened: it is one of another backbone, and that is what is said.
     let repository = "timm/vit_base_patch32_clip_224.laion400m_e31";
     let path = put(folder.path(), repository, "open_clip_model.safetensors", &whole_weights());
-    let run = musc(folder.path()).args(words).assert().code(1);
+    let run = musc(folder.path()).args(words).assert().code(2);
     let message = said(&run.get_output().stderr);
     assert!(
         message.contains(&path.display().to_string())

@@ -11,6 +11,7 @@ mod runs;
 #[path = "../../../tests/hub/server.rs"]
 mod server;
 mod sets;
+mod shards;
 mod stages;
 mod support;
 mod weights;

@@ -76,7 +76,7 @@ fn classes_of_a_data_set_have_masks_in_folders_of_their_own() {
     assert!(plain[0] != masked[0] && plain[1] != masked[1], "{plain:?} {masked:?}");
     std::fs::remove_file(here.join("masks/cable/good/003.png")).expect("remove");
     let options = [&options[..], &["--roi", "masks", "--overwrite"]].concat();
-    let said = stderr(&musc(here).args(TINY).args(options).assert().code(1));
+    let said = stderr(&musc(here).args(TINY).args(options).assert().code(2));
     assert!(said.contains("cable/test/good/003.png"), "{said}");
 }
 
@@ -86,7 +86,7 @@ fn bad_masks_are_named() {
     let here = folder.path();
     pictures(&here.join("photos"), 4, false);
     let fails = |options: &[&str]| {
-        let said = stderr(&musc(here).args(TINY).arg("photos").args(options).assert().code(1));
+        let said = stderr(&musc(here).args(TINY).arg("photos").args(options).assert().code(2));
         assert!(said.contains("error: ") && !said.contains("panicked"), "{said}");
         assert!(!said.contains("features:"), "{said}");
         said
@@ -160,7 +160,7 @@ fn bad_tiles_are_named() {
         assert!(!said.contains("panicked") && !said.contains("features:"), "{said}");
     };
     // ⌈52/4.6⌉ = 12 rows of pixels are less than a patch of 14.
-    fails(1, &["--tiles", "5x2"], &["--tiles", "5x2", "photos/000.png", "32x12", "14x14"]);
+    fails(2, &["--tiles", "5x2"], &["--tiles", "5x2", "photos/000.png", "32x12", "14x14"]);
     fails(2, &["--tiles", "0x2"], &["--tiles", "rows x columns"]);
     fails(2, &["--tiles", "3"], &["--tiles", "rows x columns"]);
     fails(2, &["--tiles", "2x2", "--tile-overlap", "0.6"], &["--tile-overlap", "0 to 0.5"]);

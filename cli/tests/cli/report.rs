@@ -29,7 +29,7 @@ fn a_folder_gets_a_page_with_every_image_inside() {
         std::fs::remove_file(root.join(name)).expect("remove");
     }
     std::fs::remove_dir_all(root.join("maps")).expect("remove");
-    let refused = run(&[]).code(1);
+    let refused = run(&[]).code(2);
     assert!(stderr(&refused).contains("report.html"), "{}", stderr(&refused));
     // Without it, a page of other scores does not stay.
     run(&["--overwrite", "--report", "False"]).success();
@@ -76,7 +76,7 @@ fn a_review_comes_back_as_labels() {
         ("path,review\nphotos/000.png,fine\n", ["line 2", "`fine`"]),
         ("image,review\n", ["`image,review`", "`path`"]),
     ] {
-        let said = stderr(&run(text).code(1));
+        let said = stderr(&run(text).code(2));
         for word in words.iter().chain(&["review.csv"]) {
             assert!(said.contains(word), "{word} in {said}");
         }

@@ -149,7 +149,7 @@ fn argument_lists_of_the_authors_script_are_understood() {
                  ViT-L-14-336 --pretrained openai --feature_layers 5 11 17 23 --img_resize 518 --divide_num 1 \
                  --r_list 1 3 5 --batch_size 4 --output_dir ./output --vis True --save_excel True"
             );
-            let run = musc(folder.path()).args(line.split_whitespace()).assert().code(1);
+            let run = musc(folder.path()).args(line.split_whitespace()).assert().code(2);
             assert_eq!(files(folder.path()), Vec::<String>::new());
             stderr(&run)
         };
@@ -193,7 +193,7 @@ fn plain_folder_is_scored_and_drawn_without_labels() {
     assert!(stdout(&first).lines().nth(1).expect("line").contains("odd.png"), "{}", stdout(&first));
 
     let before = std::fs::read(root.join("run.json")).expect("read");
-    let refused = run(&[]).code(1);
+    let refused = run(&[]).code(2);
     assert!(stderr(&refused).contains("--overwrite"), "{}", stderr(&refused));
     assert_eq!(std::fs::read(root.join("run.json")).expect("read"), before);
     run(&["--overwrite", "--save-maps", "--overlays"]).success();
@@ -341,7 +341,7 @@ fn simulated_card_scores_as_the_processor() {
         .args(["photos", "--device", "sim", "--output-dir", "again"])
         .args(TINY)
         .assert()
-        .code(1);
+        .code(2);
     assert!(stderr(&bad).contains("bad.png"), "{}", stderr(&bad));
     assert!(files(&folder.path().join("again")).is_empty());
 }
@@ -403,7 +403,7 @@ fn ok_and_ng_are_told_apart_by_the_rule_asked_for() {
     }
     // Labels are missed before any work.
     let unlabelled = ["photos", "--vis", "False", "--overwrite", "--decide", "f1"];
-    let said = stderr(&musc(folder.path()).args(unlabelled).args(TINY).assert().code(1));
+    let said = stderr(&musc(folder.path()).args(unlabelled).args(TINY).assert().code(2));
     assert!(said.contains("--decide f1: labels: found 0") && !said.contains("features"), "{said}");
 }
 
@@ -436,6 +436,6 @@ fn a_cache_spares_the_backbone_and_changes_nothing() {
     let other = run("other", &["--cache", "tokens", "--r_list", "1"]).success();
     assert!(stderr(&other).contains("tokens of 10 images found, of 0 made"), "{}", stderr(&other));
     assert!(stderr(&run("x", &["--cache-size", "1G"]).code(2)).contains("--cache"));
-    let told = stderr(&run("x", &["--cache", "photos/odd.png"]).code(1));
+    let told = stderr(&run("x", &["--cache", "photos/odd.png"]).code(2));
     assert!(told.contains("photos/odd.png"), "{told}");
 }

@@ -152,7 +152,7 @@ fn all_classes_must_be_there_and_a_list_is_taken_in_its_order() {
         .arg(data("sets/btad"))
         .args(["--backbone_name", "dinov2_vits14", "--img_resize", "112"])
         .assert()
-        .code(1);
+        .code(2);
     let said = crate::support::stderr(&missing);
     assert!(said.contains("no folder CLASS/test for 1 of 3 classes (02)"), "{said}");
 

@@ -358,7 +358,7 @@ fn wrong_files_are_named_and_nothing_is_written() {
             ])
             .args(["--r-list", "1"])
             .assert()
-            .code(1);
+            .code(2);
         let said = stderr(&run);
         assert!(said.contains(named), "{file}: {said}");
         assert!(!path.join("o.safetensors").exists(), "{file}");

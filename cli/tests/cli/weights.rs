@@ -68,7 +68,7 @@ fn what_cannot_be_converted_leaves_no_file() {
             .arg("o.safetensors")
             .args(extra)
             .assert()
-            .code(1);
+            .code(2);
         let said = stderr(&run);
         assert!(said.contains(part) && said.contains(name), "{part} in {said}");
         assert_eq!(files(folder.path()), Vec::<String>::new());
@@ -81,7 +81,7 @@ fn a_pytorch_file_as_weights_is_told_how_to_be_converted() {
     let path = pickled("vit.pth").display().to_string();
     pictures(&folder.path().join("photos"), 2, false);
     for words in [&["photos", "--weights", &path][..], &["weights", "verify", &path]] {
-        let said = stderr(&musc(folder.path()).args(words).assert().code(1));
+        let said = stderr(&musc(folder.path()).args(words).assert().code(2));
         assert!(
             said.contains(&format!("musc-run weights convert {path} OUT.safetensors")),
             "{said}"
@@ -103,8 +103,8 @@ fn verify_refuses_what_a_run_would_refuse() {
     let end = spoilt.len();
     spoilt[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(folder.path().join("nan.safetensors"), &spoilt).expect("write");
-    assert!(stderr(&run("nan.safetensors").code(1)).contains("infinite or not a number"));
-    assert!(stderr(&run("absent.safetensors").code(1)).contains("absent.safetensors"));
+    assert!(stderr(&run("nan.safetensors").code(2)).contains("infinite or not a number"));
+    assert!(stderr(&run("absent.safetensors").code(2)).contains("absent.safetensors"));
     assert!(stderr(&musc(folder.path()).args(["weights"]).assert().code(2)).contains("verify"));
 }
 
@@ -195,18 +195,18 @@ fn class_features_that_do_not_fit_are_named() {
     let golden = data("rscin.safetensors").display().to_string();
     let features = pickled("features_4.dat").display().to_string();
     let objects = pickled("objects.dat").display().to_string();
-    for (code, tokens, extra, part) in [
-        (1, &features, &[][..], "name the one wanted of: bottle, cable"),
-        (1, &features, &["--class-name", "screw"], "no category `screw`"),
-        (1, &features, &["--class-name", "cable"], "expected 3, one a score"),
-        (1, &objects, &[], "type `O8`"),
-        (2, &golden, &["--class-name", "bottle"], "--class-name"),
+    for (tokens, extra, part) in [
+        (&features, &[][..], "name the one wanted of: bottle, cable"),
+        (&features, &["--class-name", "screw"], "no category `screw`"),
+        (&features, &["--class-name", "cable"], "expected 3, one a score"),
+        (&objects, &[], "type `O8`"),
+        (&golden, &["--class-name", "bottle"], "--class-name"),
     ] {
         let run = musc(folder.path())
             .args(["rscin", "--scores", "s.csv", "--output", "o.csv", "--class-tokens", tokens])
             .args(extra)
             .assert()
-            .code(code);
+            .code(2);
         assert!(stderr(&run).contains(part), "{part} in {}", stderr(&run));
         assert!(!folder.path().join("o.csv").exists());
     }

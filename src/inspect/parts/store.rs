@@ -200,20 +200,39 @@ impl PartStore {
             // Somebody may have come first: then theirs stands.
             write_new_file(&path, |out| out.write_all(text.as_bytes()))?;
         }
-        let found = read_manifest(folder)?;
-        if found.job != manifest.job {
-            let reason = difference(&found, &manifest, &images, &terms.images);
-            return Err(Error::Dataset { path: folder.to_path_buf(), reason });
-        }
-        Ok(PartStore { folder: folder.to_path_buf(), manifest: found })
+        let store = Self::found(folder)?;
+        store.check(terms, parts, &[])?;
+        Ok(store)
     }
 
-    /// The note in the manifest of a folder.
+    /// The folder of a job that is under way, whatever job it is.
     ///
     /// # Errors
     /// [`Error::Dataset`] for a folder without a manifest, or one that is none; [`Error::Io`] when it cannot be read.
-    pub fn note(folder: &Path) -> Result<Value> {
-        Ok(read_manifest(folder)?.note)
+    pub fn found(folder: &Path) -> Result<Self> {
+        Ok(PartStore { folder: folder.to_path_buf(), manifest: read_manifest(folder)? })
+    }
+
+    /// Refuses another job than that of the folder; settings of the names in `but` may differ.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] by every setting that differs, or the first image that does.
+    pub fn check(&self, terms: &StoreTerms, parts: usize, but: &[&str]) -> Result<()> {
+        let ours = terms.manifest(parts, &Value::Null);
+        if self.manifest.job == ours.job {
+            return Ok(());
+        }
+        let differ = difference(&self.manifest, &ours, &self.folder, &terms.images, but);
+        if differ.is_empty() && !but.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("it is the store of another job: it has {}", differ.join("; "));
+        Err(Error::Dataset { path: self.folder.clone(), reason })
+    }
+
+    /// The note that was left by who opened the folder first.
+    pub fn note(&self) -> &Value {
+        &self.manifest.note
     }
 
     /// Number of parts of the job.
@@ -277,9 +296,15 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
 }
 
 /// In what a folder is another job's.
-fn difference(found: &Manifest, ours: &Manifest, list: &Path, images: &str) -> String {
+fn difference(
+    found: &Manifest,
+    ours: &Manifest,
+    folder: &Path,
+    images: &str,
+    but: &[&str],
+) -> Vec<String> {
     let mut differ = Vec::new();
-    for (what, value) in &ours.settings {
+    for (what, value) in ours.settings.iter().filter(|(what, _)| !but.contains(&what.as_str())) {
         let theirs = found.settings.iter().find(|(name, _)| name == what);
         let theirs = theirs.map_or("none", |(_, value)| value);
         if theirs != value {
@@ -292,7 +317,7 @@ fn difference(found: &Manifest, ours: &Manifest, list: &Path, images: &str) -> S
         }
     }
     if found.images_sha256 != ours.images_sha256 {
-        let theirs = std::fs::read_to_string(list).unwrap_or_default();
+        let theirs = std::fs::read_to_string(folder.join("images.csv")).unwrap_or_default();
         let known = sha256_of_bytes(theirs.as_bytes()) == found.images_sha256;
         let first = theirs.lines().zip(images.lines()).find(|(one, two)| one != two);
         differ.push(match first.filter(|_| known) {
@@ -307,5 +332,5 @@ fn difference(found: &Manifest, ours: &Manifest, list: &Path, images: &str) -> S
     if found.parts != ours.parts {
         differ.push(format!("{} parts, this job {}", found.parts, ours.parts));
     }
-    format!("it is the store of another job: it has {}", differ.join("; "))
+    differ
 }

@@ -11,8 +11,10 @@ use super::at_least_one;
 use crate::args::{DatasetArgs, LabelsArg, ReferencesArg};
 
 /// Words that are taken for sub-commands only in front.
-const SUB_COMMANDS: [&str; 8] =
-    ["demo", "bank", "predict", "extract", "score", "rscin", "metrics", "weights"];
+const SUB_COMMANDS: [&str; 10] = [
+    "demo", "inspect", "merge", "bank", "predict", "extract", "score", "rscin", "metrics",
+    "weights",
+];
 
 /// Images that others are compared with, and are not scored themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
