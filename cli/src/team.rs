@@ -10,9 +10,9 @@ use musc::progress::Progress;
 use musc::{Error, Result};
 
 pub use crate::args::RunArgs;
+use crate::args::normalise;
 use crate::run::known::Known;
 use crate::run::{self, Engine, config::Config, sources};
-use crate::shell::parse;
 pub use crate::shell::{Stop, interrupt};
 use crate::shell::{last_words, voice};
 
@@ -126,10 +126,16 @@ pub fn say(text: &str) {
     voice::warn(text);
 }
 
-/// This process's arguments, or the exit code after help, the version or what is wrong with them.
+/// This process's arguments, or the exit code after help, the version or what is wrong with them, which only one process says.
 ///
 /// # Errors
 /// The exit code, when all is said.
-pub fn arguments<C: Parser>() -> Result<C, ExitCode> {
-    parse()
+pub fn arguments<C: Parser>(says: bool) -> Result<C, ExitCode> {
+    C::try_parse_from(normalise(std::env::args_os())).map_err(|told| {
+        if says {
+            // Nobody is left to hear of a failure to print it.
+            let _ = told.print();
+        }
+        ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2))
+    })
 }

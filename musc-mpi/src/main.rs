@@ -31,12 +31,9 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // Help, the version and wrong usage are the same everywhere; a process of another rank would say them once more.
-    let first = std::env::var("OMPI_COMM_WORLD_RANK").is_ok_and(|rank| rank != "0");
-    if first && Cli::try_parse().is_err() {
-        return ExitCode::from(2);
-    }
-    let cli = match arguments::<Cli>() {
+    // Help, the version and wrong usage are the same everywhere, and are said once.
+    let first = std::env::var("OMPI_COMM_WORLD_RANK").map_or(true, |rank| rank == "0");
+    let cli = match arguments::<Cli>(first) {
         Ok(cli) => cli,
         Err(code) => return code,
     };

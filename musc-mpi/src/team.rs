@@ -3,6 +3,8 @@
 //! Only the main thread calls MPI. It keeps transfers going while another thread computes, and sleeps between looks, so that
 //! waiting costs no processor.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -102,15 +104,23 @@ impl Team {
                     sent.push(process.immediate_send_with_tag(scope, part, *tag));
                 }
             }
+            // What failed is told of at once: others may never send what is waited for.
+            let failed = AtomicBool::new(false);
             thread::scope(|threads| {
-                let worker = threads.spawn(work);
+                let failing = &failed;
+                let worker = threads.spawn(move || {
+                    let done = catch_unwind(AssertUnwindSafe(work));
+                    failing.store(!matches!(done, Ok(Ok(_))), Ordering::SeqCst);
+                    done
+                });
                 let mut pause = LOOKS.0;
                 loop {
                     let before = under_way.len() + sent.len();
                     under_way = under_way.drain(..).filter_map(|one| one.test().err()).collect();
                     sent = sent.drain(..).filter_map(|one| one.test().err()).collect();
                     let left = under_way.len() + sent.len();
-                    if worker.is_finished() && left == 0 {
+                    let done = left == 0 || failed.load(Ordering::SeqCst);
+                    if worker.is_finished() && done {
                         break;
                     }
                     if interrupt::asked() {
@@ -120,9 +130,9 @@ impl Team {
                     thread::sleep(pause);
                 }
                 match worker.join() {
-                    Ok(Ok(done)) => done,
-                    Ok(Err(error)) => self.fail(Stop::Failed(error)),
-                    Err(_) => {
+                    Ok(Ok(Ok(done))) => done,
+                    Ok(Ok(Err(error))) => self.fail(Stop::Failed(error)),
+                    _ => {
                         let found = "a thread that failed";
                         let error = Error::invalid("work of a process", found, "one that ends");
                         self.fail(Stop::Failed(error))
