@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use musc::backend::blocks::{BlockScoring, Pairs, Run, Wanted};
+use musc::backend::blocks::{BlockScoring, Pairs, QueryTable, Run, Wanted};
 use musc::backend::cpu::Cpu;
 use musc::backend::cuda::driver::sim::{Sim, SimOptions};
 use musc::backend::cuda::{Card, Cuda, Half};
@@ -240,6 +240,30 @@ fn a_card_with_little_memory_and_several_cards_give_the_same() {
             assert_eq!(pairs, 9 * 8 / 2);
         }
     }
+}
+
+/// Scores of a whole set from its table, with this in the place of each image's cosines with itself.
+fn scores_with<B: Backend>(backend: &B, itself: u32) -> Vec<f32> {
+    let (all, grid) = (features(5, Grid::new(3, 4), 1, false), Grid::new(3, 4));
+    let features = backend.upload(all).unwrap();
+    let scoring = MutualScoring::default().with_degrees([1]).with_interval(0.0, 1.0);
+    let rows = Run { features: &features, images: 0..5, layer: 0 };
+    let pairs = Pairs { rows, columns: None, wanted: Wanted::Both };
+    let mut cosines = backend.best_cosines(&pairs, &scoring, &()).unwrap().of_rows;
+    for image in 0..5 {
+        cosines[(image * 5 + image) * 12..][..12].fill(itself);
+    }
+    let table = QueryTable { cosines: &cosines, queries: 0..5, images: 5, grid, left_out: &[] };
+    backend.scores_of_table(&table, &scoring).unwrap()
+}
+
+#[test]
+fn an_image_s_cosines_with_itself_are_not_looked_at() {
+    let cpu = Cpu::new(1).unwrap();
+    assert_eq!(scores_with(&cpu, 0), scores_with(&cpu, 0.9f32.to_bits()));
+    // The key of 0.9.
+    let sim = sim(None);
+    assert_eq!(scores_with(&sim, 0), scores_with(&sim, 0.9f32.to_bits() | 1 << 31));
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod run;
 mod shards;
 mod shell;
 mod stages;
+#[doc(hidden)]
+pub mod team;
 mod weights;
 
 use std::process::ExitCode;

@@ -78,6 +78,7 @@ impl Schedule {
     }
 
     /// Of one set only the pairs of an image before `split` with one from there on.
+    #[cfg(any(feature = "cuda", test))]
     pub(crate) fn across(mut self, split: usize) -> Self {
         self.split = self.symmetric.then_some(split.min(self.queries));
         self

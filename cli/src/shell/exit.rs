@@ -52,35 +52,31 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 
 /// Says how a program ended, and the code for it. `help` is said after wrong usage.
 pub fn exit_code(done: Result<(), Stop>, help: &str) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Defective(images)) => {
-            warn(&format!("{images} NG"));
-            ExitCode::from(DEFECTIVE)
-        }
+    let (words, code) = last_words(done, help);
+    if let Some(words) = words {
+        warn(&words);
+    }
+    ExitCode::from(code)
+}
+
+/// What is said of how a program ended, if anything is, and the code for it.
+pub fn last_words(done: Result<(), Stop>, help: &str) -> (Option<String>, u8) {
+    let (words, code) = match done {
+        Ok(()) => return (None, 0),
+        Err(Stop::Defective(images)) => (format!("{images} NG"), DEFECTIVE),
         Err(Stop::Failed(Error::Interrupted)) => {
-            warn("interrupted; no unfinished file was left");
-            ExitCode::from(interrupt::code())
+            ("interrupted; no unfinished file was left".into(), interrupt::code())
         }
-        Err(Stop::Interrupted(how)) => {
-            warn(&format!("interrupted; {how}"));
-            ExitCode::from(interrupt::code())
-        }
+        Err(Stop::Interrupted(how)) => (format!("interrupted; {how}"), interrupt::code()),
         Err(Stop::Failed(error)) => {
             let code = code_of(&error);
             let error = in_options(error);
-            warn(&format!("error: {error}{}", advice(&error)));
-            ExitCode::from(code)
+            (format!("error: {error}{}", advice(&error)), code)
         }
-        Err(Stop::Usage(error)) => {
-            warn(&format!("error: {}\n\n{help}", in_options(error)));
-            ExitCode::from(WRONG)
-        }
-        Err(Stop::Incomplete(missing)) => {
-            warn(&format!("incomplete: {missing}"));
-            ExitCode::from(INCOMPLETE)
-        }
-    }
+        Err(Stop::Usage(error)) => (format!("error: {}\n\n{help}", in_options(error)), WRONG),
+        Err(Stop::Incomplete(missing)) => (format!("incomplete: {missing}"), INCOMPLETE),
+    };
+    (Some(words), code)
 }
 
 /// The exit code of an error: whether it may pass, or would come again.

@@ -7,5 +7,5 @@ pub mod options;
 pub mod out;
 pub mod voice;
 
-pub use exit::{Stop, exit_code, parse};
+pub use exit::{Stop, exit_code, last_words, parse};
 pub use options::renamed;
