@@ -20,8 +20,8 @@ if ! command -v mpirun >/dev/null || ! command -v mpicc >/dev/null || ! ls /usr/
     (apt-get update && apt-get install -y libopenmpi-dev openmpi-bin libclang-dev) >/dev/null
 fi
 # In one build: apart, what both link would be built twice.
-cargo build --quiet -p musc-mpi -p musc-cli --bin musc-mpi --bin musc-run
-cargo test --quiet -p musc-mpi
+cargo build --locked --quiet -p musc-mpi -p musc-cli --bin musc-mpi --bin musc-run
+cargo test --locked --quiet -p musc-mpi
 bin="${CARGO_TARGET_DIR:-$PWD/target}/debug"
 
 work="$(mktemp -d)"
