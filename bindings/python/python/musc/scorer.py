@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from os import PathLike
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from musc._musc import Bank, Inspector
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from numpy.typing import NDArray
 
 __all__ = ["Scorer"]
 
@@ -36,6 +37,9 @@ class Scorer:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """The batch's columns and, for each image: score, raw_score (float64, NaN for one that cannot be read), threshold
         (float64), decision ("OK", "NG", or "" for one that cannot be read) and error (what was wrong, or "")."""
+        # Not with the package, which is quick to import.
+        import numpy as np
+
         if self.column not in batch:
             raise ValueError(f"batch: found the columns {sorted(batch)}, expected one called {self.column!r}")
         paths = [str(path) for path in batch[self.column]]
