@@ -200,6 +200,9 @@ mod tests {
             ("PMI_SIZE", "1"),
         ];
         assert_eq!(of(&step).unwrap(), (2, 4));
+        // A process of one, known before the job around it.
+        let one = [("PMI_RANK", "0"), ("PMI_SIZE", "1"), ("RANK", "1"), ("WORLD_SIZE", "3")];
+        assert_eq!(of(&one).unwrap(), (1, 3));
         assert_eq!(of(&[("PMI_RANK", "0"), ("PMI_SIZE", "1"), ("RANK", "")]).unwrap(), (0, 1));
     }
 }

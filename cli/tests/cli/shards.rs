@@ -132,6 +132,13 @@ fn categories_and_known_images_are_shared_out_too() {
     for name in ["scores.csv", "metrics.json"] {
         assert!(bytes(here, "merged", name) == bytes(here, "whole", name), "{name}");
     }
+    // Of categories of one part each, every shard gets some.
+    std::fs::remove_dir_all(here.join("store")).expect("remove");
+    let words: Vec<&str> = words.iter().map(|&word| if word == "2" { "1" } else { word }).collect();
+    for shard in ["0/2", "1/2"] {
+        let done = stdout(&inspect(here, &words, shard).success());
+        assert!(done.contains("1 parts made, 0 found"), "{done}");
+    }
 
     let folder = tempfile::tempdir().expect("folder");
     let here = folder.path();
