@@ -42,11 +42,17 @@ impl PendingFile {
         Error::io("write", &self.path)(error)
     }
 
-    /// As [`Self::finish`], unless there is a file of that name already: then that one stays.
-    pub fn finish_new(self) -> Result<()> {
+    /// Writes what is still buffered.
+    fn written(self) -> Result<(PathBuf, NamedTempFile)> {
         let Self { path, writer } = self;
         let file =
             writer.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
+        Ok((path, file))
+    }
+
+    /// As [`Self::finish`], unless there is a file of that name already: then that one stays.
+    pub fn finish_new(self) -> Result<()> {
+        let (path, file) = self.written()?;
         match file.persist_noclobber(&path) {
             Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::io("write", &path)(error.error))
@@ -57,9 +63,7 @@ impl PendingFile {
 
     /// Writes what is still buffered and gives the file its name.
     pub fn finish(self) -> Result<()> {
-        let Self { path, writer } = self;
-        let file =
-            writer.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
+        let (path, file) = self.written()?;
         file.persist(&path).map_err(|error| Error::io("write", &path)(error.error))?;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The default weights, inside the program where they lay beside it when it was built.
+//! The default weights, inside the program, or library, where they lay beside it when it was built. Of the programs, and of the
+//! C and Python libraries in `bindings`.
 
 use musc::inspect::Weights;
 
@@ -18,19 +19,19 @@ static WEIGHTS: &Aligned<[u8]> =
     &Aligned(*include_bytes!("../../weights/dinov2_vits14.safetensors"));
 
 /// The default weights, DINOv2 ViT-S/14 in f16, as a safetensors file: 44 MB that are read from the program's file as they
-/// are used. See `weights/README.md` for where they come from. `None` in a program that was built without them.
+/// are used. See `weights/README.md` for where they come from. `None` in what was built without them.
 #[cfg(built_in)]
 pub fn built_in_weights() -> Option<&'static [u8]> {
     Some(&WEIGHTS.0)
 }
 
-/// This program was built without the default weights.
+/// This was built without the default weights.
 #[cfg(not(built_in))]
 pub fn built_in_weights() -> Option<&'static [u8]> {
     None
 }
 
-/// Where the weights of a backbone come from when no file is named: from inside the program for the default backbone.
+/// Where the weights of a backbone come from when no file is named: from inside for the default backbone.
 pub fn weights_of(name: &str) -> Weights {
     match built_in_weights() {
         Some(bytes) if name == BUILT_IN_BACKBONE => Weights::Static { name: BUILT_IN, bytes },

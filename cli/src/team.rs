@@ -11,8 +11,7 @@ use musc::{Error, Result};
 
 pub use crate::args::RunArgs;
 use crate::args::normalise;
-use crate::run::known::Known;
-use crate::run::{self, Engine, config::Config, sources};
+use crate::run::{self, config::Config, sources};
 pub use crate::shell::{Stop, interrupt};
 use crate::shell::{last_words, voice};
 
@@ -90,31 +89,14 @@ impl Settings {
     /// # Errors
     /// As those of `musc-run`.
     pub fn run(self, inspect: Inspect<'_>) -> Result<(), Stop> {
-        run::run_with(self.0, &mut Team(inspect))
+        run::run_with(self.0, true, &mut |inspector, batch, _, progress| {
+            inspect(inspector, batch, progress)
+        })
     }
 }
 
 /// How a batch is inspected by many.
 type Inspect<'a> = &'a mut dyn FnMut(&Inspector, &Batch, &dyn Progress) -> Result<Inspection>;
-
-/// Many processes, as what scores a batch.
-struct Team<'a>(Inspect<'a>);
-
-impl Engine for Team<'_> {
-    fn checks(&self) -> bool {
-        true
-    }
-
-    fn inspect(
-        &mut self,
-        inspector: &Inspector,
-        batch: &Batch,
-        _: Option<&Known>,
-        progress: &dyn Progress,
-    ) -> Result<Inspection> {
-        (self.0)(inspector, batch, progress)
-    }
-}
 
 /// What is said at the end, if anything is, and the exit code.
 pub fn end(done: Result<(), Stop>) -> (Option<String>, u8) {

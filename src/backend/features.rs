@@ -284,7 +284,7 @@ pub(crate) fn replace_marks(
 }
 
 /// Marks of some images `[M, L]`, or none, behind those of others `[N, L]`, or none.
-#[cfg(feature = "files")]
+#[cfg(any(feature = "files", feature = "cuda"))]
 pub(crate) fn join_marks(
     (left_out, images): (&mut Vec<bool>, usize),
     (others, more): (&[bool], usize),

@@ -236,14 +236,17 @@ fn read(path: &Path, shape: &Shape<'_>) -> Result<Entry> {
 fn write(path: &Path, entry: &Entry, shape: &Shape<'_>) -> Result<()> {
     let names: Vec<String> = shape.blocks.iter().map(|block| format!("tokens.{block}")).collect();
     let sizes = [shape.grid.patches(), shape.width];
-    // A card's tokens are 16-bit numbers: half the room holds the same values.
-    let halves: Vec<Halves> = entry.tokens.iter().map(|tokens| Halves::round(tokens)).collect();
-    let same = halves.iter().zip(&entry.tokens).all(|(half, tokens)| half.to_f32() == *tokens);
-    let mut tensors: Vec<Tensor<'_>> = if same {
-        names.iter().zip(&halves).map(|(name, half)| Tensor::halves(name, &sizes, half)).collect()
-    } else {
-        let both = names.iter().zip(&entry.tokens);
-        both.map(|(name, tokens)| Tensor::f32(name, &sizes, tokens)).collect()
+    let halves: Option<Vec<Halves>> =
+        entry.tokens.iter().map(|tokens| Halves::same(tokens)).collect();
+    let mut tensors: Vec<Tensor<'_>> = match &halves {
+        Some(halves) => {
+            let both = names.iter().zip(halves);
+            both.map(|(name, half)| Tensor::halves(name, &sizes, half)).collect()
+        }
+        None => {
+            let both = names.iter().zip(&entry.tokens);
+            both.map(|(name, tokens)| Tensor::f32(name, &sizes, tokens)).collect()
+        }
     };
     let class_size = [entry.class_token.len()];
     tensors.push(Tensor::f32("class_token", &class_size, &entry.class_token));

@@ -26,6 +26,11 @@ impl Halves {
         Halves::F16(rounded)
     }
 
+    /// The same values in half the room, as those of a card's tokens are; nothing where rounding changes one.
+    pub(crate) fn same(values: &[f32]) -> Option<Self> {
+        Some(Self::round(values)).filter(|halves| halves.to_f32() == *values)
+    }
+
     /// The values.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];

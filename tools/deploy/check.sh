@@ -97,14 +97,14 @@ mkdir context && cp -r "$recipes" context/deploy
 image() { buildah --storage-driver vfs --root "$dir/images" --runroot "$dir/run" "$@"; }
 (cd context && image bud --isolation chroot -q -f deploy/kubernetes/Containerfile -t musc . >/dev/null)
 container=$(image from localhost/musc)
-mkdir -m 777 work
+mkdir -m 777 job
 for index in 1 0; do
     # As the Job does it: the index by Kubernetes, how many by the file.
-    image run --isolation chroot --env JOB_COMPLETION_INDEX=$index --env MUSC_SHARDS=2 -v "$dir/photos:/photos:ro" -v "$dir/work:/work" \
-        "$container" -- musc-run inspect /photos "${words[@]:1}" --shard auto --store /work/store >/dev/null
+    image run --isolation chroot --env JOB_COMPLETION_INDEX=$index --env MUSC_SHARDS=2 -v "$dir/photos:/photos:ro" -v "$dir/job:/job" \
+        "$container" -- musc-run inspect /photos "${words[@]:1}" --shard auto --store /job/store >/dev/null
 done
-image run --isolation chroot -v "$dir/photos:/photos:ro" -v "$dir/work:/work" "$container" \
-    -- musc-run merge /work/store --output-dir /work/results --quiet >/dev/null 2>&1
+image run --isolation chroot -v "$dir/photos:/photos:ro" -v "$dir/job:/job" "$container" \
+    -- musc-run merge /job/store --output-dir /job/results --quiet >/dev/null 2>&1
 # Its images are called /photos/…, as they are where it runs.
-sed 's|^/photos|photos|' work/results/*/photos/scores.csv | cmp - whole/*/photos/scores.csv
+sed 's|^/photos|photos|' job/results/*/photos/scores.csv | cmp - whole/*/photos/scores.csv
 echo "the image's shards: the bytes of one run"

@@ -18,6 +18,8 @@
 
 mod bank;
 mod batch;
+// The one file for everything that has the default weights inside.
+#[path = "../../../cli/src/embedded.rs"]
 mod embedded;
 mod handle;
 mod input;

@@ -207,5 +207,5 @@ pub extern "C" fn musc_last_error() -> *const c_char {
 /// 1 when the default weights (DINOv2 ViT-S/14) are part of this library, 0 when it was built without them.
 #[unsafe(no_mangle)]
 pub extern "C" fn musc_has_built_in_weights() -> i32 {
-    i32::from(embedded::has_weights())
+    i32::from(embedded::built_in_weights().is_some())
 }

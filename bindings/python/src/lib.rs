@@ -10,13 +10,14 @@
 //! | `progress.rs` | work without the interpreter's lock, and how it is stopped |
 //! | `process.rs` | threads, and forks that have none |
 //! | `error.rs` | exceptions |
-//! | `embedded.rs` | the default weights |
 //!
 //! No step of the method is here: what Python gets is what the library computes, bit for bit.
 
 mod arrays;
 mod bank;
 mod batch;
+// The one file for everything that has the default weights inside.
+#[path = "../../../cli/src/embedded.rs"]
 mod embedded;
 mod error;
 mod functions;

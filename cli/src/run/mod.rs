@@ -43,68 +43,37 @@ use crate::shell::{Stop, memory, out};
 /// Images shown when there are no figures to show.
 const SHOWN_SCORES: usize = 10;
 
-/// How a batch comes to its scores.
-pub trait Engine {
-    /// Whether every file of several categories is opened before the first is scored, so that bad ones are told of at once.
-    fn checks(&self) -> bool;
-
-    /// Scores a batch, with the known images where there are some.
-    ///
-    /// # Errors
-    /// As [`Inspector::inspect`] and [`Inspector::compare`].
-    fn inspect(
-        &mut self,
-        inspector: &Inspector,
-        batch: &Batch,
-        known: Option<&Known>,
-        progress: &dyn Progress,
-    ) -> Result<Inspection>;
-}
-
-/// Everything in this process.
-struct InProcess;
-
-impl Engine for InProcess {
-    fn checks(&self) -> bool {
-        true
-    }
-
-    fn inspect(
-        &mut self,
-        inspector: &Inspector,
-        batch: &Batch,
-        known: Option<&Known>,
-        progress: &dyn Progress,
-    ) -> Result<Inspection> {
-        match known {
-            Some(known) => known.inspect(inspector, batch, progress),
-            None => inspector.inspect(batch, progress),
-        }
-    }
-}
+/// How a batch comes to its scores, with the known images where there are some: as [`Inspector::inspect`] and
+/// [`Inspector::compare`].
+pub type Engine<'a> =
+    &'a mut dyn FnMut(&Inspector, &Batch, Option<&Known>, &dyn Progress) -> Result<Inspection>;
 
 /// Runs with these settings.
 pub fn run(config: Config) -> Result<(), Stop> {
-    run_with(config, &mut InProcess)
+    run_with(config, true, &mut |inspector, batch, known, progress| match known {
+        Some(known) => known.inspect(inspector, batch, progress),
+        None => inspector.inspect(batch, progress),
+    })
 }
 
-/// Runs with these settings, images scored by an engine.
-pub fn run_with(config: Config, engine: &mut dyn Engine) -> Result<(), Stop> {
+/// Runs with these settings, images scored by an engine. With `checks` every file of several categories is opened before the
+/// first is scored, so that bad ones are told of at once.
+pub fn run_with(config: Config, checks: bool, engine: Engine<'_>) -> Result<(), Stop> {
     let fails = config.fail_on_ng;
-    match (fails, inspect(config, engine)?) {
+    match (fails, inspect(config, checks, engine)?) {
         (false, _) | (true, 0) => Ok(()),
         (true, images) => Err(Stop::Defective(images)),
     }
 }
 
 /// Runs; the number of images that are NG.
-fn inspect(config: Config, engine: &mut dyn Engine) -> Result<usize> {
+fn inspect(config: Config, checks: bool, engine: Engine<'_>) -> Result<usize> {
     let started = Instant::now();
     let voice = Voice::new(config.machine.quiet);
     let teller = voice.teller();
     let mut run = Run::new(config, voice, started)?;
     let batches = std::mem::take(&mut run.batches);
-    if run.several && engine.checks() {
+    if run.several && checks {
         let checking = Instant::now();
         run.inspector.check(&batches, &teller)?;
         run.record.add_seconds([("checking", checking.elapsed().as_secs_f64())]);
@@ -113,7 +82,7 @@ fn inspect(config: Config, engine: &mut dyn Engine) -> Result<usize> {
     let known = run.known(&teller)?;
     for batch in &batches {
         voice.say(&format!("{}: {} images", batch.name(), batch.len()));
-        let inspection = engine.inspect(&run.inspector, batch, known.as_ref(), &teller)?;
+        let inspection = engine(&run.inspector, batch, known.as_ref(), &teller)?;
         run.threshold_of_known =
             known.as_ref().and_then(|known| known.threshold(run.config.decide));
         run.keep(batch, inspection, &mut outcome, &teller)?;

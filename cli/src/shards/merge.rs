@@ -3,21 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use musc::inspect::{Batch, Inspection, Inspector, PartStore};
+use musc::inspect::{Batch, Inspection, PartStore};
 use musc::{Error, Progress, Result};
 use serde_json::Value;
 
-use super::{Job, MANIFEST, folder_of, in_blocks, known_of_store};
+use super::{Job, MANIFEST, folder_of, in_blocks, known_of_store, some_of};
 use crate::args::{Cli, Command, MachineArgs, MergeArgs, OutputArgs, RunArgs, normalise};
 use crate::run::config::Config;
-use crate::run::{Engine, Known, run_with};
+use crate::run::run_with;
 use crate::shell::Stop;
 use crate::shell::voice::Voice;
 
 /// The setting of a store that a merge may have otherwise: it computes nothing that parts hold.
 const NUMBERS: &str = "numbers";
-/// Missing parts that are named.
-const SHOWN: usize = 10;
 
 /// Runs `musc-run merge`.
 pub fn merge(args: MergeArgs) -> Result<(), Stop> {
@@ -65,7 +63,11 @@ pub fn merge(args: MergeArgs) -> Result<(), Stop> {
     ));
     known_of_store(&mut config, &store);
     let blocks = in_blocks(&config);
-    run_with(config, &mut Stores { root: store, several: folders.len() > 1, blocks })
+    let several = folders.len() > 1;
+    run_with(config, false, &mut |inspector, batch, known, progress| {
+        let job = Job { inspector, known, blocks };
+        joined(&job, batch, &folder_of(&store, batch, several), progress)
+    })
 }
 
 /// The folders of a store that have a manifest: itself, or one a category.
@@ -90,17 +92,12 @@ fn missing_of((folder, store): (&PathBuf, &PartStore)) -> Option<String> {
     if missing.is_empty() {
         return None;
     }
-    let shown: Vec<String> = missing.iter().take(SHOWN).map(usize::to_string).collect();
-    let more = match missing.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     Some(format!(
-        "{}: {} of {} parts are missing: {}{more}; their shards have to be run, or run again",
+        "{}: {} of {} parts are missing: {}; their shards have to be run, or run again",
         folder.display(),
         missing.len(),
         store.parts(),
-        shown.join(", "),
+        some_of(&missing),
     ))
 }
 
@@ -147,40 +144,25 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(Error::io("find", path))
 }
 
-/// Parts of a store, in place of scoring.
-struct Stores {
-    root: PathBuf,
-    several: bool,
-    blocks: bool,
-}
-
-impl Engine for Stores {
-    fn checks(&self) -> bool {
-        false
-    }
-
-    fn inspect(
-        &mut self,
-        inspector: &Inspector,
-        batch: &Batch,
-        known: Option<&Known>,
-        progress: &dyn Progress,
-    ) -> Result<Inspection> {
-        let job = Job { inspector, known, blocks: self.blocks };
-        let shares = job.shares(batch, progress)?;
-        let categories = if self.several { 2 } else { 1 };
-        let store = PartStore::found(&folder_of(&self.root, batch, categories))?;
-        store.check(&job.terms(batch, &shares)?, shares.len(), &[NUMBERS])?;
-        let parts = (0..shares.len()).map(|part| {
-            let path = store.path(part);
-            store
-                .read(part)?
-                .ok_or_else(|| Error::Dataset { path, reason: "not there any more".into() })
-        });
-        let plan = &shares.plan;
-        match job.references() {
-            Some(references) => inspector.join_compared(batch, plan, parts, references, progress),
-            None => inspector.join(batch, plan, parts, progress),
-        }
+/// What a batch comes to of the parts in a folder.
+fn joined(
+    job: &Job<'_>,
+    batch: &Batch,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<Inspection> {
+    let shares = job.shares(batch, progress)?;
+    let store = PartStore::found(folder)?;
+    store.check(&job.terms(batch, &shares)?, shares.len(), &[NUMBERS])?;
+    let parts = (0..shares.len()).map(|part| {
+        let path = store.path(part);
+        store
+            .read(part)?
+            .ok_or_else(|| Error::Dataset { path, reason: "not there any more".into() })
+    });
+    let (inspector, plan) = (job.inspector, &shares.plan);
+    match job.references() {
+        Some(references) => inspector.join_compared(batch, plan, parts, references, progress),
+        None => inspector.join(batch, plan, parts, progress),
     }
 }

@@ -4,6 +4,7 @@ mod blocks;
 mod merge;
 mod place;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 pub use self::blocks::extract;
 pub use self::merge::merge;
 use self::place::{Place, place};
-use crate::args::InspectArgs;
+use crate::args::{InspectArgs, ShardArgs};
 use crate::run::config::{Config, KnownImages, Source};
 use crate::run::known::{self, Found, Known};
 use crate::run::{run, sources};
@@ -30,16 +31,24 @@ const BANK: &str = "references.bank.safetensors";
 /// Files of a store that says what its own are called.
 const MANIFEST: &str = "manifest.json";
 
+/// Missing parts that are named.
+const SHOWN: usize = 10;
+
 /// Runs `musc-run inspect`: all of it, or a share.
 pub fn inspect(args: InspectArgs) -> Result<(), Stop> {
     let config = Config::from_run(args.run).map_err(Stop::Usage)?;
-    match (args.shard.shard, args.shard.store) {
-        (Some(asked), Some(store)) => {
-            let place = place(asked, |name| std::env::var(name).ok()).map_err(Stop::Usage)?;
-            shard(&config, &place, &store)
-        }
-        _ => run(config),
+    match share(args.shard)? {
+        Some((place, store)) => shard(&config, &place, &store),
+        None => run(config),
     }
+}
+
+/// The share of a job that was asked for, if one was, and its store.
+pub fn share(args: ShardArgs) -> Result<Option<(Place, PathBuf)>, Stop> {
+    // One is not given without the other.
+    let (Some(asked), Some(store)) = (args.shard, args.store) else { return Ok(None) };
+    let place = place(asked, |name| std::env::var(name).ok()).map_err(Stop::Usage)?;
+    Ok(Some((place, store)))
 }
 
 /// What a shard has done.
@@ -60,10 +69,7 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
             "all, a number, or PATH: with all+PATH every image is compared with every other";
         return Err(Stop::Usage(Error::invalid("--references", found, expected)));
     }
-    let Place { index, count, .. } = *place;
-    if let Some(from) = &place.from {
-        voice.say(&format!("shard {index} of {count}, by {from}"));
-    }
+    place.introduce(voice);
     let note = note()?;
     let (batches, notes) = sources::batches(config, Path::new(""))?;
     for note in config.notes.iter().chain(&notes) {
@@ -72,7 +78,12 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
     let found = config.known.as_ref().map(|of| known::find(of, config)).transpose()?;
     let inspector = config.inspector()?;
     let known = match found {
-        Some((found, _)) => Some(known_images(found, config, &inspector, store, &teller)?),
+        Some((found, note)) => {
+            if let Some(note) = note {
+                warn(&format!("note: {note}"));
+            }
+            Some(known_images(found, config, &inspector, store, &teller)?)
+        }
         None => None,
     };
     let job = Job { inspector: &inspector, known: known.as_ref(), blocks: in_blocks(config) };
@@ -81,19 +92,14 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
     let mut number = 0;
     for batch in &batches {
         let shares = job.shares(batch, &teller)?;
-        let folder = folder_of(store, batch, batches.len());
+        let folder = folder_of(store, batch, batches.len() > 1);
         let terms = job.terms(batch, &shares)?;
         let store = PartStore::open(&folder, &terms, shares.len(), &note)?;
-        let mine: Vec<usize> =
-            (0..shares.len()).filter(|at| (number + at) % count == index).collect();
+        let mine = place.of(shares.len(), number);
         number += shares.len();
         done.parts += shares.len();
-        let with = blocks::With { job: &job, batch, shares: &shares, voice, progress: &teller };
-        let tokens = match &shares.blocks {
-            Some(_) => Some(with.tokens(&folder, &terms, &note, &mine)?),
-            None => None,
-        };
-        for part in mine {
+        let mut to_do = Vec::new();
+        for &part in &mine {
             go_on(&teller)?;
             match store.read(part) {
                 Ok(Some(_)) => {
@@ -103,6 +109,15 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
                 Ok(None) => {}
                 Err(damaged) => warn(&format!("note: made again: {damaged}")),
             }
+            to_do.push(part);
+        }
+        let with = blocks::With { job: &job, batch, shares: &shares, voice, progress: &teller };
+        let tokens = match &shares.blocks {
+            Some(_) if !to_do.is_empty() => Some(with.tokens(&folder, &terms, &note, &mine)?),
+            _ => None,
+        };
+        for part in to_do {
+            go_on(&teller)?;
             voice.say(&format!("{}: part {part} of {}", batch.name(), shares.len()));
             let made = match &tokens {
                 Some(tokens) => with.scored(tokens, part)?,
@@ -132,9 +147,19 @@ fn say(config: &Config, place: &Place, done: &Done) -> Result<()> {
     ))
 }
 
-/// The folder of a category's parts.
-fn folder_of(store: &Path, batch: &Batch, categories: usize) -> PathBuf {
-    if categories > 1 { store.join(batch.name()) } else { store.to_path_buf() }
+/// The folder of a category's parts, among several or alone.
+fn folder_of(store: &Path, batch: &Batch, several: bool) -> PathBuf {
+    if several { store.join(batch.name()) } else { store.to_path_buf() }
+}
+
+/// The first of some numbers, and how many more there are.
+fn some_of(numbers: &[usize]) -> String {
+    let shown: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
+    let more = match numbers.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// What the manifest keeps of this process, for the merge.
@@ -169,7 +194,7 @@ fn known_images(
     let (found, to_save) = match found {
         Found::Images(batch) if path.is_file() => {
             let bank = Bank::open(&path)?;
-            let names: Vec<String> =
+            let names: HashSet<String> =
                 batch.samples().iter().map(|sample| sample.path.display().to_string()).collect();
             if !bank.names().iter().all(|name| names.contains(name)) {
                 let reason = format!(

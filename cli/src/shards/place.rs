@@ -3,6 +3,7 @@
 use musc::{Error, Result};
 
 use crate::args::ShardArg;
+use crate::shell::voice::Voice;
 
 /// A share of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,20 @@ pub struct Place {
     pub count: usize,
     /// Where it was read, for people; nothing where it was said on the command line.
     pub from: Option<String>,
+}
+
+impl Place {
+    /// Says what was taken from the environment.
+    pub fn introduce(&self, voice: Voice) {
+        if let Some(from) = &self.from {
+            voice.say(&format!("shard {} of {}, by {from}", self.index, self.count));
+        }
+    }
+
+    /// Which of so many parts are this share's, where `before` others have been dealt out already.
+    pub fn of(&self, parts: usize, before: usize) -> Vec<usize> {
+        (0..parts).filter(|part| (before + part) % self.count == self.index).collect()
+    }
 }
 
 /// How a scheduler tells: the variables of a process's number and of how many there are, and those of what to take off it

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use musc::backend::{HostFeatures, write_features};
 use musc::dataset::FolderOptions;
-use musc::inspect::{Batch, InputSize};
+use musc::inspect::{Batch, InputSize, Subsets};
 use musc::tensor_file::TensorFile;
 use musc::{Error, ImageSize, Result};
 
@@ -22,9 +22,11 @@ use crate::shell::voice::{Voice, warn};
 
 /// Runs the command.
 pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
-    let Some(output) = args.output.clone() else { return shards::extract(args) };
+    let share = shards::share(args.shard)?;
     let machine = MachineConfig::new(args.machine, None).map_err(Stop::Usage)?;
-    may_write(&output, args.overwrite).map_err(Stop::Usage)?;
+    if let Some(output) = &args.output {
+        may_write(output, args.overwrite).map_err(Stop::Usage)?;
+    }
     let mut none = Yaml::default();
     let backbone =
         BackboneConfig::new(args.backbone, &mut none, BUILT_IN_BACKBONE).map_err(Stop::Usage)?;
@@ -49,12 +51,25 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     // Images are listed before the weights are read.
     let batch = match &given {
         Some(_) => None,
-        None => Some(listed(&args.images, args.skip_bad)?),
+        None => {
+            let batch = Batch::paths(&args.images, &FolderOptions::default())?;
+            if let Some(note) = passed_over(&batch) {
+                warn(&format!("note: {note}"));
+            }
+            Some(batch.skip_bad(args.skip_bad))
+        }
     };
-    let inspector = backbone.builder(&machine).input(input).build()?;
+    let inspector = backbone.builder(&machine).input(input).subsets(Subsets::All).build()?;
     if let Some(note) = inspector.device_note() {
         voice.say(note);
     }
+    let output = match (share, &batch, args.output) {
+        (Some(share), Some(batch), _) => {
+            return shards::extract(&machine, &inspector, batch, share);
+        }
+        (_, _, Some(output)) => output,
+        _ => return Err(Stop::Usage(Error::invalid("--output", "nothing", "a file"))),
+    };
     let features = match (given, batch) {
         (Some((pixels, size)), _) => inspector.features_of_pixels(&pixels, size, &teller)?,
         (None, Some(batch)) => {
@@ -73,15 +88,6 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
     let size = size.side().map_or_else(|| size.to_string(), |side| side.to_string());
     write_features(&output, &features, &[("image_size", size)])?;
     Ok(report(&machine, &output, &shapes(&features))?)
-}
-
-/// Images by their paths, none of them opened yet; files that are passed over are told of.
-pub fn listed(images: &[String], skip_bad: bool) -> Result<Batch> {
-    let batch = Batch::paths(images, &FolderOptions::default())?;
-    if let Some(note) = passed_over(&batch) {
-        warn(&format!("note: {note}"));
-    }
-    Ok(batch.skip_bad(skip_bad))
 }
 
 /// Names and shapes of what was written.

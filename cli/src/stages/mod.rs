@@ -7,7 +7,7 @@ mod score;
 
 use std::path::Path;
 
-pub use extract::{extract, listed};
+pub use extract::extract;
 pub use metrics::metrics;
 use musc::Result;
 pub use rscin::rscin;

@@ -350,6 +350,10 @@ fn tokens_are_extracted_first_and_read_by_all() {
     inspect(here, &words, "1/2").success();
     merge(here, &["--output-dir", "merged"]).success();
     is_the_whole(here, "merged");
+    // Where every part is there, nobody asks for tokens.
+    std::fs::rename(here.join("store/tokens"), here.join("tokens")).expect("rename");
+    assert!(stdout(&inspect(here, &words, "0/2").success()).contains("0 parts made, 5 found"));
+    std::fs::rename(here.join("tokens"), here.join("store/tokens")).expect("rename");
     // Tokens of another size are another store's; what is asked for twice over is refused.
     let store = ["--img_resize", "70", "--skip-bad", "--shard", "0/2", "--store", "store"];
     let mut program = musc(here);

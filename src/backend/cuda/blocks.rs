@@ -13,6 +13,7 @@ use super::plan::{ScoringSizes, SetSizes};
 use super::{Card, Cuda};
 use crate::backend::References;
 use crate::backend::blocks::{BestCosines, Pairs, QueryTable, Run};
+use crate::backend::features::join_marks;
 use crate::progress::go_on;
 use crate::scoring::MutualScoring;
 use crate::{Error, Progress, Result, Stage};
@@ -132,11 +133,7 @@ fn joined(cuda: &Cuda, runs: &[(&Features, (Range<usize>, usize))]) -> Result<Fe
         let patches = features.patches;
         let marks = features.left_out.get(run.start * patches..run.end * patches);
         let marks = marks.unwrap_or_default();
-        if !(marks.is_empty() && left_out.is_empty()) {
-            left_out.resize(count * patches, false);
-            left_out.extend_from_slice(marks);
-            left_out.resize((count + run.len()) * patches, false);
-        }
+        join_marks((&mut left_out, count), (marks, run.len()), patches);
         count += run.len();
     }
     let token_bytes = size_of_val(&tokens[..]) as u64;

@@ -37,12 +37,8 @@ pub(super) fn write(
         features.layers.iter().map(|layer| format!("tokens.{layer}")).collect();
     let of_tokens = [features.images, features.patches(), features.width];
     let of_class = [features.images, features.class_width];
-    // A card's tokens are 16-bit numbers: half the room holds the same values.
-    let halves: Vec<Option<Halves>> = features
-        .tokens
-        .iter()
-        .map(|tokens| Some(Halves::round(tokens)).filter(|half| half.to_f32() == *tokens))
-        .collect();
+    let halves: Vec<Option<Halves>> =
+        features.tokens.iter().map(|tokens| Halves::same(tokens)).collect();
     let mut tensors: Vec<Tensor<'_>> = Vec::new();
     for ((name, tokens), half) in names.iter().zip(&features.tokens).zip(&halves) {
         tensors.push(match half {

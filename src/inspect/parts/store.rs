@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::part::Part;
+use super::part::{Part, PartFiles};
 use super::{block_file, file};
 use crate::atomic::{write_file, write_new_file};
 use crate::backend::device::{AnyBackend, AnyFeatures};
-use crate::backend::{Backend, FeatureSet};
+use crate::backend::{Backend, FeatureSet, HostFeatures};
 use crate::inspect::bank::{SIMILARITIES, activation_name};
 use crate::inspect::work::Plan;
 use crate::inspect::{Batch, Block, InputSize, Inspector, Subsets, TileMatch};
@@ -284,13 +284,7 @@ impl PartStore {
     /// [`Error::Dataset`] and [`Error::Tensor`] for a file that is damaged or of another job; [`Error::Io`] when it cannot be
     /// read.
     pub fn read(&self, part: usize) -> Result<Option<Part>> {
-        match file::read(&self.path(part), &self.manifest.job) {
-            Ok(part) => Ok(Some(part)),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        if_there(file::read(&self.path(part), &self.manifest.job))
     }
 
     /// Writes a part, whole or not at all; one that is there is replaced.
@@ -319,22 +313,21 @@ impl PartStore {
         block_file::images(&self.block_path(block), &self.manifest.job)
     }
 
-    /// Reads a block to the device of an inspector; nothing where it is not there yet.
+    /// Whether a block is there; it is read from end to end, and goes to no device.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and the device's own.
-    pub fn read_block(&self, inspector: &Inspector, block: usize) -> Result<Option<Block>> {
-        let layers = &inspector.backbone.blocks;
-        match block_file::read(&self.block_path(block), layers, &self.manifest.job) {
-            Ok((features, files)) => {
-                let features = inspector.backend.upload(features)?;
-                Ok(Some(Block { files, features }))
-            }
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+    /// As [`read`](Self::read).
+    pub fn has_block(&self, inspector: &Inspector, block: usize) -> Result<bool> {
+        Ok(if_there(self.block(block, &inspector.backbone.blocks))?.is_some())
+    }
+
+    /// Reads a block to the device of an inspector.
+    ///
+    /// # Errors
+    /// A block that is not there; otherwise as [`read`](Self::read), and the device's own.
+    pub fn read_block(&self, inspector: &Inspector, block: usize) -> Result<Block> {
+        let (features, files) = self.block(block, &inspector.backbone.blocks)?;
+        Ok(Block { files, features: inspector.backend.upload(features)? })
     }
 
     /// Reads the `index`-th feature layer of a block to the device of an inspector.
@@ -351,9 +344,11 @@ impl PartStore {
         let layer = layers.get(index..index + 1).ok_or_else(|| {
             Error::invalid("feature layer index", index, format!("below {}", layers.len()))
         })?;
-        let path = self.block_path(block);
-        let (features, _) = block_file::read(&path, layer, &self.manifest.job)?;
-        inspector.backend.upload(features)
+        inspector.backend.upload(self.block(block, layer)?.0)
+    }
+
+    fn block(&self, block: usize, layers: &[usize]) -> Result<(HostFeatures, PartFiles)> {
+        block_file::read(&self.block_path(block), layers, &self.manifest.job)
     }
 
     /// Writes a block, whole or not at all; one that is there is replaced.
@@ -363,6 +358,15 @@ impl PartStore {
     pub fn write_block(&self, at: usize, block: &Block) -> Result<()> {
         let features = block.features.to_host()?;
         block_file::write(&self.block_path(at), &features, &block.files, &self.manifest.job)
+    }
+}
+
+/// Nothing in place of the error of a file that is not there.
+fn if_there<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
