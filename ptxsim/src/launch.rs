@@ -82,6 +82,7 @@ impl Device {
             instruction_limit: config.instruction_limit,
             collectives_order: config.warp_order == WarpOrder::Collectives,
             grid_id: self.launches.load(Relaxed),
+            mma_sums: self.config().mma_sums,
             failed: AtomicU64::new(u64::MAX),
         };
         let counts = run(&env, &config).map_err(|f| f.into_error(&module.data, &env))?;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::warp::{State, Warp};
+use crate::config::MmaSums;
 use crate::counters::Counts;
 use crate::fault::{Fault, Stop};
 use crate::ir::*;
@@ -26,6 +27,7 @@ pub(crate) struct Env<'a> {
     pub instruction_limit: u64,
     pub collectives_order: bool,
     pub grid_id: u64,
+    pub mma_sums: MmaSums,
     /// The first block, in running order, that failed: later ones need not go on.
     pub failed: AtomicU64,
 }

@@ -6,4 +6,5 @@ mod cost;
 mod mem;
 mod mma;
 mod run;
+mod truncated;
 mod warp;

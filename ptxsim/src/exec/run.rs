@@ -309,7 +309,7 @@ impl Block<'_> {
                 if let Some(flow) = self.whole_warp(w, at, active)? {
                     return Ok(flow);
                 }
-                mma(w, m);
+                mma(w, m, self.env.mma_sums);
                 self.counts[here].mma_flops += 2 * 16 * 8 * u64::from(m.k);
             }
             Op::Shfl(s) => {
