@@ -97,6 +97,8 @@ pub(crate) struct Block<'a> {
     pub(super) hints: Vec<usize>,
     pub(super) who: Who,
     pub(super) barriers: Vec<Barrier>,
+    /// What `printf` has printed.
+    pub printed: Vec<u8>,
     warps: Vec<Warp>,
     linear: u64,
 }
@@ -136,6 +138,7 @@ impl<'a> Block<'a> {
             hints: vec![0; n],
             who: Who::new(0, env.epoch),
             barriers: vec![Barrier::default(); 16],
+            printed: Vec::new(),
             warps: (0..env.warps()).map(Warp::new).collect(),
             linear: 0,
         }

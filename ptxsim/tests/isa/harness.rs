@@ -28,7 +28,9 @@ pub fn module(target: u32, body: &str) -> Result<Module> {
     ret;
 }}"
     );
-    Module::parse("test", &text)
+    let module = Module::parse("test", &text)?;
+    module.entry("k")?;
+    Ok(module)
 }
 
 /// Runs the body on `inputs.len()` lanes; the result is what it left in `%ld`.
