@@ -6,6 +6,8 @@ mod by_the_driver;
 mod compare;
 mod exact;
 mod goldens;
+#[path = "../common/mma_sums.rs"]
+mod mma_sums;
 #[path = "../common/random_features.rs"]
 mod random_features;
 mod real;
