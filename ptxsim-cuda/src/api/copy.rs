@@ -74,28 +74,27 @@ fn copy_2d(given: In<Copy2d>, stream: u64, wait: Wait) -> Result<(), Fail> {
     )
 }
 
+/// Between contexts; in order with all that both have to do where `stream` is none.
 fn copy_peer(
     (to, to_context): (u64, u64),
     (from, from_context): (u64, u64),
     bytes: usize,
-    stream: u64,
+    stream: Option<u64>,
 ) -> Result<(), Fail> {
     let mut session = Session::open()?;
-    let stream = session.stream(stream)?;
+    let on = session.stream(stream.unwrap_or(0))?;
     for (at, context) in [(to, to_context), (from, from_context)] {
         let card = session.context(context)?.card;
         if let Some(about) = session.about(at, card) {
             return Err(fail(code::INVALID_VALUE, about));
         }
+        if stream.is_none() {
+            session.drain(context);
+            session.healthy(context)?;
+        }
     }
-    session.copy_between(
-        stream,
-        End::Device(from),
-        End::Device(to),
-        Shape::line(bytes),
-        Wait::Memory,
-        None,
-    )
+    let wait = if stream.is_none() { Wait::Always } else { Wait::Memory };
+    session.copy_between(on, End::Device(from), End::Device(to), Shape::line(bytes), wait, None)
 }
 
 fn fill(at: u64, value: &[u8], shape: (usize, usize, usize), stream: u64) -> Result<(), Fail> {
@@ -139,11 +138,11 @@ api! {
     }
 
     fn cuMemcpyPeer(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize) {
-        copy_peer((to, to_context), (from, from_context), bytes, 0)
+        copy_peer((to, to_context), (from, from_context), bytes, None)
     }
 
     fn cuMemcpyPeerAsync(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize, stream: u64) {
-        copy_peer((to, to_context), (from, from_context), bytes, stream)
+        copy_peer((to, to_context), (from, from_context), bytes, Some(stream))
     }
 
     fn cuMemcpy2D_v2(given: In<Copy2d>) {
