@@ -64,7 +64,7 @@ mod module;
 mod num;
 mod parse;
 
-pub use config::{DeviceConfig, LaunchConfig, SHARED_BYTES_WITHOUT_OPT_IN, WarpOrder};
+pub use config::{DeviceConfig, LaunchConfig, MmaSums, SHARED_BYTES_WITHOUT_OPT_IN, WarpOrder};
 pub use counters::{Class, Counters, Counts, InstrCounts, Loop, Summary};
 pub use device::{Device, Ptr};
 pub use error::{Error, Hazard, Result, Site, Space};

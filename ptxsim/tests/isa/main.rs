@@ -13,4 +13,5 @@ mod int;
 mod matrix;
 mod memory;
 mod moves;
+mod truncated;
 mod warp;
