@@ -74,7 +74,7 @@ impl Default for Options {
             compute_capability: 80,
             memory_bytes: 16 << 30,
             version: 12040,
-            pools: false,
+            pools: true,
             seed: 0,
             late: Late::Random,
             check: Check::Strict,
