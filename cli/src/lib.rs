@@ -15,6 +15,7 @@ mod predict;
 mod run;
 mod shards;
 mod shell;
+mod smi;
 mod stages;
 #[doc(hidden)]
 pub mod team;
