@@ -24,6 +24,8 @@ pub enum Stage {
     Pictures,
     /// A weight file from the network.
     Download,
+    /// A card's kernels loaded, and compiled by its driver where they are not in its cache.
+    Kernels,
 }
 
 impl Stage {
@@ -38,6 +40,7 @@ impl Stage {
             Stage::Figures => "figures",
             Stage::Pictures => "pictures",
             Stage::Download => "download",
+            Stage::Kernels => "kernels",
         }
     }
 
@@ -46,6 +49,7 @@ impl Stage {
         match self {
             Stage::Scoring => "pairs",
             Stage::Download => "bytes",
+            Stage::Kernels => "files",
             _ => "images",
         }
     }

@@ -55,7 +55,7 @@ fn build(args: BankBuildArgs) -> Result<(), Stop> {
         .input(input)
         .scoring(scoring)
         .rescoring(Some(Rescoring::default().with_k(k).with_similarity(similarity)))
-        .build()?;
+        .build_with(&voice.teller())?;
     if let Some(note) = inspector.device_note() {
         voice.say(note);
     }
@@ -125,7 +125,8 @@ pub fn inspector_of(
         Some(file) => Weights::File(file.clone()),
         None => weights_of(&bank.settings().backbone),
     };
-    let inspector = machine.apply(bank.settings().builder().weights(weights)).build()?;
+    let inspector =
+        machine.apply(bank.settings().builder().weights(weights)).build_with(&voice.teller())?;
     if let Some(note) = inspector.device_note() {
         voice.say(note);
     }

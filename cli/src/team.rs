@@ -81,7 +81,7 @@ impl Settings {
     /// # Errors
     /// As those of `musc-run`.
     pub fn inspector(&self) -> Result<Inspector> {
-        self.0.inspector()
+        self.0.inspector(&())
     }
 
     /// Runs as `musc-run` does, but for the inspections of the batches, which come from elsewhere.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::DeviceConfig;
 use crate::error::{Error, Result};
-use crate::ir::{GLOBAL_BASE, ModuleData};
+use crate::ir::{GLOBAL_BASE, ModuleData, PARAM_WINDOW, SHARED_WINDOW};
 use crate::memory::global::Allocation;
 use crate::memory::tags::{EPOCHS, Splits};
 
@@ -17,11 +17,15 @@ pub type Ptr = u64;
 const GUARD: u64 = 1 << 20;
 /// Alignment of allocations.
 const ALIGN: u64 = 512;
+/// Above the windows of shared, local and parameter memory.
+const LOWEST: u64 = PARAM_WINDOW + (1 << 40);
 
 #[derive(Debug, Default)]
 struct State {
     allocations: BTreeMap<u64, Arc<Allocation>>,
     next: u64,
+    /// No allocation ends behind it.
+    end: u64,
     used: u64,
     epoch: u32,
     /// Addresses of module variables, by module.
@@ -41,7 +45,16 @@ pub struct Device {
 impl Device {
     /// A device with empty memory.
     pub fn new(config: DeviceConfig) -> Device {
-        let state = State { next: GLOBAL_BASE, ..State::default() };
+        Device::with_addresses(config, GLOBAL_BASE, u64::MAX)
+    }
+
+    /// A device with empty memory whose addresses lie from `first` up to `end`. Several devices of one process get
+    /// ranges apart, so that an address says whose it is and one device's pointer is out of bounds on another.
+    ///
+    /// Shared and local memory have their places below 0x400_0000_0000 in the generic space: `first` lies above.
+    pub fn with_addresses(config: DeviceConfig, first: Ptr, end: Ptr) -> Device {
+        let next = first.max(LOWEST).next_multiple_of(ALIGN);
+        let state = State { next, end, ..State::default() };
         Device {
             config,
             state: Mutex::new(state),
@@ -81,6 +94,43 @@ impl Device {
     /// [`Error::OutOfMemory`].
     pub fn alloc_named(&self, bytes: u64, label: &str) -> Result<Ptr> {
         self.state().alloc(&self.config, bytes, label, false)
+    }
+
+    /// Sets addresses aside for an allocation of so many bytes that is made later, by [`alloc_at`](Device::alloc_at):
+    /// what touches them before is out of bounds.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the device has no such addresses left; memory in use is not looked at.
+    pub fn reserve(&self, bytes: u64) -> Result<Ptr> {
+        let mut s = self.state();
+        let have = self.config.memory_bytes.saturating_sub(s.used);
+        s.reserve(bytes, have)
+    }
+
+    /// Allocates device memory at an address that the caller chose: one set aside by [`reserve`](Device::reserve), or
+    /// one outside the device's own range (memory that host and device address alike). Its bytes count as never written.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::HostAccess`] when the address is no multiple of 16, when it lies in the windows
+    /// of shared and local memory, or when another allocation lies there.
+    pub fn alloc_at(&self, ptr: Ptr, bytes: u64, label: &str) -> Result<()> {
+        let mut s = self.state();
+        let fail =
+            |reason: &str| Err(Error::HostAccess { address: ptr, bytes, reason: reason.into() });
+        let Some(end) = ptr.checked_add(bytes) else {
+            return fail("the allocation would pass the end of all addresses");
+        };
+        if ptr % 16 != 0 {
+            return fail("an allocation begins at a multiple of 16");
+        }
+        if ptr < LOWEST && end > SHARED_WINDOW {
+            return fail("shared and local memory have these addresses");
+        }
+        let before = s.allocations.range(..end.max(ptr + 1)).next_back();
+        if before.is_some_and(|(_, a)| a.end() > ptr || a.base == ptr) {
+            return fail("another allocation lies there");
+        }
+        s.insert(&self.config, ptr, bytes, label, false)
     }
 
     /// Frees an allocation.
@@ -190,6 +240,37 @@ impl Device {
         Ok(())
     }
 
+    /// Copies into this device's memory from another one's; bytes never written stay so at the destination.
+    ///
+    /// # Errors
+    /// [`Error::HostAccess`] when a range is not inside one allocation of its device.
+    pub fn copy_from(&self, to: Ptr, source: &Device, from: Ptr, bytes: u64) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (a, start) = source.range(from, bytes)?;
+        let (b, offset) = self.range(to, bytes)?;
+        b.host_copy(offset, &a, start, bytes);
+        Ok(())
+    }
+
+    /// First address and bytes of the allocation that holds an address.
+    pub fn holding(&self, ptr: Ptr) -> Option<(Ptr, u64)> {
+        let s = self.state();
+        let (_, a) = s.allocations.range(..=ptr).next_back()?;
+        (ptr < a.end() || ptr == a.base).then_some((a.base, a.bytes))
+    }
+
+    /// Frees the variables that a module has on this device. A launch of it afterwards makes them anew.
+    pub fn unload(&self, module: &crate::Module) {
+        let mut s = self.state();
+        for address in s.modules.remove(&module.data.id).unwrap_or_default() {
+            if let Some(a) = s.allocations.remove(&address) {
+                s.used -= a.bytes;
+            }
+        }
+    }
+
     /// Bytes of the allocation that starts at an address.
     pub fn allocation_bytes(&self, ptr: Ptr) -> Option<u64> {
         self.state().allocations.get(&ptr).map(|a| a.bytes)
@@ -249,6 +330,39 @@ impl Device {
 }
 
 impl State {
+    /// The next free addresses; `have` is for the error.
+    fn reserve(&mut self, bytes: u64, have: u64) -> Result<Ptr> {
+        let base = self.next;
+        // Addresses may run out before a very large memory does.
+        let next = base
+            .checked_add(bytes)
+            .and_then(|end| end.checked_add(GUARD))
+            .and_then(|end| end.checked_next_multiple_of(ALIGN))
+            .filter(|&next| next <= self.end);
+        self.next = next.ok_or(Error::OutOfMemory { need: bytes, have })?;
+        Ok(base)
+    }
+
+    fn insert(
+        &mut self,
+        config: &DeviceConfig,
+        base: Ptr,
+        bytes: u64,
+        label: &str,
+        constant: bool,
+    ) -> Result<()> {
+        let have = config.memory_bytes.saturating_sub(self.used);
+        if bytes > have {
+            return Err(Error::OutOfMemory { need: bytes, have });
+        }
+        // The simulator keeps the memory, and a shadow of it, on the host: that can be too small too.
+        let a = Allocation::new(base, bytes, label.to_string(), constant)
+            .ok_or(Error::OutOfMemory { need: bytes, have })?;
+        self.used += bytes;
+        self.allocations.insert(base, Arc::new(a));
+        Ok(())
+    }
+
     fn alloc(
         &mut self,
         config: &DeviceConfig,
@@ -257,21 +371,12 @@ impl State {
         constant: bool,
     ) -> Result<Ptr> {
         let have = config.memory_bytes.saturating_sub(self.used);
-        let base = self.next;
-        // Addresses may run out before a very large memory does.
-        let next = base
-            .checked_add(bytes)
-            .and_then(|end| end.checked_add(GUARD))
-            .and_then(|end| end.checked_next_multiple_of(ALIGN));
-        let Some(next) = next.filter(|_| bytes <= have) else {
+        if bytes > have {
             return Err(Error::OutOfMemory { need: bytes, have });
-        };
-        // The simulator keeps the memory, and a shadow of it, on the host: that can be too small too.
-        let a = Allocation::new(base, bytes, label.to_string(), constant)
-            .ok_or(Error::OutOfMemory { need: bytes, have })?;
-        self.next = next;
-        self.used += bytes;
-        self.allocations.insert(base, Arc::new(a));
+        }
+        let before = self.next;
+        let base = self.reserve(bytes, have)?;
+        self.insert(config, base, bytes, label, constant).inspect_err(|_| self.next = before)?;
         Ok(base)
     }
 }

@@ -90,6 +90,21 @@ impl Device {
         Ok(Counters { module, code: Arc::clone(&code), counts, blocks, warps })
     }
 
+    /// Whether [`launch`](Device::launch) would let the kernel start.
+    ///
+    /// # Errors
+    /// Those of `launch` from before the kernel runs, but for [`Error::OutOfMemory`].
+    pub fn check_launch(
+        &self,
+        module: &Module,
+        entry: &str,
+        config: &LaunchConfig,
+        args: &[Arg],
+    ) -> Result<()> {
+        let code = module.code(entry)?;
+        self.check(&module.data, &code, config, args).map(|_| ())
+    }
+
     /// Everything that can be refused before the kernel runs; returns the parameter bytes.
     fn check(
         &self,

@@ -128,23 +128,41 @@ impl Device {
     /// # Errors
     /// [`Error::Device`] when a device that must be there is not, or this build has no part for it.
     pub fn open(&self, options: DeviceOptions) -> Result<(AnyBackend, Option<String>)> {
+        self.open_with(options, &())
+    }
+
+    /// As [`open`](Self::open), watched: a card's kernels are loaded, which is the stage
+    /// [`Kernels`](crate::Stage::Kernels).
+    ///
+    /// # Errors
+    /// As there, or [`Error::Interrupted`].
+    pub fn open_with(
+        &self,
+        options: DeviceOptions,
+        progress: &dyn Progress,
+    ) -> Result<(AnyBackend, Option<String>)> {
         let processor = || Cpu::new(options.threads).map(AnyBackend::Cpu);
-        match self {
-            Device::Cpu => Ok((processor()?, None)),
-            Device::Auto => match cards(&[0], options) {
-                Ok(backend) => Ok((backend, Some(String::from("device: cuda:0")))),
-                Err(reason) => Ok((processor()?, Some(format!("device: cpu, since {reason}")))),
+        let cards = |numbers: &[usize]| cards(numbers, options, progress);
+        let (backend, became) = match self {
+            Device::Cpu => (processor()?, None),
+            Device::Auto => match cards(&[0]) {
+                Ok(backend) => (backend, Some(String::from("device: cuda:0"))),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(reason) => (processor()?, Some(format!("device: cpu, since {reason}"))),
             },
-            Device::Prefer(card) => match cards(&[*card], options) {
-                Ok(backend) => Ok((backend, None)),
-                Err(reason) => Ok((
+            Device::Prefer(card) => match cards(&[*card]) {
+                Ok(backend) => (backend, None),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(reason) => (
                     processor()?,
                     Some(format!("device {card}: the run is on the CPU, since {reason}")),
-                )),
+                ),
             },
-            Device::Cuda(numbers) => Ok((cards(numbers, options)?, None)),
-            Device::Sim => Ok((simulated(options)?, None)),
-        }
+            Device::Cuda(numbers) => (cards(numbers)?, None),
+            Device::Sim => (simulated(options)?, None),
+        };
+        let told: Vec<String> = became.into_iter().chain(backend.kernel_notes()).collect();
+        Ok((backend, (!told.is_empty()).then(|| told.join("; "))))
     }
 }
 
@@ -154,16 +172,16 @@ fn cuda_options(options: DeviceOptions) -> CudaOptions {
         Precision::F16 => cuda::Half::F16,
         Precision::Bf16 => cuda::Half::Bf16,
     };
-    CudaOptions { half, memory_limit: options.memory_limit }
+    CudaOptions::default().with_half(half).with_memory_limit(options.memory_limit)
 }
 
 #[cfg(feature = "cuda")]
-fn cards(numbers: &[usize], options: DeviceOptions) -> Result<AnyBackend> {
-    Cuda::open(numbers, cuda_options(options)).map(AnyBackend::Cuda)
+fn cards(numbers: &[usize], options: DeviceOptions, progress: &dyn Progress) -> Result<AnyBackend> {
+    Cuda::open_with(numbers, cuda_options(options), progress).map(AnyBackend::Cuda)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cards(_: &[usize], _: DeviceOptions) -> Result<AnyBackend> {
+fn cards(_: &[usize], _: DeviceOptions, _: &dyn Progress) -> Result<AnyBackend> {
     Err(not_built("cuda"))
 }
 
@@ -194,6 +212,17 @@ pub enum AnyBackend {
     /// Cards, or the simulator.
     #[cfg(feature = "cuda")]
     Cuda(Cuda),
+}
+
+impl AnyBackend {
+    /// What there is to say of how the kernels were loaded: that a driver compiled them for a noticeable time, or spills.
+    fn kernel_notes(&self) -> Vec<String> {
+        match self {
+            AnyBackend::Cpu(_) => Vec::new(),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(cuda) => cuda.kernel_notes(),
+        }
+    }
 }
 
 /// A backbone on one of the backends.

@@ -11,7 +11,7 @@ use crate::backend::device::{AnyBackend, Device, DeviceOptions, Precision};
 use crate::model::locate::DEFAULT_PRETRAINED;
 use crate::scoring::MutualScoring;
 use crate::scoring::rscin::Similarity;
-use crate::{Error, ImageSize, Result};
+use crate::{Error, ImageSize, Progress, Result};
 
 /// Settings of an [`Inspector`]. Each has a default, but the backbone.
 #[derive(Debug, Clone)]
@@ -196,10 +196,18 @@ impl InspectorBuilder {
     /// [`Error::Device`] for a device that is not there; [`Error::NoWeights`], [`Error::Weights`] and [`Error::Io`] for
     /// weights; [`Error::Invalid`] for a setting outside its range, by name.
     pub fn build(self) -> Result<Inspector> {
+        self.build_with(&())
+    }
+
+    /// As [`build`](Self::build), watched while a card's kernels are loaded.
+    ///
+    /// # Errors
+    /// As there, or [`Error::Interrupted`].
+    pub fn build_with(self, progress: &dyn Progress) -> Result<Inspector> {
         let InspectorBuilder { asked, device, options, batch_size, cache, settings } = self;
         settings.check()?;
         let cache = cache.map(|(folder, bytes)| Cache::open(&folder, bytes)).transpose()?;
-        let (backend, device_note) = device.open(options)?;
+        let (backend, device_note) = device.open_with(options, progress)?;
         let backbone = backbone::load(&asked)?;
         let pool = match &backend {
             AnyBackend::Cpu(_) => None,

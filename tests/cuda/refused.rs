@@ -37,11 +37,17 @@ fn with(options: SimOptions, half: Half) -> Result<Cuda, Error> {
 fn old_cards_and_drivers() {
     let old = SimOptions { compute_capability: 70, ..SimOptions::default() };
     says(with(old, Half::F16), &["kernel gemm", "7.0", "need 7.5"]);
-    let driver = SimOptions { cuda_version: (11, 8), ..SimOptions::default() };
-    says(with(driver.clone(), Half::F16), &["kernel gemm", "needs a driver of CUDA", "found 11.8"]);
+    let driver = SimOptions { cuda_version: (10, 1), ..SimOptions::default() };
+    says(with(driver.clone(), Half::F16), &["kernel gemm", "needs a driver of CUDA", "found 10.1"]);
     // What an installed toolkit compiles needs a driver as new as the toolkit.
     if KERNEL_ORIGIN == "prebuilt" {
-        says(with(driver, Half::F16), &["CUDA 12.4"]);
+        says(with(driver.clone(), Half::F16), &["ISA 7.0", "CUDA 11.0"]);
+        let turing = SimOptions { compute_capability: 75, ..driver };
+        says(with(turing.clone(), Half::F16), &["ISA 6.5", "CUDA 10.2"]);
+        // And the oldest that know the PTX are let in.
+        let ampere = SimOptions { cuda_version: (11, 0), ..SimOptions::default() };
+        with(ampere, Half::F16).unwrap();
+        with(SimOptions { cuda_version: (10, 2), ..turing }, Half::F16).unwrap();
     }
     let turing = SimOptions { compute_capability: 75, ..SimOptions::default() };
     says(with(turing, Half::Bf16), &["7.5", "bf16 needs 8.0"]);

@@ -57,7 +57,10 @@ fn entries_are_named_and_sized_alike() {
         let module = Module::parse(stem, ptx).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(module.target(), target, "{stem}");
         if KERNEL_ORIGIN == "prebuilt" {
-            assert_eq!(module.version().0, 8, "{stem}: a driver of CUDA 12 must load it");
+            let newest = if target == 75 { (6, 5) } else { (7, 0) };
+            assert!(module.version() <= newest, "{stem}: a driver of CUDA 11.0 must load it");
+            assert!(!ptx.contains("used_bytes"), "{stem}: a hint that old drivers do not know");
+            assert!(!ptx.contains(".loc"), "{stem}: line information, most of the text");
         }
         assert!(!module.entries().is_empty(), "{stem}: no entry");
         for entry in module.entries() {

@@ -4,13 +4,17 @@
     tools/cuda/prebuild.py            write the PTX, then assemble it and print what ptxas says
     tools/cuda/prebuild.py --check    build aside and compare: fails when a checked-in file is stale
     tools/cuda/prebuild.py --json F   also write what resources.json holds to F
+    tools/cuda/prebuild.py --same     also assemble what NVRTC wrote, as it wrote it, and compare the machine code
     tools/cuda/prebuild.py gemm ...   only these stems
 
 Beside the PTX goes kernels/prebuilt/resources.json, a line for each entry and architecture: registers, shared memory and
 spills as ptxas reports them, instructions of the machine code, and those of its main loop where that has tensor work.
 `musc-bench` reads it.
 
-NVRTC 12.4 writes PTX ISA 8.4, which drivers from CUDA 12.4 on load; nvcc 13 writes PTX 9, which older ones refuse.
+NVRTC 12.4 writes PTX ISA 8.4, which drivers from CUDA 12.4 on load, though the kernels need nothing of it. So each file
+says the lowest ISA that knows its target and with which the pinned ptxas takes it (it refused every lower one), and the
+hints of 8.3 (`used_bytes_mask`) are left out; the machine code is the same to the last instruction (--same). No line information
+ships: it alone needs ISA 7.0, and is most of the text; an installed nvcc (build.rs) keeps it.
 ptxas must report no spill and no stack frame for any target, or the run fails. Needs tools/cuda/install.sh only.
 """
 
@@ -33,6 +37,10 @@ TOOLS = Path(os.environ.get("MUSC_CUDA_DIR", ROOT / ".cuda")) / "nvidia"
 TARGETS = ("75", "80")
 # Every architecture a shipped file may be assembled for on loading, by target of the PTX.
 ARCHITECTURES = {"75": ("75",), "80": ("80", "86", "89", "90", "120")}
+# PTX ISA versions by age, from the one that introduced the target (PTX ISA manual, release notes).
+VERSIONS = {"75": ("6.3", "6.4", "6.5"), "80": ()}
+for of_target in VERSIONS:
+    VERSIONS[of_target] += ("7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "7.7", "7.8", "8.0", "8.1", "8.2", "8.3", "8.4")
 
 
 def sources():
@@ -41,7 +49,7 @@ def sources():
 
 
 def compile_ptx(stem, target):
-    """The PTX of one kernel for one target, with source lines relative to the repository."""
+    """The PTX of one kernel for one target, as NVRTC writes it."""
     nvrtc = ctypes.CDLL(str(TOOLS / "cuda_nvrtc/lib/libnvrtc.so.12"))
     headers = sorted((KERNELS / "common").iterdir())
     names = [f"common/{h.name}".encode() for h in headers] + [h.name.encode() for h in headers]
@@ -56,7 +64,7 @@ def compile_ptx(stem, target):
 
     check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), (KERNELS / f"{stem}.cu").read_bytes(),
                                    f"kernels/{stem}.cu".encode(), len(names), array(*texts), array(*names)))
-    options = [f"--gpu-architecture=compute_{target}".encode(), b"-lineinfo", b"--std=c++17", b"-default-device"]
+    options = [f"--gpu-architecture=compute_{target}".encode(), b"--std=c++17", b"-default-device"]
     failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     size = ctypes.c_size_t()
     if failed:
@@ -68,25 +76,25 @@ def compile_ptx(stem, target):
     ptx = ctypes.create_string_buffer(size.value)
     check(nvrtc.nvrtcGetPTX(program, ptx))
     check(nvrtc.nvrtcDestroyProgram(ctypes.byref(program)))
-    return relative_files(ptx.value.decode())
+    return ptx.value.decode()
 
 
-def relative_files(ptx):
-    """Names the source files relative to the repository, whatever folder the compiler ran in."""
-    def name(match):
-        path = match.group(2)
-        for mark in ("kernels/common/", "kernels/", "common/"):
-            if mark in path:
-                path = path[path.index(mark):]
-                break
-        leaf = Path(path).name
-        home = "kernels/common/" if (KERNELS / "common" / leaf).exists() else "kernels/"
-        return f'{match.group(1)}"{home}{leaf}"'
-    ptx = re.sub(r'(\.file\s+\d+\s+)"([^"]*)"(?:,\s*\d+,\s*\d+)?', name, ptx)
-    for line in ptx.splitlines():
-        if re.search(r'"/|[A-Za-z]:\\', line):
-            raise RuntimeError(f"a path of this machine is in the PTX: {line}")
-    return ptx
+def for_old_drivers(ptx, target, name):
+    """The PTX with the lowest ISA that ptxas takes it with, and without the hints that need a later one."""
+    ptx = re.sub(r'^[ \t]*\.pragma "used_bytes_mask [^\n]*\n', "", ptx, flags=re.M)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lowered.ptx"
+        for version in VERSIONS[target]:
+            lowered, count = re.subn(r"^\.version [\d.]+$", f".version {version}", ptx, flags=re.M)
+            if count != 1:
+                raise RuntimeError(f"{name}: {count} lines `.version`, expected 1")
+            path.write_text(lowered)
+            oldest = ARCHITECTURES[target][0]
+            run = subprocess.run([assembler(oldest), f"-arch=sm_{oldest}", path, "-o", f"{folder}/out"],
+                                 capture_output=True, text=True)
+            if run.returncode == 0:
+                return lowered
+    raise RuntimeError(f"{name}: refused with every PTX ISA up to {VERSIONS[target][-1]}: {run.stderr}")
 
 
 def assembler(architecture):
@@ -94,13 +102,30 @@ def assembler(architecture):
     return TOOLS / ("cu13/bin/ptxas" if int(architecture) > 90 else "cuda_nvcc/bin/ptxas")
 
 
-def machine_code(cubin):
-    """Instructions of each entry, and of its innermost loop with the most tensor work: (all, of them mma, ldmatrix)."""
+def disassemble(cubin):
+    """The machine code as text."""
     run = subprocess.run([TOOLS / "cu13/bin/nvdisasm", "-c", cubin], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"nvdisasm {cubin}: {run.stderr}")
+    return run.stdout
+
+
+def same_code(path, original, architecture):
+    """Whether two PTX texts are the same machine code: one in a file, one as a string."""
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "original.ptx"
+        other.write_text(original)
+        codes = []
+        for ptx in (path, other):
+            subprocess.run([assembler(architecture), f"-arch=sm_{architecture}", ptx, "-o", f"{folder}/out"], check=True)
+            codes.append(re.findall(r"/\*[0-9a-f]{4,}\*/.*|^\.text\..*", disassemble(f"{folder}/out"), flags=re.M))
+        return codes[0] == codes[1] and len(codes[0]) > 0
+
+
+def machine_code(text):
+    """Instructions of each entry, and of its innermost loop with the most tensor work: (all, of them mma, ldmatrix)."""
     found = {}
-    for part in re.split(r"^\.text\.", run.stdout, flags=re.M)[1:]:
+    for part in re.split(r"^\.text\.", text, flags=re.M)[1:]:
         name = part[:part.index(":")]
         codes, labels, jumps = [], {}, []
         for line in part.splitlines():
@@ -116,7 +141,8 @@ def machine_code(cubin):
 
         def count(start, end):
             inside = codes[start:end + 1]
-            return [len(inside), sum(c.startswith(("HMMA", "IMMA")) for c in inside), sum(c.startswith("LDSM") for c in inside)]
+            mma = sum(c.startswith(("HMMA", "IMMA")) for c in inside)
+            return [len(inside), mma, sum(c.startswith("LDSM") for c in inside)]
         main = max((count(*loop) for loop in innermost), key=lambda c: (c[1], c[0]), default=[0, 0, 0])
         found[name] = (sum(c != "NOP" for c in codes), main if main[1] else None)
     return found
@@ -129,7 +155,7 @@ def assemble(path, architecture):
                              capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"ptxas sm_{architecture} {path.name}: {run.stderr}")
-        code = machine_code(f"{folder}/out")
+        code = machine_code(disassemble(f"{folder}/out"))
     entries, entry = [], None
     for line in run.stderr.splitlines():
         if found := re.search(r"Compiling entry function '(\w+)'", line):
@@ -152,6 +178,7 @@ def main():
     parser.add_argument("stems", nargs="*")
     parser.add_argument("--check", action="store_true", help="compare with the checked-in files instead of writing")
     parser.add_argument("--json", type=Path, help="write what ptxas reports to this file")
+    parser.add_argument("--same", action="store_true", help="compare machine code with that of NVRTC's own text")
     options = parser.parse_args()
     known = sources()
     if unknown := [s for s in options.stems if s not in known]:
@@ -160,9 +187,15 @@ def main():
     problems = []
     PREBUILT.mkdir(exist_ok=True)
 
-    for stem, target in jobs:
+    def build(job):
+        stem, target = job
+        original = compile_ptx(stem, target)
+        return original, for_old_drivers(original, target, f"{stem} for compute_{target}")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        built = list(pool.map(build, jobs))
+    for (stem, target), (_, ptx) in zip(jobs, built):
         path = PREBUILT / f"{stem}.compute_{target}.ptx"
-        ptx = compile_ptx(stem, target)
         if options.check:
             if not path.exists() or path.read_text() != ptx:
                 problems.append(f"{path.relative_to(ROOT)} is stale: run tools/cuda/prebuild.py")
@@ -179,6 +212,11 @@ def main():
     assembled = [(PREBUILT / f"{s}.compute_{t}.ptx", a) for s, t in jobs for a in ARCHITECTURES[t]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reports = pool.map(lambda job: assemble(*job), [job for job in assembled if job[0].exists()])
+        if options.same:
+            for (stem, target), (original, _) in zip(jobs, built):
+                for arch in ARCHITECTURES[target]:
+                    if not same_code(PREBUILT / f"{stem}.compute_{target}.ptx", original, arch):
+                        problems.append(f"{stem} on sm_{arch}: not the machine code of NVRTC's own text")
     table = [entry for report in reports for entry in report]
     table.sort(key=lambda e: (e["kernel"], int(e["arch"][3:])))
     for e in table:

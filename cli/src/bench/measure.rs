@@ -98,7 +98,7 @@ pub fn measure(card: &Arc<Card>, op: &Op) -> Result<Measured> {
     let mut times = Vec::with_capacity(REPEATS);
     for _ in 0..REPEATS {
         probe.stream.zero(flush.view_mut())?;
-        let (start, end) = (card.event()?, card.event()?);
+        let (start, end) = (card.timing_event()?, card.timing_event()?);
         probe.stream.record(&start)?;
         probe.launch()?;
         probe.stream.record(&end)?;

@@ -18,7 +18,7 @@ use musc::report::export::ExportFormat;
 use musc::scoring::MutualScoring;
 use musc::scoring::decision::DecisionRule;
 use musc::scoring::rscin::Similarity;
-use musc::{Error, Grid, ImageSize, Result};
+use musc::{Error, Grid, ImageSize, Progress, Result};
 
 pub use self::regions::RegionConfig;
 pub use self::source::{KnownImages, Source};
@@ -264,7 +264,7 @@ impl Config {
     }
 
     /// The inspector that these settings ask for.
-    pub fn inspector(&self) -> Result<Inspector> {
+    pub fn inspector(&self, progress: &dyn Progress) -> Result<Inspector> {
         let rescoring =
             Rescoring::default().with_k(self.rscin_k.clone()).with_similarity(self.similarity);
         let mut builder = self.backbone.builder(&self.machine);
@@ -278,7 +278,7 @@ impl Config {
             .rescoring(Some(rescoring))
             .subsets(self.subsets)
             .seed(self.seed)
-            .build()
+            .build_with(progress)
     }
 
     fn merge(args: RunArgs, mut yaml: Yaml) -> Result<Self> {

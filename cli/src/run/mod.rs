@@ -143,7 +143,7 @@ impl Run {
         let found = config.known.as_ref().map(|known| known::find(known, &config));
         let (found, of_known) = found.transpose()?.unzip();
         let loading = Instant::now();
-        let inspector = Arc::new(config.inspector()?);
+        let inspector = Arc::new(config.inspector(&voice.teller())?);
         let hashed = Arc::clone(&inspector);
         let hash = std::thread::spawn(move || hashed.backbone().weights_sha256());
         let output = match demo_output {

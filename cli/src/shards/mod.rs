@@ -76,7 +76,7 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
         warn(&format!("note: {note}"));
     }
     let found = config.known.as_ref().map(|of| known::find(of, config)).transpose()?;
-    let inspector = config.inspector()?;
+    let inspector = config.inspector(&teller)?;
     let known = match found {
         Some((found, note)) => {
             if let Some(note) = note {

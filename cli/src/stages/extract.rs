@@ -59,7 +59,11 @@ pub fn extract(args: ExtractArgs) -> Result<(), Stop> {
             Some(batch.skip_bad(args.skip_bad))
         }
     };
-    let inspector = backbone.builder(&machine).input(input).subsets(Subsets::All).build()?;
+    let inspector = backbone
+        .builder(&machine)
+        .input(input)
+        .subsets(Subsets::All)
+        .build_with(&voice.teller())?;
     if let Some(note) = inspector.device_note() {
         voice.say(note);
     }

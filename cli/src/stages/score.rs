@@ -33,7 +33,7 @@ pub fn score(args: ScoreArgs) -> Result<(), Stop> {
         .with_threads(machine.threads.unwrap_or(0))
         .with_precision(machine.precision)
         .with_memory_limit(machine.memory_limit);
-    let (backend, note) = machine.device.open(options)?;
+    let (backend, note) = machine.device.open_with(options, &teller)?;
     if let Some(note) = note {
         voice.say(&note);
     }

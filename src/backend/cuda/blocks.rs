@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::features::{Features, Place};
 use super::launch::interval_mean;
+use super::merge::Merge;
 use super::patch_scores::{Job, Worker, merge_keys, on_all};
 use super::plan::{ScoringSizes, SetSizes};
 use super::{Card, Cuda};
@@ -183,6 +184,7 @@ fn table_of(
     let quiet = Quiet(progress);
     let mut workers =
         cuda.cards.iter().map(|card| Worker::new(card, &job)).collect::<Result<Vec<_>>>()?;
+    let mut merge = Merge::new(&cuda.cards)?;
     on_all(&mut workers, |_, worker| worker.begin_layer(&job, 0))?;
     for start in kept.clone().step_by(job.plan.group) {
         let group = start..kept.end.min(start + job.plan.group);
@@ -190,7 +192,7 @@ fn table_of(
         on_all(&mut workers, |at, worker| {
             worker.pairs_of_group(&job, &group, (at, count), &quiet)
         })?;
-        merge_keys(&mut workers, &job, &group)?;
+        merge_keys(&mut merge, &mut workers, &job, &group)?;
         let Some(first) = workers.first_mut() else { continue };
         let of_query = set.images * set.patches;
         let keys = first.keys_of_group(&job, &group)?;

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytemuck::Pod;
 
 use super::buffer::{Buffer, Pinned};
 use super::driver::card::CudaCard;
 use super::driver::{CardInfo, Driver, Function, ModuleHandle, PINNED_ALIGNMENT};
-use super::kernels::ptx_for;
+use super::host_memory;
+use super::kernels::{KERNELS, entries, keeps_tiles, ptx_for};
 use super::stream::{Event, Stream};
-use crate::{Error, Result};
+use crate::progress::go_on;
+use crate::{Error, Progress, Result};
 
 /// A card that is open: memory, streams and kernels come from it. Share it by [`Arc`].
 pub struct Card {
@@ -24,6 +27,39 @@ pub struct Card {
     used: AtomicU64,
     /// The most that was in use at once.
     peak: AtomicU64,
+    /// Every launch is waited for.
+    checked: AtomicBool,
+}
+
+/// A kernel as the card's driver compiled it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadedKernel {
+    /// Its file: `gemm`.
+    pub stem: String,
+    /// Its entry: `gemm_bias_f16`.
+    pub entry: String,
+    /// Registers of a thread; 0 where that is not known.
+    pub registers: u32,
+    /// Local memory of a thread in bytes: what it spills.
+    pub local_bytes: u32,
+}
+
+/// All kernels, loaded.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// How long it took, in seconds: a driver compiles what is not in its cache.
+    pub seconds: f64,
+    /// Each kernel, by file and entry.
+    pub kernels: Vec<LoadedKernel>,
+}
+
+impl Loaded {
+    /// Those that spill: they are right, and slower than they could be.
+    pub fn spilling(&self) -> impl Iterator<Item = &LoadedKernel> {
+        self.kernels.iter().filter(|kernel| kernel.local_bytes > 0)
+    }
 }
 
 impl fmt::Debug for Card {
@@ -57,12 +93,24 @@ impl Card {
             limit: limit.unwrap_or(u64::MAX),
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
+            checked: AtomicBool::new(false),
         })
     }
 
     /// What card it is.
     pub fn info(&self) -> &CardInfo {
         self.driver.info()
+    }
+
+    /// Waits for every launch from now on, or no longer: a kernel that fails is then named, where else the failure shows in
+    /// a later call. Slow, and to find out.
+    pub fn set_checked(&self, checked: bool) {
+        self.checked.store(checked, Ordering::Relaxed);
+    }
+
+    /// Whether every launch is waited for.
+    pub fn checked(&self) -> bool {
+        self.checked.load(Ordering::Relaxed)
     }
 
     /// The driver below.
@@ -112,7 +160,7 @@ impl Card {
         let bytes = self.bytes_of::<T>(len, "page-locked host memory")?;
         let at = self.driver.alloc_pinned(bytes)?;
         // SAFETY: `Driver` promises that many bytes, aligned to `PINNED_ALIGNMENT`, to this call alone.
-        unsafe { at.as_ptr().write_bytes(0, bytes) };
+        host_memory::zero(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), bytes) });
         // SAFETY: so `len` values fit there: their bytes were multiplied without overflow. They are written, with zeros.
         Ok(unsafe { Pinned::new(self, at.cast(), len) })
     }
@@ -141,12 +189,44 @@ impl Card {
         Ok(Stream::owned(self, self.driver.create_stream()?))
     }
 
-    /// A new event.
+    /// A new event to wait for.
     ///
     /// # Errors
     /// The driver's.
     pub fn event(self: &Arc<Self>) -> Result<Event> {
-        Ok(Event::new(self, self.driver.create_event()?))
+        Ok(Event::new(self, self.driver.create_event(false)?))
+    }
+
+    /// A new event that keeps the time at which it is passed, which [`event`](Self::event)s do not.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn timing_event(self: &Arc<Self>) -> Result<Event> {
+        Ok(Event::new(self, self.driver.create_event(true)?))
+    }
+
+    /// Loads every kernel, in place of each at its first use: a driver that has them not in its cache compiles them, which
+    /// takes seconds. Each file is a step of `progress`, whose stage the caller begins and ends.
+    ///
+    /// # Errors
+    /// As [`function`](Self::function), or [`Error::Interrupted`].
+    pub fn load_kernels(&self, progress: &dyn Progress) -> Result<Loaded> {
+        let start = Instant::now();
+        let mut stems: Vec<&str> = KERNELS.iter().map(|(stem, ..)| *stem).collect();
+        stems.sort_unstable();
+        stems.dedup();
+        let mut kernels = Vec::new();
+        for stem in stems {
+            go_on(progress)?;
+            let (_, ptx) = ptx_for(stem, self.info())?;
+            for entry in entries(ptx) {
+                let Function { registers, local_bytes, .. } = self.function(stem, entry)?;
+                let (stem, entry) = (stem.to_string(), entry.to_string());
+                kernels.push(LoadedKernel { stem, entry, registers, local_bytes });
+            }
+            progress.advance(1);
+        }
+        Ok(Loaded { seconds: start.elapsed().as_secs_f64(), kernels })
     }
 
     /// A kernel by file and entry, loaded at its first use.
@@ -169,7 +249,7 @@ impl Card {
                 module
             }
         };
-        let function = self.driver.function(module, entry)?;
+        let function = self.driver.function(module, entry, keeps_tiles(stem))?;
         functions.insert(entry.to_string(), function);
         Ok(function)
     }
@@ -219,10 +299,8 @@ mod tests {
         let need = 1 << 62;
         assert_eq!(refused(card.alloc::<u8>(need, "values").map(drop)), (1 << 62, 16 << 30));
         let error = card.alloc_pinned::<u8>(need).map(drop).unwrap_err();
-        assert!(
-            error.to_string().contains("no host memory of 4611686018427387904 bytes"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("4611686018427387904 bytes"), "{error}");
+        assert!(error.to_string().contains("no memory for page-locked host memory"), "{error}");
         // A card that claims more memory than there are addresses.
         let options = SimOptions { memory_bytes: Some(u64::MAX), ..SimOptions::default() };
         let card = Card::with_driver(Arc::new(Sim::new(options)), None);

@@ -49,6 +49,37 @@ pub fn ptx_for(stem: &str, card: &CardInfo) -> Result<(u32, &'static str)> {
     Ok((target, ptx))
 }
 
+/// How many kernel files there are.
+pub fn files() -> usize {
+    let mut stems: Vec<&str> = KERNELS.iter().map(|(stem, ..)| *stem).collect();
+    stems.sort_unstable();
+    stems.dedup();
+    stems.len()
+}
+
+/// The kernels of PTX text by name.
+pub fn entries(ptx: &str) -> impl Iterator<Item = &str> {
+    ptx.lines().filter_map(|line| {
+        let name = line.trim_start().strip_prefix(".visible .entry")?.trim_start();
+        name.split(|c: char| !(c.is_alphanumeric() || "_$".contains(c))).next()
+    })
+}
+
+/// Whether the kernels of a file keep tiles in shared memory, and read global memory once: they are better off with a
+/// multiprocessor's L1 cache as shared memory too.
+pub fn keeps_tiles(stem: &str) -> bool {
+    const TILES: [&str; 7] = [
+        "attention",
+        "gemm",
+        "gram_pool",
+        "interval_mean",
+        "local_distance",
+        "patch_distance",
+        "patch_embed",
+    ];
+    TILES.contains(&stem)
+}
+
 /// 86 as 8.6.
 pub fn decimal(capability: u32) -> String {
     format!("{}.{}", capability / 10, capability % 10)
@@ -76,6 +107,21 @@ mod tests {
         for (capability, target) in [(75, 75), (79, 75), (80, 80), (86, 80), (120, 80)] {
             assert_eq!(ptx_for("gemm", &card(capability, (13, 0))).unwrap().0, target);
         }
+    }
+
+    #[test]
+    fn every_file_has_entries_and_resources_know_them() {
+        let mut count = 0;
+        for (stem, target, ptx) in KERNELS {
+            let found: Vec<&str> = entries(ptx).collect();
+            assert!(!found.is_empty() && found.iter().all(|e| !e.is_empty()), "{stem} {target}");
+            assert!(found.iter().all(|e| RESOURCES.contains(&format!("\"{e}\""))), "{found:?}");
+            count += found.len();
+        }
+        let written: usize =
+            KERNELS.iter().map(|(.., ptx)| ptx.matches(".visible .entry").count()).sum();
+        assert_eq!(count, written);
+        assert_eq!(files() * 2, KERNELS.len());
     }
 
     #[test]

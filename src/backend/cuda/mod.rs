@@ -29,10 +29,12 @@ pub mod cust_interop;
 pub mod driver;
 mod extract;
 mod features;
+mod host_memory;
 mod image_set;
 pub mod kernels;
 pub mod launch;
 mod left_out;
+mod merge;
 mod patch_scores;
 pub mod plan;
 mod ready;
@@ -45,7 +47,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use buffer::{Buffer, Pinned, View, ViewMut};
-pub use card::Card;
+pub use card::{Card, Loaded, LoadedKernel};
 pub use features::Features;
 pub use launch::Half;
 pub use ready::Ready;
@@ -65,6 +67,9 @@ use crate::model::{Family, Vit};
 use crate::scoring::{MutualScoring, PatchScores};
 use crate::{Error, Grid, ImageSize, Progress, Result, Stage};
 
+/// From so many seconds on, what a driver took to compile the kernels is told.
+const NOTICEABLE_SECONDS: f64 = 1.0;
+
 /// How the backend uses its cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -73,9 +78,18 @@ pub struct CudaOptions {
     pub half: Half,
     /// The most bytes to take on each card; `None` leaves it to what is free.
     pub memory_limit: Option<u64>,
+    /// Waits for every launch, so that a kernel that fails is named. The environment's `CUDA_LAUNCH_BLOCKING=1` asks for
+    /// it too.
+    pub checked: bool,
 }
 
 impl CudaOptions {
+    /// With every launch waited for, so that a kernel that fails is named; or not.
+    pub fn with_checked(mut self, checked: bool) -> Self {
+        self.checked = checked;
+        self
+    }
+
     /// With this 16-bit format.
     pub fn with_half(mut self, half: Half) -> Self {
         self.half = half;
@@ -94,6 +108,8 @@ impl CudaOptions {
 pub struct Cuda {
     cards: Vec<Arc<Card>>,
     half: Half,
+    /// How the kernels were loaded, a card each; empty where they are loaded as they are used.
+    loaded: Vec<Loaded>,
 }
 
 /// A backbone on every card.
@@ -133,6 +149,19 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: no driver, no such card, a card named twice. [`Error::Kernel`]: a card or driver too old.
     pub fn open(ordinals: &[usize], options: CudaOptions) -> Result<Self> {
+        Self::open_with(ordinals, options, &())
+    }
+
+    /// As [`open`](Self::open), watched: the stage [`Kernels`](Stage::Kernels), a step a file of kernels and card. All
+    /// kernels are loaded, so that what is timed later has nothing to compile.
+    ///
+    /// # Errors
+    /// As there, or [`Error::Interrupted`].
+    pub fn open_with(
+        ordinals: &[usize],
+        options: CudaOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let ordinals = if ordinals.is_empty() { &[0] } else { ordinals };
         let cards = ordinals
             .iter()
@@ -141,7 +170,45 @@ impl Cuda {
                 Ok(Card::with_driver(driver, options.memory_limit))
             })
             .collect::<Result<Vec<_>>>()?;
-        Self::with_cards(cards, options.half)
+        let checked = options.checked
+            || std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|asked| asked.trim() == "1");
+        let mut opened = Self::with_cards(cards, options.half)?;
+        opened.cards.iter().for_each(|card| card.set_checked(checked));
+        progress.begin(Stage::Kernels, (kernels::files() * opened.cards.len()) as u64);
+        opened.loaded = at_once(opened.cards.iter(), |card| card.load_kernels(progress))?;
+        progress.end();
+        Ok(opened)
+    }
+
+    /// How the kernels were loaded, a card each, in the order of [`cards`](Self::cards); nothing of cards that load each
+    /// kernel at its first use, as [`with_cards`](Self::with_cards) leaves them.
+    pub fn loaded(&self) -> &[Loaded] {
+        &self.loaded
+    }
+
+    /// What there is to say of [`loaded`](Self::loaded): seconds that somebody waited for, and kernels that spill.
+    pub(crate) fn kernel_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (card, loaded) in self.cards.iter().zip(&self.loaded) {
+            let label = &card.info().label;
+            if loaded.seconds >= NOTICEABLE_SECONDS {
+                notes.push(format!(
+                    "{label}: its driver took {:.1} s to compile the kernels, and keeps them for the next run",
+                    loaded.seconds
+                ));
+            }
+            let spilling: Vec<String> = loaded
+                .spilling()
+                .map(|kernel| format!("{} ({} bytes)", kernel.entry, kernel.local_bytes))
+                .collect();
+            if !spilling.is_empty() {
+                notes.push(format!(
+                    "{label}: as its driver compiles them, kernels spill registers and are slower: {}",
+                    spilling.join(", ")
+                ));
+            }
+        }
+        notes
     }
 
     /// A simulated card of compute capability 8.0.
@@ -151,7 +218,9 @@ impl Cuda {
     #[cfg(feature = "sim")]
     pub fn sim(options: CudaOptions) -> Result<Self> {
         let sim = driver::sim::Sim::new(driver::sim::SimOptions::default());
-        Self::with_cards(vec![Card::with_driver(Arc::new(sim), options.memory_limit)], options.half)
+        let card = Card::with_driver(Arc::new(sim), options.memory_limit);
+        card.set_checked(options.checked);
+        Self::with_cards(vec![card], options.half)
     }
 
     /// Cards that are open already, the same one only once.
@@ -185,7 +254,7 @@ impl Cuda {
             // Old cards and old drivers are told of before any work.
             kernels::ptx_for("gemm", info)?;
         }
-        Ok(Cuda { cards, half })
+        Ok(Cuda { cards, half, loaded: Vec::new() })
     }
 
     /// The cards.

@@ -19,6 +19,7 @@ use super::launch::{
     gram_pool, interval_mean, local_distance, patch_distance,
 };
 use super::left_out;
+use super::merge::Merge;
 use super::plan::{Route, ScoringPlan, ScoringSizes, SetSizes, local_radius};
 use super::stream::{Event, Stream};
 use crate::backend::features::{References, check_alike, unseen};
@@ -45,6 +46,7 @@ pub(super) fn patch_scores(
     let mut by_degree_layer = vec![0.0f32; scoring.degrees.len() * layers * plane];
     let mut workers =
         cards.iter().map(|card| Worker::new(card, &job)).collect::<Result<Vec<_>>>()?;
+    let mut merge = Merge::new(cards)?;
     for layer in 0..layers {
         on_all(&mut workers, |_, worker| worker.begin_layer(&job, layer))?;
         let mut scores = vec![0.0f32; job.degrees.len() * plane];
@@ -53,7 +55,7 @@ pub(super) fn patch_scores(
             on_all(&mut workers, |at, worker| {
                 worker.pairs_of_group(&job, &group, (at, count), progress)
             })?;
-            merge_keys(&mut workers, &job, &group)?;
+            merge_keys(&mut merge, &mut workers, &job, &group)?;
             if let Some(first) = workers.first_mut() {
                 first.forget_unseen(&job, &group)?;
                 first.see_nothing(&job, &group)?;
@@ -230,6 +232,8 @@ pub(super) struct Worker<'a> {
     units: Vec<Units>,
     scores: Buffer<f32>,
     under_way: Vec<(Event, u64)>,
+    /// Events to record again.
+    passed: Vec<Event>,
 }
 
 impl<'a> Worker<'a> {
@@ -257,6 +261,7 @@ impl<'a> Worker<'a> {
             units: units.map(|images| Units::new(card, job, images)).collect::<Result<_>>()?,
             scores: card.alloc(r * n * l, "patch scores")?,
             under_way: Vec::new(),
+            passed: Vec::new(),
             stream,
         })
     }
@@ -415,7 +420,10 @@ impl<'a> Worker<'a> {
 
     /// Lets a few chunks run ahead of the host.
     fn throttle(&mut self, pairs: u64, progress: &dyn Progress) -> Result<()> {
-        let event = self.stream.card().event()?;
+        let event = match self.passed.pop() {
+            Some(event) => event,
+            None => self.stream.card().event()?,
+        };
         self.stream.record(&event)?;
         self.under_way.push((event, pairs));
         if self.under_way.len() > UNDER_WAY { self.wait_for_oldest(progress) } else { Ok(()) }
@@ -424,6 +432,7 @@ impl<'a> Worker<'a> {
     fn wait_for_oldest(&mut self, progress: &dyn Progress) -> Result<()> {
         let (event, pairs) = self.under_way.remove(0);
         event.synchronise()?;
+        self.passed.push(event);
         progress.advance(pairs);
         Ok(())
     }
@@ -525,25 +534,17 @@ pub(super) fn on_all<'a>(
     super::at_once(workers.iter_mut().enumerate(), |(at, worker)| work(at, worker)).map(drop)
 }
 
-/// Every key was written by one card, and is 0 on the others: the largest of each is the table, on the first card.
+/// The group's keys of all cards into the first one's table.
 pub(super) fn merge_keys(
+    merge: &mut Merge,
     workers: &mut [Worker<'_>],
     job: &Job<'_>,
     group: &Range<usize>,
 ) -> Result<()> {
     let used = job.degrees.len() * job.keys_of_degree(group.len());
     let [first, others @ ..] = workers else { return Ok(()) };
-    if others.is_empty() {
-        return Ok(());
-    }
-    let mut table = first.stream.download_new(first.keys.view().part(0..used)?)?;
-    for other in others {
-        let keys = other.stream.download_new(other.keys.view().part(0..used)?)?;
-        for (largest, key) in table.iter_mut().zip(keys) {
-            *largest = (*largest).max(key);
-        }
-    }
-    first.stream.upload(first.keys.view_mut().part(0..used)?, &table)
+    let others: Vec<_> = others.iter().map(|other| (&other.stream, &other.keys)).collect();
+    merge.keys((&first.stream, &mut first.keys), &others, used)
 }
 
 #[cfg(test)]

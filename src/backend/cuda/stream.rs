@@ -35,7 +35,8 @@ impl Event {
         unsafe { self.card.driver().synchronise_event(self.handle) }
     }
 
-    /// Milliseconds from an earlier event to this one, both recorded and passed; `None` on the simulator.
+    /// Milliseconds from an earlier event to this one, both of [`Card::timing_event`], recorded and passed; `None` on the
+    /// simulator.
     ///
     /// # Errors
     /// The driver's.
@@ -70,6 +71,9 @@ impl Drop for Stream {
         if self.owned {
             // SAFETY: made by `Card::stream`; the only owner is going away.
             unsafe { self.card.driver().destroy_stream(self.handle) };
+        } else {
+            // SAFETY: adopted by `from_raw`, and alive as long as this, by its promise.
+            unsafe { self.card.driver().leave_stream(self.handle) };
         }
     }
 }
@@ -84,6 +88,8 @@ impl Stream {
     /// # Safety
     /// The handle is a stream of that card's driver and context, and lives as long as the result is used.
     pub unsafe fn from_raw(card: &Arc<Card>, handle: StreamHandle) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { card.driver().adopt_stream(handle) };
         Stream { handle, card: Arc::clone(card), owned: false }
     }
 
@@ -178,7 +184,7 @@ impl Stream {
     /// Another card's memory, or the driver's.
     pub fn zero<T: Pod>(&self, at: ViewMut<'_, T>) -> Result<()> {
         self.check("zero", at.card, at.len, at.len)?;
-        // SAFETY: the view lies inside a living buffer of this card, which is freed only when streams are idle.
+        // SAFETY: the view lies inside a living buffer of this card, which is freed behind the work of streams.
         unsafe {
             self.card.driver().zero(self.handle, at.address, (at.len * size_of::<T>()) as u64)
         }
@@ -251,7 +257,17 @@ impl Stream {
         }
         let bytes = bytemuck::bytes_of(params);
         // SAFETY: the caller's promise; limits were checked above.
-        unsafe { self.card.driver().launch(self.handle, entry, function, shape, bytes) }
+        unsafe { self.card.driver().launch(self.handle, entry, function, shape, bytes)? };
+        if !self.card.checked() {
+            return Ok(());
+        }
+        self.synchronise().map_err(|error| match error {
+            Error::Device { device, reason } => Error::Kernel {
+                kernel: entry.to_string(),
+                reason: format!("it failed on {device}: {reason}"),
+            },
+            other => other,
+        })
     }
 
     fn check(&self, what: &str, card: &Arc<Card>, to: usize, from: usize) -> Result<()> {

@@ -46,6 +46,10 @@ pub struct Function {
     pub max_threads: u32,
     /// Static shared memory in bytes.
     pub static_shared_bytes: u32,
+    /// Registers of a thread, as the driver compiled it; 0 where that is not known (the simulator).
+    pub registers: u32,
+    /// Local memory of a thread in bytes, as the driver compiled it: what it spills, and its stack.
+    pub local_bytes: u32,
 }
 
 /// A queue of work.
@@ -98,26 +102,28 @@ pub unsafe trait Driver: Send + Sync {
     /// # Errors
     /// Text the driver refuses, with its reason.
     fn load_module(&self, name: &str, ptx: &str) -> Result<ModuleHandle>;
-    /// A kernel by its entry's name.
+    /// A kernel by its entry's name. `tiles` says that it keeps tiles in shared memory and is to have as much of it as the
+    /// card can give.
     ///
     /// # Errors
     /// A name the module does not have.
-    fn function(&self, module: ModuleHandle, entry: &str) -> Result<Function>;
+    fn function(&self, module: ModuleHandle, entry: &str, tiles: bool) -> Result<Function>;
     /// Allocates memory on the card, aligned to 256 bytes at least. `what` is for messages.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], or the driver's.
     fn alloc(&self, bytes: u64, what: &str) -> Result<u64>;
-    /// Frees an allocation, once all streams are done with what they were given.
+    /// Frees an allocation, once the driver's streams and the adopted ones are done with what they were given. Does not
+    /// wait for that where the card can free in the order of streams.
     ///
     /// # Safety
-    /// `address` came from [`alloc`](Driver::alloc) and is not used any more.
+    /// `address` came from [`alloc`](Driver::alloc), and no work given from now on uses it.
     unsafe fn free(&self, address: u64);
     /// Allocates page-locked host memory of `bytes` bytes, aligned to [`PINNED_ALIGNMENT`], from which copies run beside
     /// kernels.
     ///
     /// # Errors
-    /// The driver's.
+    /// [`Error::OutOfMemory`] where the system does not page-lock so much, or the driver's.
     fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>>;
     /// Frees page-locked memory.
     ///
@@ -134,6 +140,20 @@ pub unsafe trait Driver: Send + Sync {
     /// # Safety
     /// The stream is this driver's and not used any more.
     unsafe fn destroy_stream(&self, stream: StreamHandle);
+    /// From now on memory is freed behind the work of this stream too, which somebody else made.
+    ///
+    /// # Safety
+    /// It is of this driver and context, and lives until [`leave_stream`](Driver::leave_stream).
+    unsafe fn adopt_stream(&self, stream: StreamHandle) {
+        let _ = stream;
+    }
+    /// Ends what [`adopt_stream`](Driver::adopt_stream) began: only work that the stream has already is still waited for.
+    ///
+    /// # Safety
+    /// It was adopted and lives.
+    unsafe fn leave_stream(&self, stream: StreamHandle) {
+        let _ = stream;
+    }
     /// Copies host bytes to the card.
     ///
     /// # Errors
@@ -182,11 +202,11 @@ pub unsafe trait Driver: Send + Sync {
         shape: LaunchShape,
         params: &[u8],
     ) -> Result<()>;
-    /// A new event.
+    /// A new event: to wait for, without a processor that spins; or `timed`, for [`elapsed_ms`](Driver::elapsed_ms).
     ///
     /// # Errors
     /// The driver's.
-    fn create_event(&self) -> Result<EventHandle>;
+    fn create_event(&self, timed: bool) -> Result<EventHandle>;
     /// Ends an event.
     ///
     /// # Safety
@@ -218,7 +238,7 @@ pub unsafe trait Driver: Send + Sync {
     /// # Errors
     /// The driver's.
     /// # Safety
-    /// Both are this driver's.
+    /// Both are this driver's, and timed.
     unsafe fn elapsed_ms(&self, from: EventHandle, to: EventHandle) -> Result<Option<f32>>;
     /// Waits on the host until the stream has nothing left to do.
     ///

@@ -16,6 +16,7 @@ use super::{
     CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, PINNED_ALIGNMENT,
     StreamHandle,
 };
+use crate::backend::cuda::host_memory;
 use crate::{Error, Result};
 
 /// A simulated card.
@@ -280,7 +281,7 @@ unsafe impl Driver for Sim {
         Ok(ModuleHandle(state.modules.len() as u64 - 1))
     }
 
-    fn function(&self, module: ModuleHandle, entry: &str) -> Result<Function> {
+    fn function(&self, module: ModuleHandle, entry: &str, _tiles: bool) -> Result<Function> {
         let mut state = self.state();
         let found = state.modules.get(module.0 as usize).cloned().ok_or_else(|| Error::Kernel {
             kernel: entry.to_string(),
@@ -294,6 +295,8 @@ unsafe impl Driver for Sim {
             handle: state.functions.len() as u64 - 1,
             max_threads: known.max_threads.map_or(1024, |sides| sides.iter().product()),
             static_shared_bytes: known.static_shared_bytes,
+            registers: 0,
+            local_bytes: 0,
         })
     }
 
@@ -317,10 +320,7 @@ unsafe impl Driver for Sim {
     }
 
     fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>> {
-        let none = || Error::Device {
-            device: self.info.label.clone(),
-            reason: format!("no host memory of {bytes} bytes"),
-        };
+        let none = || host_memory::refused(&self.info.label, bytes as u64);
         let layout = host_layout(bytes).ok_or_else(none)?;
         // SAFETY: the layout has at least one byte.
         NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(none)
@@ -385,7 +385,7 @@ unsafe impl Driver for Sim {
         self.give(stream, Work::Launch { kernel, function: function.handle, shape, params })
     }
 
-    fn create_event(&self) -> Result<EventHandle> {
+    fn create_event(&self, _timed: bool) -> Result<EventHandle> {
         let mut state = self.state();
         let at = state.made.1;
         state.made.1 += 1;

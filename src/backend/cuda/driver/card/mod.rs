@@ -1,5 +1,10 @@
 //! A real card, through `cudarc`'s bindings of the driver API. The library is loaded at run time: nothing of CUDA is
 //! needed to build or to start.
+//!
+//! Codes that a driver newer than the bindings invents are not in the bindings' enum (they know those of CUDA 12.9): only
+//! what failed anyway returns one.
+
+mod memory;
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::NonNull;
@@ -9,13 +14,13 @@ use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
+use self::memory::{Memory, create_event};
 use super::{CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle};
+use crate::backend::cuda::host_memory;
 use crate::{Error, Result};
 
 /// Shared memory a block gets without asking for more.
 const SHARED_BYTES_UNASKED: u32 = 48 * 1024;
-/// From so much static shared memory on, a kernel gets its multiprocessor's L1 cache as shared memory.
-const TILE_SHARED_BYTES: u32 = 16 * 1024;
 /// Room for what the driver's compiler says of PTX that it refuses.
 const JIT_LOG_BYTES: usize = 4096;
 
@@ -23,6 +28,16 @@ const JIT_LOG_BYTES: usize = 4096;
 pub struct CudaCard {
     context: Arc<CudaContext>,
     info: CardInfo,
+    memory: Memory,
+}
+
+impl Drop for CudaCard {
+    fn drop(&mut self) {
+        // Without its context there is nothing to give back.
+        if self.context.bind_to_thread().is_ok() {
+            self.memory.close();
+        }
+    }
 }
 
 impl std::fmt::Debug for CudaCard {
@@ -113,7 +128,12 @@ impl CudaCard {
             shared_bytes_per_block: number(shared),
             cuda_version: (number(version) / 1000, number(version) % 1000 / 10),
         };
-        Ok(CudaCard { context, info })
+        // A driver from before pools (CUDA 11.2) does not know the question.
+        let pools = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED).unwrap_or(0);
+        context.bind_to_thread().map_err(said("cuCtxSetCurrent"))?;
+        let memory =
+            Memory::new(context.cu_device(), pools == 1).map_err(said("cuMemPoolCreate"))?;
+        Ok(CudaCard { context, info, memory })
     }
 
     /// The driver's `CUcontext`, to share with other users of the driver: the card's primary context, held as long as this is.
@@ -132,6 +152,25 @@ impl CudaCard {
             reason: format!("{name}: {}", describe(error)),
         })
     }
+}
+
+/// Whether an error is one of work before that failed: it is told by every call from then on.
+fn of_earlier_work(error: DriverError) -> bool {
+    use sys::CUresult as Code;
+    matches!(
+        error.0,
+        Code::CUDA_ERROR_ILLEGAL_ADDRESS
+            | Code::CUDA_ERROR_LAUNCH_TIMEOUT
+            | Code::CUDA_ERROR_ASSERT
+            | Code::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | Code::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | Code::CUDA_ERROR_MISALIGNED_ADDRESS
+            | Code::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | Code::CUDA_ERROR_INVALID_PC
+            | Code::CUDA_ERROR_LAUNCH_FAILED
+            | Code::CUDA_ERROR_ECC_UNCORRECTABLE
+            | Code::CUDA_ERROR_CONTAINED
+    )
 }
 
 /// The driver's name for an error and its sentence.
@@ -164,6 +203,7 @@ unsafe impl Driver for CudaCard {
     }
 
     fn free_bytes(&self) -> Result<u64> {
+        self.call("cuMemPoolTrimTo", || self.memory.settle())?;
         self.call("cuMemGetInfo", result::mem_get_info).map(|(free, _)| free as u64)
     }
 
@@ -197,16 +237,17 @@ unsafe impl Driver for CudaCard {
             Error::Kernel {
                 kernel: name.to_string(),
                 reason: format!(
-                    "the driver (CUDA {}.{}) does not load its PTX: {error} {}",
+                    "the driver (CUDA {}.{}) does not load its PTX: {error}{}{}",
                     self.info.cuda_version.0,
                     self.info.cuda_version.1,
+                    if said.is_empty() { "" } else { ": " },
                     String::from_utf8_lossy(said).trim()
                 ),
             }
         })
     }
 
-    fn function(&self, module: ModuleHandle, entry: &str) -> Result<Function> {
+    fn function(&self, module: ModuleHandle, entry: &str, tiles: bool) -> Result<Function> {
         let kernel = |reason: String| Error::Kernel { kernel: entry.to_string(), reason };
         let name = CString::new(entry).map_err(|_| kernel("a name with a zero byte".into()))?;
         // SAFETY: the module was loaded by `load_module`, and modules live as long as the context.
@@ -235,9 +276,10 @@ unsafe impl Driver for CudaCard {
                 )
             })?;
         }
-        if static_shared_bytes >= TILE_SHARED_BYTES {
+        if tiles {
             // Tiles live in shared memory and are read once from global memory: all of it that a multiprocessor has, so
-            // that as many blocks fit as there are registers for.
+            // that as many blocks fit as there are registers for. All such kernels ask for the same: another share costs a
+            // wait for the multiprocessor to drain, and keeps two kernels from running on it side by side.
             // SAFETY: as above; the value is a percentage.
             self.call("cuFuncSetAttribute", || unsafe {
                 result::function::set_function_attribute(
@@ -251,47 +293,55 @@ unsafe impl Driver for CudaCard {
             handle: function as u64,
             max_threads: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
             static_shared_bytes,
+            registers: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
+            local_bytes: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
         })
     }
 
     fn alloc(&self, bytes: u64, what: &str) -> Result<u64> {
-        let have = self.free_bytes()?;
+        // What there is, is asked for only where it was not enough.
         let out_of_memory = || Error::OutOfMemory {
             device: self.info.label.clone(),
             what: what.to_string(),
             need: bytes,
-            have,
+            have: self.free_bytes().unwrap_or(0),
         };
         let size = usize::try_from(bytes).map_err(|_| out_of_memory())?;
         self.context.bind_to_thread().map_err(|error| Error::Device {
             device: self.info.label.clone(),
             reason: describe(error),
         })?;
-        // SAFETY: the memory is only handed out as an address; it is written before it is read (the simulator checks).
-        match unsafe { result::malloc_sync(size.max(1)) } {
+        match self.memory.alloc(size.max(1)) {
             Ok(address) => Ok(address),
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory()),
             Err(error) => Err(Error::Device {
                 device: self.info.label.clone(),
-                reason: format!("cuMemAlloc of {bytes} bytes for {what}: {}", describe(error)),
+                reason: format!("{bytes} bytes for {what}: {}", describe(error)),
             }),
         }
     }
 
     unsafe fn free(&self, address: u64) {
-        // Errors of earlier work show here; whoever synchronises is told of them.
-        let _ = self.call("cuCtxSynchronize", result::ctx::synchronize);
-        // SAFETY: trait; nothing runs any more.
-        let _ = self.call("cuMemFree", || unsafe { result::free_sync(address) });
+        // SAFETY: trait.
+        let _ = self.call("cuMemFree", || unsafe { self.memory.free(address) });
     }
 
     fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>> {
+        let bound = self.context.bind_to_thread();
         // SAFETY: plain allocation. Portable (1): pinned for every card, so that several may read it.
-        let at = self.call("cuMemHostAlloc", || unsafe { result::malloc_host(bytes.max(1), 1) })?;
-        NonNull::new(at.cast::<u8>()).ok_or_else(|| Error::Device {
-            device: self.info.label.clone(),
-            reason: "cuMemHostAlloc gave no memory".into(),
-        })
+        match bound.and_then(|()| unsafe { result::malloc_host(bytes.max(1), 1) }) {
+            Ok(at) => NonNull::new(at.cast::<u8>()).ok_or_else(|| Error::Device {
+                device: self.info.label.clone(),
+                reason: "cuMemHostAlloc gave no memory".into(),
+            }),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                Err(host_memory::refused(&self.info.label, bytes as u64))
+            }
+            Err(error) => Err(Error::Device {
+                device: self.info.label.clone(),
+                reason: format!("cuMemHostAlloc of {bytes} bytes: {}", describe(error)),
+            }),
+        }
     }
 
     unsafe fn free_pinned(&self, at: NonNull<u8>, _bytes: usize) {
@@ -304,13 +354,27 @@ unsafe impl Driver for CudaCard {
         self.call("cuStreamCreate", || {
             result::stream::create(result::stream::StreamKind::NonBlocking)
         })
-        .map(|stream| StreamHandle(stream as u64))
+        .map(|stream| {
+            self.memory.enter(stream);
+            StreamHandle(stream as u64)
+        })
+    }
+
+    unsafe fn adopt_stream(&self, stream: StreamHandle) {
+        self.memory.enter(stream_of(stream));
+    }
+
+    unsafe fn leave_stream(&self, stream: StreamHandle) {
+        // SAFETY: trait.
+        let _ =
+            self.call("cuEventRecord", || unsafe { self.memory.leave(stream_of(stream), false) });
     }
 
     unsafe fn destroy_stream(&self, stream: StreamHandle) {
         // SAFETY: trait.
         let _ = self.call("cuStreamSynchronize", || unsafe {
-            result::stream::synchronize(stream_of(stream))
+            let waited = self.memory.wait_for(stream_of(stream));
+            waited.and(self.memory.leave(stream_of(stream), true))
         });
         // SAFETY: trait.
         let _ =
@@ -366,7 +430,7 @@ unsafe impl Driver for CudaCard {
         let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
         let [x, y, z] = shape.grid;
         // SAFETY: trait: shape, parameter struct and the addresses in it are the kernel's.
-        self.call("cuLaunchKernel", || unsafe {
+        let launched = self.context.bind_to_thread().and_then(|()| unsafe {
             result::launch_kernel(
                 function.handle as sys::CUfunction,
                 (x, y, z),
@@ -375,13 +439,21 @@ unsafe impl Driver for CudaCard {
                 stream_of(stream),
                 &mut arguments,
             )
+        });
+        launched.map_err(|error| {
+            let reason = format!("cuLaunchKernel: {}", describe(error));
+            if of_earlier_work(error) {
+                // The kernel that is being launched is not the one to blame.
+                let device = self.info.label.clone();
+                let hint = "work before this failed; checked launches name the kernel";
+                return Error::Device { device, reason: format!("{reason}: {hint}") };
+            }
+            Error::Kernel { kernel: kernel.to_string(), reason }
         })
-        .map_err(|error| Error::Kernel { kernel: kernel.to_string(), reason: error.to_string() })
     }
 
-    fn create_event(&self) -> Result<EventHandle> {
-        self.call("cuEventCreate", || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT))
-            .map(|event| EventHandle(event as u64))
+    fn create_event(&self, timed: bool) -> Result<EventHandle> {
+        self.call("cuEventCreate", || create_event(timed)).map(|event| EventHandle(event as u64))
     }
 
     unsafe fn destroy_event(&self, event: EventHandle) {
@@ -422,8 +494,6 @@ unsafe impl Driver for CudaCard {
 
     unsafe fn synchronise(&self, stream: StreamHandle) -> Result<()> {
         // SAFETY: trait.
-        self.call("cuStreamSynchronize", || unsafe {
-            result::stream::synchronize(stream_of(stream))
-        })
+        self.call("cuStreamSynchronize", || unsafe { self.memory.wait_for(stream_of(stream)) })
     }
 }
