@@ -14,7 +14,7 @@ use musc::model::Activation;
 /// Columns beyond a row's numbers: strides are wider than the rows.
 const PAD: usize = 8;
 /// m, n, k on the simulator, and on a card beside them.
-const QUICK: [(usize, usize, usize); 3] = [(1, 8, 32), (127, 136, 64), (129, 40, 96)];
+const QUICK: [(usize, usize, usize); 3] = [(1, 8, 32), (127, 136, 64), (129, 40, 1024)];
 const FULL: [(usize, usize, usize); 4] =
     [(1, 128, 1024), (127, 1024, 608), (129, 136, 4096), (1370, 264, 1024)];
 
@@ -300,7 +300,7 @@ fn gram_cases(quick: bool) -> Vec<GramCase> {
     };
     let mut cases = vec![
         GramCase { block: block(0, true), patches: 49, width: 128 },
-        GramCase { block: block(1, false), patches: 49, width: 64 },
+        GramCase { block: block(1, false), patches: 49, width: 1024 },
         GramCase {
             block: PairBlock { first_a: 0, images_a: 1, first_b: 1, images_b: 1, symmetric: true },
             patches: 1,

@@ -35,11 +35,6 @@ pub struct Loaded {
     pub longest: (f64, &'static str),
 }
 
-/// Registers and local bytes of a function; 0 registers stand for a driver that does not say.
-fn of_driver(_: &Function) -> (u32, u32) {
-    (0, 0)
-}
-
 /// Threads and dynamic shared bytes of a block of an entry, as large as it is at 518 px.
 fn block(card: &Card, entry: &str, function: &Function) -> (u32, u32) {
     let degrees: &[usize] = match entry {
@@ -64,7 +59,7 @@ pub fn load(card: &Arc<Card>, entries: &[(&'static str, String)]) -> Result<Load
         let start = Instant::now();
         let function = card.function(stem, entry)?;
         *of_file.entry(stem).or_default() += start.elapsed().as_secs_f64();
-        let (registers, local) = of_driver(&function);
+        let (registers, local) = (function.registers, function.local_bytes);
         let told = registers > 0;
         let (threads, dynamic) = block(card, entry, &function);
         let shared = function.static_shared_bytes + dynamic;

@@ -5,7 +5,7 @@
 //! | `judge` | what an element has to be, and how an output came out |
 //! | `memory` | buffers with margins, poisoned before each of two passes |
 //! | `numbers`, `images` | operands, f64 definitions, bounds an element |
-//! | `gemm`, `attention`, `rows`, `pairs` | the trials of each kernel file: shapes, formats, classes |
+//! | `gemm`, `attention`, `rows`, `pairs`, `pair_trials` | the trials of each kernel file: shapes, formats, classes |
 //! | `defects` | faults that are seeded in every run and have to be found |
 //! | `whole` | repeats of the whole scoring; images to scores, against the CPU |
 //! | `loaded` | what the driver made of the kernels: registers, local memory, seconds |
@@ -23,6 +23,7 @@ mod judge;
 mod loaded;
 mod memory;
 mod numbers;
+mod pair_trials;
 mod pairs;
 mod report;
 mod rows;
@@ -38,7 +39,7 @@ use super::args::{Device, VerifyArgs};
 use crate::shell::voice::Voice;
 use crate::shell::{Stop, interrupt};
 use musc::backend::cuda::Card;
-use musc::backend::cuda::kernels::{KERNELS, ptx_for};
+use musc::backend::cuda::kernels::{self, KERNELS, ptx_for};
 use musc::backend::cuda::launch::Half;
 use musc::{Error, Result};
 
@@ -133,18 +134,14 @@ fn entries(card: &Card) -> Result<Vec<(&'static str, String)>> {
     stems.dedup();
     for stem in stems {
         let (_, ptx) = ptx_for(stem, card.info())?;
-        let names = ptx.lines().filter_map(|line| line.split_once(".entry ")).map(|(_, rest)| rest);
-        found.extend(names.map(|rest| {
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-            (stem, rest[..end].to_string())
-        }));
+        found.extend(kernels::entries(ptx).map(|entry| (stem, entry.to_string())));
     }
     Ok(found)
 }
 
 /// The trials of a kernel file, or of all.
 fn trials(half: Half, only: Option<&str>, quick: bool) -> Vec<Trial> {
-    let of_files = [gemm::trials, attention::trials, rows::trials, pairs::trials];
+    let of_files = [gemm::trials, attention::trials, rows::trials, pair_trials::trials];
     let all = of_files.into_iter().flat_map(|trials| trials(half, quick));
     all.filter(|trial| only.is_none_or(|stem| trial.stem == stem)).collect()
 }
@@ -191,6 +188,13 @@ fn verdicts(entries: &[(&'static str, String)], records: &[Record]) -> BTreeMap<
 /// # Errors
 /// [`Error::Kernel`] when an output is not what it has to be, or a launch fails.
 pub fn check(card: &Arc<Card>, stem: &str) -> Result<()> {
+    card.set_checked(true);
+    let done = check_trials(card, stem);
+    card.set_checked(false);
+    done
+}
+
+fn check_trials(card: &Arc<Card>, stem: &str) -> Result<()> {
     for trial in trials(Half::F16, Some(stem), true) {
         for record in run_trial(card, &trial, None)? {
             let faults = match &record.result {
@@ -250,6 +254,8 @@ pub fn run(args: &VerifyArgs) -> std::result::Result<(), Stop> {
     entries.retain(|(stem, _)| only.is_none_or(|only| only == *stem));
     let loaded = loaded::load(&card, &entries)?;
     let mut records = Vec::new();
+    // A kernel that fails is named, where else the failure shows in a later call.
+    card.set_checked(true);
     for half in halves(&card) {
         let trials = trials(half, only, quick);
         voice.say(&format!("{}: {} trials in {}", card.info().label, trials.len(), half.name()));
@@ -259,6 +265,7 @@ pub fn run(args: &VerifyArgs) -> std::result::Result<(), Stop> {
     }
     voice.say("seeded defects");
     let defects = defects::seed(&card, only)?;
+    card.set_checked(false);
     let whole = only.is_none() && !args.kernels_only;
     let repeats = if whole {
         voice.say("repeats of the scoring");
@@ -278,3 +285,6 @@ pub fn run(args: &VerifyArgs) -> std::result::Result<(), Stop> {
     report::tell(&findings, args)?;
     if findings.verified() { Ok(()) } else { Err(Stop::Differs(report::summary(&findings))) }
 }
+
+#[cfg(test)]
+mod fault_tests;

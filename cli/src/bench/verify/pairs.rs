@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::Class;
 use super::images::{Against, Images, near};
 use super::judge::Want;
 use super::memory::{Guarded, Lab, Outcome, Pass};
 use super::numbers::{Random, TINY, U32, roundoff};
-use super::{Class, Trial};
 use musc::backend::cuda::launch::gemm::{self, Operands};
 use musc::backend::cuda::launch::gram_pool::{self, Shape};
 use musc::backend::cuda::launch::lnamd::{self, Statistics};
@@ -16,9 +16,6 @@ use musc::backend::cuda::launch::{
 };
 use musc::backend::cuda::{Buffer, Stream};
 use musc::{Grid, Result};
-
-/// Degrees of a launch: one of each variant of `gram_pool`, every degree, alone and in company.
-const DEGREES: [&[usize]; 5] = [&[1, 3, 5], &[1], &[3, 5], &[7], &[1, 3, 7]];
 
 /// The number of a key.
 fn cosine(key: u32) -> f64 {
@@ -74,7 +71,7 @@ impl Prepared {
 }
 
 /// Row sums, means and norms, each on its own.
-fn statistics(lab: &Lab<'_>, images: &Images, class: Class) -> Result<Vec<Outcome>> {
+pub fn statistics(lab: &Lab<'_>, images: &Images, class: Class) -> Result<Vec<Outcome>> {
     let degrees = [1, 3, 5, 7];
     let (n, l) = (images.n, images.patches());
     let exact =
@@ -127,15 +124,15 @@ fn statistics(lab: &Lab<'_>, images: &Images, class: Class) -> Result<Vec<Outcom
 #[derive(Debug, Clone, Copy)]
 pub struct Meeting {
     /// Images of A's set, and of B's where it is another.
-    images: (usize, Option<usize>),
+    pub images: (usize, Option<usize>),
     /// First of A, images of A, first of B, images of B.
-    blocks: &'static [[usize; 4]],
+    pub blocks: &'static [[usize; 4]],
     /// The first image with a row of keys, and how many have one.
-    kept: (usize, usize),
+    pub kept: (usize, usize),
 }
 
 /// One set in one block, tiles across images and pairs i >= j in it; one set in blocks of which a row is kept; two sets.
-const MEETINGS: [Meeting; 3] = [
+pub const MEETINGS: [Meeting; 3] = [
     Meeting { images: (3, None), blocks: &[[0, 3, 0, 3]], kept: (0, 3) },
     Meeting { images: (3, None), blocks: &[[0, 1, 1, 2], [1, 1, 2, 1]], kept: (1, 1) },
     Meeting { images: (2, Some(3)), blocks: &[[0, 2, 0, 2], [0, 2, 2, 1]], kept: (1, 1) },
@@ -169,14 +166,16 @@ impl Meeting {
         Ok(Keys { keys: keys.view_mut()?, images: self.set_b(), first_kept, kept })
     }
 
-    fn words(&self) -> String {
+    /// What meets, in words.
+    pub fn words(&self) -> String {
         match self.images {
             (n, None) => format!("{n} images in {} blocks", self.blocks.len()),
             (n, Some(m)) => format!("{n} queries, {m} references in {} blocks", self.blocks.len()),
         }
     }
 
-    fn sets(&self, half: Half, grid: Grid, widths: (usize, usize)) -> (Images, Images) {
+    /// Both sets, with patches that are left out.
+    pub fn sets(&self, half: Half, grid: Grid, widths: (usize, usize)) -> (Images, Images) {
         let a = Images::new(half, self.images.0, grid, widths, 1).leaving_out(7);
         let b = Images::new(half, self.set_b(), grid, widths, 1 << 32).leaving_out(5);
         (a, b)
@@ -184,7 +183,7 @@ impl Meeting {
 }
 
 /// From tokens to keys by lnamd, the Gram product and pooling.
-fn chain(
+pub fn chain(
     lab: &Lab<'_>,
     meeting: Meeting,
     (a, b): (&Images, &Images),
@@ -226,7 +225,7 @@ fn chain(
 }
 
 /// The entry that pools these degrees on such a card.
-fn pool_entry(grid: Grid, degrees: &[usize], shared: u32) -> String {
+pub fn pool_entry(grid: Grid, degrees: &[usize], shared: u32) -> String {
     let variant = Shape::best(grid, degrees, shared).map_or("135_f32", |shape| shape.variant);
     format!("gram_pool_{variant}")
 }
@@ -255,7 +254,7 @@ fn boxes(grid: Grid, degree: usize, gram: &[i32]) -> Vec<i32> {
 }
 
 /// Pooling alone, of a Gram block of integers with norms that are powers of two.
-fn pool_exact(
+pub fn pool_exact(
     lab: &Lab<'_>,
     meeting: Meeting,
     grid: Grid,
@@ -350,7 +349,7 @@ fn pool_exact(
 }
 
 /// The fused path of degree 1.
-fn distances(
+pub fn distances(
     lab: &Lab<'_>,
     meeting: Meeting,
     (a, b): (&Images, &Images),
@@ -394,7 +393,7 @@ fn launch_distances(
 }
 
 /// The same of integer tokens, means and norms that are powers of two.
-fn distances_exact(
+pub fn distances_exact(
     lab: &Lab<'_>,
     half: Half,
     meeting: Meeting,
@@ -463,7 +462,7 @@ fn distances_exact(
 }
 
 /// Unit tokens of a degree, and the largest cosines within a radius.
-fn local(
+pub fn local(
     lab: &Lab<'_>,
     meeting: Meeting,
     a: &Images,
@@ -529,143 +528,4 @@ fn local(
         )?;
         pass.want(&format!("local_distance_max_{name}"), &keys, cosine, &wants)
     })
-}
-
-/// The trials of `lnamd`, `gram_pool`, `patch_distance` and `local_distance`.
-pub fn trials(half: Half, quick: bool) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    lnamd_trials(half, quick, &mut trials);
-    pool_trials(half, quick, &mut trials);
-    distance_trials(half, quick, &mut trials);
-    local_trials(half, quick, &mut trials);
-    trials
-}
-
-fn lnamd_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
-    let entry = format!("lnamd_norms_{}", half.name());
-    // Sums and means are exact where they are of integers, and the mean's divisor is a power of two.
-    for (n, side, width) in [(2, 2, 128), (1, 4, 1024)] {
-        let shape = format!("{n}x{side}x{side}x{width}, integers");
-        trials.push(Trial::new("lnamd", &entry, shape, Class::Exact, move |lab| {
-            statistics(lab, &Images::integers(half, n, Grid::square(side), width, 1), Class::Exact)
-        }));
-    }
-    let mut shapes = vec![
-        (1, Grid::square(1), (384, 384)),
-        (2, Grid::square(5), (128, 128)),
-        (2, Grid::new(1, 17), (128, 100)),
-        (1, Grid::new(9, 4), (1024, 1000)),
-    ];
-    if !quick {
-        let sides = [2, 16, 37, 61, 64].map(|side| (1, Grid::square(side), (1024, 1024)));
-        shapes.extend(sides);
-        shapes.extend([(3, Grid::new(4, 128), (384, 384)), (2, Grid::square(90), (128, 128))]);
-    }
-    for (n, grid, widths) in shapes {
-        let shape = format!("{n}x{grid}x{} of {}", widths.1, widths.0);
-        trials.push(Trial::new("lnamd", &entry, shape, Class::Rounding, move |lab| {
-            statistics(lab, &Images::new(half, n, grid, widths, 3), Class::Rounding)
-        }));
-    }
-}
-
-/// One patch in so many is worked out in f64.
-fn step_of(grid: Grid) -> usize {
-    1 + grid.patches() / 200
-}
-
-fn pool_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
-    let mut shapes = vec![(Grid::square(1), 128), (Grid::square(5), 128), (Grid::new(2, 9), 256)];
-    if !quick {
-        shapes.extend([2, 16, 37, 61, 64].map(|side| (Grid::square(side), 128)));
-        shapes.extend([(Grid::square(37), 1024), (Grid::new(4, 128), 384)]);
-    }
-    for (grid, width) in shapes {
-        for degrees in DEGREES {
-            let few = usize::from(GRAM_STRIDE / grid.patches() < 3);
-            for meeting in MEETINGS.into_iter().skip(few) {
-                // What a launch of three degrees finds in a block of all pairs, the others find too: they take one meeting.
-                if degrees.len() < 3 && meeting.blocks.len() == 1 && !quick {
-                    continue;
-                }
-                let entry = pool_entry(grid, degrees, u32::MAX);
-                let shape = format!("{grid}x{width}, degrees {degrees:?}, {}", meeting.words());
-                // Products of both formats come to the same pooling.
-                if half == Half::F16 && width <= 128 {
-                    trials.push(Trial::new(
-                        "gram_pool",
-                        &entry,
-                        shape.clone(),
-                        Class::Exact,
-                        move |lab| pool_exact(lab, meeting, grid, degrees),
-                    ));
-                }
-                trials.push(Trial::new("gram_pool", &entry, shape, Class::Rounding, move |lab| {
-                    let (a, b) = meeting.sets(half, grid, (width, width - 3));
-                    chain(lab, meeting, (&a, &b), degrees, step_of(grid))
-                }));
-            }
-        }
-    }
-}
-
-fn distance_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
-    let entry = format!("patch_distance_max_{}", half.name());
-    let exact: &[(usize, usize)] =
-        if quick { &[(49, 64)] } else { &[(49, 64), (1, 32), (127, 1024), (129, 384)] };
-    for &(patches, width) in exact {
-        for meeting in MEETINGS {
-            let shape = format!("{patches} patches x{width}, {}, integers", meeting.words());
-            trials.push(Trial::new("patch_distance", &entry, shape, Class::Exact, move |lab| {
-                distances_exact(lab, half, meeting, patches, width)
-            }));
-        }
-    }
-    let mut shapes = vec![(Grid::square(1), 128), (Grid::square(7), 128)];
-    if !quick {
-        shapes.extend([2, 16, 37, 61, 64].map(|side| (Grid::square(side), 1024)));
-        shapes.push((Grid::new(4, 128), 384));
-    }
-    for (grid, width) in shapes {
-        for meeting in MEETINGS {
-            let shape = format!("{grid}x{width}, {}", meeting.words());
-            trials.push(Trial::new("patch_distance", &entry, shape, Class::Rounding, move |lab| {
-                let (a, b) = meeting.sets(half, grid, (width, width - 3));
-                distances(lab, meeting, (&a, &b), step_of(grid))
-            }));
-        }
-    }
-    // The cosine of a patch with itself: where a bias of the sums shows most, as a distance that is not 0.
-    let (grid, width) = if quick { (Grid::square(7), 256) } else { (Grid::square(16), 1024) };
-    let shape = format!("{grid}x{width}, an image twice");
-    trials.push(Trial::new("patch_distance", &entry, shape, Class::Rounding, move |lab| {
-        let a = Images::new(half, 2, grid, (width, width), 5).copy(1, 0);
-        let meeting = Meeting { images: (2, None), blocks: &[[0, 1, 1, 1]], kept: (0, 2) };
-        distances(lab, meeting, (&a, &a), 1)
-    }));
-}
-
-fn local_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
-    let entry = format!("local_distance_max_{}", half.name());
-    let mut shapes = vec![
-        (Grid::square(1), 1, 0, MEETINGS[0]),
-        (Grid::square(5), 3, 1, MEETINGS[1]),
-        (Grid::new(2, 9), 7, 40, MEETINGS[0]),
-    ];
-    if !quick {
-        let of_side = |side: usize| {
-            [(Grid::square(side), 5, 3, MEETINGS[1]), (Grid::square(side), 1, 1, MEETINGS[0])]
-        };
-        shapes.extend([16, 37, 64].into_iter().flat_map(of_side));
-        // More images than a tile holds.
-        let many = Meeting { images: (130, None), blocks: &[[0, 130, 0, 130]], kept: (0, 130) };
-        shapes.push((Grid::new(1, 3), 1, 1, many));
-    }
-    for (grid, degree, radius, meeting) in shapes {
-        let shape = format!("{grid}x128, degree {degree}, radius {radius}, {}", meeting.words());
-        trials.push(Trial::new("local_distance", &entry, shape, Class::Rounding, move |lab| {
-            let a = Images::new(half, meeting.images.0, grid, (128, 120), 9).leaving_out(11);
-            local(lab, meeting, &a, degree, radius, step_of(grid))
-        }));
-    }
 }
