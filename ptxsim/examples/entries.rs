@@ -1,5 +1,5 @@
-//! Parses PTX files and lists their kernels: `entries a.ptx b.ptx`. Fails on the first file that
-//! the simulator does not know in full.
+//! Parses PTX files and lists their kernels: `entries a.ptx b.ptx`. Fails where the simulator does
+//! not know one of them in full.
 
 use std::process::ExitCode;
 
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
                         e.local_bytes,
                         e.max_threads
                     );
+                }
+                for (name, e) in m.refused() {
+                    eprintln!("{name}: {e}");
+                    failed = true;
                 }
             }
         }

@@ -18,6 +18,37 @@ pub struct DeviceConfig {
     pub threads_per_block: u32,
     /// Warps a multiprocessor holds.
     pub warps_per_multiprocessor: u32,
+    /// How `mma` of floats takes its sums; in f32 unless it is said otherwise.
+    pub mma_sums: MmaSums,
+}
+
+/// How `mma` of floats takes its sums. PTX leaves it open, and cards differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum MmaSums {
+    /// In f32, in the order of k, each addition rounded to nearest: no card does so, and none is
+    /// far from it where terms have both signs.
+    #[default]
+    F32,
+    /// As tensor cores: a block of products and the accumulator are aligned to the largest
+    /// exponent among them, cut towards zero, and added; then the sum is cut to the accumulator's
+    /// f32 (rounded to nearest into an f16). Sums of one sign come out too small.
+    Truncated {
+        /// Products of 16-bit factors that are added at once; of tf32 half as many. An `mma` of
+        /// fewer adds what it has.
+        block: u32,
+        /// Bits kept below the last one of an f32; at most 20.
+        extra_bits: u32,
+    },
+}
+
+impl MmaSums {
+    /// As a V100.
+    pub const V100: MmaSums = MmaSums::Truncated { block: 4, extra_bits: 0 };
+    /// As an A100; A2, A30, Ada RTX 1000 and L40S do the same with 16-bit factors and tf32.
+    pub const A100: MmaSums = MmaSums::Truncated { block: 8, extra_bits: 1 };
+    /// As an H100; an H200 does the same.
+    pub const H100: MmaSums = MmaSums::Truncated { block: 16, extra_bits: 2 };
 }
 
 /// Shared memory a block may have without opting in to more.
@@ -45,6 +76,7 @@ impl DeviceConfig {
             shared_bytes_per_multiprocessor: sm * 1024,
             threads_per_block: 1024,
             warps_per_multiprocessor: warps,
+            mma_sums: MmaSums::F32,
         }
     }
 }

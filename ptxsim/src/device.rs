@@ -40,6 +40,7 @@ pub struct Device {
     pub(crate) launching: Mutex<()>,
     pub(crate) splits: Splits,
     pub(crate) launches: AtomicU64,
+    pub(crate) printed: Mutex<Vec<u8>>,
 }
 
 impl Device {
@@ -61,7 +62,14 @@ impl Device {
             launching: Mutex::new(()),
             splits: Splits::default(),
             launches: AtomicU64::new(0),
+            printed: Mutex::new(Vec::new()),
         }
+    }
+
+    /// What kernels have printed (`printf`) since this was last asked, launch by launch, the
+    /// blocks of a launch in their running order.
+    pub fn take_printed(&self) -> Vec<u8> {
+        std::mem::take(&mut self.printed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What device it is.
@@ -288,13 +296,19 @@ impl Device {
                 addresses.push(0);
                 continue;
             }
-            let ptr = s.alloc(&self.config, v.bytes, &v.name, v.constant)?;
-            if let Some(a) = s.allocations.get(&ptr) {
+            addresses.push(s.alloc(&self.config, v.bytes, &v.name, v.constant)?);
+        }
+        for (v, ptr) in m.variables.iter().zip(&addresses) {
+            if let Some(a) = s.allocations.get(ptr) {
                 let mut bytes = v.init.clone();
                 bytes.resize(v.bytes as usize, 0);
+                for r in &v.relocations {
+                    let of = r.variable.and_then(|at| addresses.get(at as usize)).copied();
+                    let address = of.unwrap_or(0).wrapping_add(r.add);
+                    bytes[r.at..r.at + 8].copy_from_slice(&address.to_le_bytes());
+                }
                 a.host_write(0, &bytes);
             }
-            addresses.push(ptr);
         }
         s.modules.insert(m.id, addresses.clone());
         Ok(addresses)

@@ -364,6 +364,28 @@ pub enum Error {
         /// Where.
         site: Box<Site>,
     },
+    /// An `assert` of the kernel failed.
+    #[error("{file}:{line}: {function}: assertion `{message}` failed; {site}")]
+    Assertion {
+        /// Where.
+        site: Box<Site>,
+        /// The condition.
+        message: String,
+        /// The source's file.
+        file: String,
+        /// The line there.
+        line: u32,
+        /// The function it stands in.
+        function: String,
+    },
+    /// Functions that call each other need more local memory than a thread may have.
+    #[error("stack overflow: a thread may have {limit} bytes of local memory; {site}")]
+    StackOverflow {
+        /// The call.
+        site: Box<Site>,
+        /// Bytes a thread may have.
+        limit: u64,
+    },
     /// A warp ran more instructions than the launch allows.
     #[error("more than {limit} instructions in one warp; {site}")]
     InstructionLimit {
@@ -398,6 +420,8 @@ impl Error {
             | Error::ShuffleSource { site, .. }
             | Error::Deadlock { site, .. }
             | Error::Trap { site }
+            | Error::Assertion { site, .. }
+            | Error::StackOverflow { site, .. }
             | Error::InstructionLimit { site, .. }
             | Error::BadOperand { site, .. } => Some(site),
             _ => None,

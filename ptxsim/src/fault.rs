@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     ShuffleSource(u32),
     Deadlock(String),
     Trap,
+    Assertion { message: String, file: String, line: u32, function: String },
+    StackOverflow(u64),
     InstructionLimit(u64),
     BadOperand(String),
 }
@@ -61,6 +63,10 @@ impl Fault {
             Fault::ShuffleSource(lane) => Error::ShuffleSource { site, lane },
             Fault::Deadlock(detail) => Error::Deadlock { site, detail },
             Fault::Trap => Error::Trap { site },
+            Fault::Assertion { message, file, line, function } => {
+                Error::Assertion { site, message, file, line, function }
+            }
+            Fault::StackOverflow(limit) => Error::StackOverflow { site, limit },
             Fault::InstructionLimit(limit) => Error::InstructionLimit { site, limit },
             Fault::BadOperand(detail) => Error::BadOperand { site, detail },
         }

@@ -32,6 +32,9 @@ pub(crate) const SHARED_WINDOW: u64 = 0x0100_0000_0000;
 pub(crate) const LOCAL_WINDOW: u64 = 0x0200_0000_0000;
 pub(crate) const PARAM_WINDOW: u64 = 0x0300_0000_0000;
 pub(crate) const WINDOW_BYTES: u64 = 0x0000_0100_0000;
+/// Addresses of functions: of the module's function `n`, `FUNCTION_STEP` times `n` on.
+pub(crate) const FUNCTION_BASE: u64 = 0x0500_0000_0000;
+pub(crate) const FUNCTION_STEP: u64 = 16;
 /// Device memory starts here.
 pub(crate) const GLOBAL_BASE: u64 = 0x7000_0000_0000;
 
@@ -220,6 +223,65 @@ pub(crate) struct Bar {
     pub pred_negate: u32,
 }
 
+/// A value that a call passes or takes, as its caller has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Passed {
+    /// In the caller's frame.
+    Memory(Addr),
+    Register(Reg),
+}
+
+/// The same as the function has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Taken {
+    /// From the start of its frame.
+    Frame(u32),
+    Register(Reg),
+}
+
+/// What the simulator does itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    AssertFail,
+    Printf,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    /// Function of the module, by index.
+    Function(u32),
+    /// The register holds a function's address.
+    Address(Slot),
+    Builtin(Builtin),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub target: Target,
+    /// Each with its bytes.
+    pub results: Vec<(Passed, u32)>,
+    pub args: Vec<(Passed, u32)>,
+}
+
+/// A function as an entry's code holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Function {
+    pub name: String,
+    pub start: u32,
+    pub frame_bytes: u32,
+    /// Registers that each activation has for itself.
+    pub r32: Vec<Slot>,
+    pub r64: Vec<Slot>,
+    pub preds: Vec<Slot>,
+    /// Slots that hold a place of the frame, and where from its start.
+    pub addresses32: Vec<(Slot, i64)>,
+    pub addresses64: Vec<(Slot, i64)>,
+    /// Each with its bytes.
+    pub params: Vec<(Taken, u32)>,
+    pub results: Vec<(Taken, u32)>,
+    pub noreturn: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Alu32 {
@@ -401,6 +463,9 @@ pub(crate) enum Op {
         targets: Vec<u32>,
         index: Slot,
     },
+    Call(Box<Call>),
+    /// Back from a function; in an entry `ret` is `Exit`.
+    Return,
     Exit,
     Trap,
     Bar(Box<Bar>),
@@ -486,6 +551,28 @@ pub(crate) struct Code {
     pub min_blocks: Option<u32>,
     /// The order of blocks can show in the result (atomics that return, float atomics).
     pub order_matters: bool,
+    /// Instructions of the entry itself; functions come after them.
+    pub own_instrs: usize,
+    /// Functions that can be called here, by their index in the module.
+    pub functions: Vec<Option<Function>>,
+}
+
+/// An entry of a module: its code, or why it cannot run.
+#[derive(Debug, Clone)]
+pub(crate) struct DecodedEntry {
+    pub name: String,
+    pub code: crate::error::Result<Arc<Code>>,
+}
+
+/// An address that stands in a variable's initial bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Relocation {
+    /// Where in the variable.
+    pub at: usize,
+    /// A variable of the module by index, or a function.
+    pub variable: Option<u32>,
+    /// What is added; a function's address itself.
+    pub add: u64,
 }
 
 /// A module variable in device memory.
@@ -495,6 +582,7 @@ pub(crate) struct ModuleVar {
     pub bytes: u64,
     /// Initial bytes; zeros where shorter.
     pub init: Vec<u8>,
+    pub relocations: Vec<Relocation>,
     pub constant: bool,
 }
 
@@ -507,7 +595,7 @@ pub(crate) struct ModuleData {
     pub lines: Vec<String>,
     pub files: Vec<(u32, String)>,
     pub variables: Vec<ModuleVar>,
-    pub entries: Vec<Arc<Code>>,
+    pub entries: Vec<DecodedEntry>,
     /// Tells modules apart on a device.
     pub id: u64,
 }

@@ -82,9 +82,12 @@ impl Device {
             instruction_limit: config.instruction_limit,
             collectives_order: config.warp_order == WarpOrder::Collectives,
             grid_id: self.launches.load(Relaxed),
+            mma_sums: self.config().mma_sums,
             failed: AtomicU64::new(u64::MAX),
         };
-        let counts = run(&env, &config).map_err(|f| f.into_error(&module.data, &env))?;
+        let (counts, printed) = run(&env, &config);
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner).extend(printed);
+        let counts = counts.map_err(|f| f.into_error(&module.data, &env))?;
         let (blocks, warps) = (env.blocks(), env.blocks() * env.warps() as u64);
         let module = Arc::clone(&module.data);
         Ok(Counters { module, code: Arc::clone(&code), counts, blocks, warps })
@@ -193,8 +196,9 @@ fn shared_bytes(code: &Code, config: &LaunchConfig) -> u64 {
     u64::from(code.dynamic_offset) + u64::from(config.shared_bytes)
 }
 
-/// Runs all blocks; on failure, the one that comes first in the running order.
-fn run(env: &Env, config: &LaunchConfig) -> Result<Vec<Counts>, Box<Failure>> {
+/// Runs all blocks; on failure, the one that comes first in the running order. And what they
+/// printed, up to that one.
+fn run(env: &Env, config: &LaunchConfig) -> (Result<Vec<Counts>, Box<Failure>>, Vec<u8>) {
     let blocks = env.blocks();
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let wanted = if env.code.order_matters { 1 } else { config.host_threads.unwrap_or(available) };
@@ -203,14 +207,19 @@ fn run(env: &Env, config: &LaunchConfig) -> Result<Vec<Counts>, Box<Failure>> {
     let next = AtomicU64::new(0);
     let work = || {
         let mut block = Block::new(env);
+        let mut printed = Vec::new();
         loop {
             let turn = next.fetch_add(1, Relaxed);
             if turn >= blocks || env.failed.load(Relaxed) < turn {
-                return (block.counts, None);
+                return (block.counts, None, printed);
             }
-            if let Err(failure) = block.run(order.at(turn), turn) {
+            let done = block.run(order.at(turn), turn);
+            if !block.printed.is_empty() {
+                printed.push((turn, std::mem::take(&mut block.printed)));
+            }
+            if let Err(failure) = done {
                 env.failed.fetch_min(turn, Relaxed);
-                return (block.counts, Some((turn, failure)));
+                return (block.counts, Some((turn, failure)), printed);
             }
         }
     };
@@ -229,7 +238,9 @@ fn run(env: &Env, config: &LaunchConfig) -> Result<Vec<Counts>, Box<Failure>> {
     };
     let mut total = vec![Counts::default(); env.code.instrs.len()];
     let mut first: Option<(u64, Failure)> = None;
-    for (counts, failure) in results {
+    let mut printed = Vec::new();
+    for (counts, failure, texts) in results {
+        printed.extend(texts);
         for (t, c) in total.iter_mut().zip(&counts) {
             t.add(c);
         }
@@ -239,9 +250,13 @@ fn run(env: &Env, config: &LaunchConfig) -> Result<Vec<Counts>, Box<Failure>> {
             first = Some(f);
         }
     }
+    let last = first.as_ref().map_or(u64::MAX, |f| f.0);
+    printed.retain(|text| text.0 <= last);
+    printed.sort_unstable_by_key(|text| text.0);
+    let printed = printed.into_iter().flat_map(|text| text.1).collect();
     match first {
-        Some((_, f)) => Err(Box::new(f)),
-        None => Ok(total),
+        Some((_, f)) => (Err(Box::new(f)), printed),
+        None => (Ok(total), printed),
     }
 }
 

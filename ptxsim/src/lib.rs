@@ -62,9 +62,10 @@ mod launch;
 mod memory;
 mod module;
 mod num;
+mod num64;
 mod parse;
 
-pub use config::{DeviceConfig, LaunchConfig, SHARED_BYTES_WITHOUT_OPT_IN, WarpOrder};
+pub use config::{DeviceConfig, LaunchConfig, MmaSums, SHARED_BYTES_WITHOUT_OPT_IN, WarpOrder};
 pub use counters::{Class, Counters, Counts, InstrCounts, Loop, Summary};
 pub use device::{Device, Ptr};
 pub use error::{Error, Hazard, Result, Site, Space};

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::decode::decode;
 use crate::error::{Error, Result};
-use crate::ir::{Code, ModuleData, ModuleVar};
-use crate::parse::ast::{Immediate, VarSpace, Variable};
+use crate::ir::{
+    Code, DecodedEntry, FUNCTION_BASE, FUNCTION_STEP, ModuleData, ModuleVar, Relocation,
+};
+use crate::parse::ast::{Ast, Immediate, Initial, VarSpace, Variable};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -51,17 +53,20 @@ pub struct Entry {
 impl Module {
     /// Parses PTX text. `name` is what errors call the module, such as its file name.
     ///
+    /// An entry with something that the simulator does not know does not take the others with it:
+    /// it is [`refused`](Module::refused), and asking for it gives the error.
+    ///
     /// # Errors
-    /// [`Error::Parse`], [`Error::UnknownDirective`], [`Error::UnknownInstruction`] or
-    /// [`Error::InstructionNotOnTarget`], each with the line.
+    /// [`Error::Parse`] or [`Error::UnknownDirective`], each with the line.
     pub fn parse(name: &str, text: &str) -> Result<Module> {
         let ast = crate::parse::parse(name, text)?;
         let mut entries = Vec::with_capacity(ast.entries.len());
         for e in &ast.entries {
-            entries.push(Arc::new(decode(name, &ast, e)?));
+            let code = decode(name, &ast, e).map(Arc::new);
+            entries.push(DecodedEntry { name: e.name.clone(), code });
         }
         let variables =
-            ast.variables.iter().map(|v| initial(name, v)).collect::<Result<Vec<_>>>()?;
+            ast.variables.iter().map(|v| initial(name, &ast, v)).collect::<Result<Vec<_>>>()?;
         let data = ModuleData {
             name: name.to_string(),
             target: ast.target,
@@ -90,26 +95,35 @@ impl Module {
         self.data.version
     }
 
-    /// All entries in the order of the text.
+    /// All entries that can run, in the order of the text.
     pub fn entries(&self) -> Vec<Entry> {
-        self.data.entries.iter().map(|c| describe(c)).collect()
+        self.data.entries.iter().filter_map(|e| e.code.as_ref().ok()).map(|c| describe(c)).collect()
+    }
+
+    /// The entries that cannot run, by name, and why.
+    pub fn refused(&self) -> Vec<(String, Error)> {
+        let refused = |e: &DecodedEntry| Some((e.name.clone(), e.code.as_ref().err()?.clone()));
+        self.data.entries.iter().filter_map(refused).collect()
     }
 
     /// One entry by name.
     ///
     /// # Errors
-    /// [`Error::NoEntry`].
+    /// [`Error::NoEntry`]; for one that cannot run [`Error::UnknownInstruction`],
+    /// [`Error::InstructionNotOnTarget`], [`Error::UnknownDirective`] or [`Error::Parse`], with
+    /// the line.
     pub fn entry(&self, name: &str) -> Result<Entry> {
         self.code(name).map(|c| describe(&c))
     }
 
     pub(crate) fn code(&self, name: &str) -> Result<Arc<Code>> {
         let found = self.data.entries.iter().find(|e| e.name == name);
-        found.cloned().ok_or_else(|| Error::NoEntry {
+        let none = || Error::NoEntry {
             module: self.data.name.clone(),
             name: name.to_string(),
             known: self.data.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", "),
-        })
+        };
+        found.ok_or_else(none)?.code.clone()
     }
 }
 
@@ -125,12 +139,12 @@ fn describe(c: &Code) -> Entry {
         min_blocks_per_multiprocessor: c.min_blocks,
         static_shared_bytes: c.static_shared,
         local_bytes: c.local_bytes,
-        instructions: c.instrs.len() - 1,
+        instructions: c.own_instrs,
     }
 }
 
 /// The initial bytes of a module variable. Shared variables get an empty place, to keep indices.
-fn initial(module: &str, v: &Variable) -> Result<ModuleVar> {
+fn initial(module: &str, ast: &Ast, v: &Variable) -> Result<ModuleVar> {
     let fail = |message: String| Error::Parse { module: module.to_string(), line: v.line, message };
     let device = matches!(v.space, VarSpace::Global | VarSpace::Const);
     if device && (v.is_extern || v.count == 0) && v.init.is_none() {
@@ -143,18 +157,42 @@ fn initial(module: &str, v: &Variable) -> Result<ModuleVar> {
         return Err(fail(format!("`{}` has {count} elements, {} given", v.name, values.len())));
     }
     let mut init = Vec::with_capacity(values.len() * v.element as usize);
+    let mut relocations = Vec::new();
     for x in values {
         let bits = match (x, v.element) {
-            (Immediate::Int(i), _) => *i as u64,
-            (Immediate::F32(b), 4) => u64::from(*b),
-            (Immediate::F64(b), 8) => *b,
-            (Immediate::F64(b), 4) => u64::from((f64::from_bits(*b) as f32).to_bits()),
+            (Initial::Literal(Immediate::Int(i)), _) => *i as u64,
+            (Initial::Literal(Immediate::F32(b)), 4) => u64::from(*b),
+            (Initial::Literal(Immediate::F64(b)), 8) => *b,
+            (Initial::Literal(Immediate::F64(b)), 4) => {
+                u64::from((f64::from_bits(*b) as f32).to_bits())
+            }
+            (Initial::Address(name, offset), 8) => {
+                let device = |v: &Variable| matches!(v.space, VarSpace::Global | VarSpace::Const);
+                let variable = ast.variables.iter().position(|v| v.name == *name && device(v));
+                let function = ast.functions.iter().position(|f| f.name == *name);
+                let base = match (variable, function) {
+                    (Some(_), _) => 0,
+                    (None, Some(f)) => FUNCTION_BASE + FUNCTION_STEP * f as u64,
+                    (None, None) => {
+                        return Err(fail(format!(
+                            "`{}` starts with `{name}`, which has no address",
+                            v.name
+                        )));
+                    }
+                };
+                relocations.push(Relocation {
+                    at: init.len(),
+                    variable: variable.map(|v| v as u32),
+                    add: base.wrapping_add(*offset as u64),
+                });
+                0
+            }
             _ => return Err(fail(format!("an initial value of `{}` does not fit", v.name))),
         };
         init.extend_from_slice(&bits.to_le_bytes()[..v.element.min(8) as usize]);
     }
     let constant = v.space == VarSpace::Const;
-    Ok(ModuleVar { name: v.name.clone(), bytes, init, constant })
+    Ok(ModuleVar { name: v.name.clone(), bytes, init, relocations, constant })
 }
 
 /// File and line of a `.loc`.

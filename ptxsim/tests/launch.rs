@@ -96,7 +96,7 @@ fn instructions_that_nobody_knows_or_the_target_lacks() {
         let text = format!(
             ".version 8.4\n.target sm_75\n.address_size 64\n.entry k()\n{{\n.reg .b32 %r<9>; .reg .b64 %x<3>;\n{line}\nret;\n}}"
         );
-        Module::parse("m", &text).map(|_| ())
+        Module::parse("m", &text)?.entry("k").map(|_| ())
     };
     for line in [
         "frob.b32 %r1, %r2;",
@@ -134,6 +134,44 @@ fn instructions_that_nobody_knows_or_the_target_lacks() {
     with("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%r1,%r2,%r3,%r4}, {%r1,%r2}, {%r1}, {%r1,%r2,%r3,%r4};").unwrap();
 }
 
+/// What the simulator does not know is its entry's affair alone.
+#[test]
+fn entries_fail_alone() {
+    let text = |middle: &str| {
+        format!(
+            ".version 8.4\n.target sm_75\n.address_size 64\n.func f() {{ ret; }}\n\
+             .entry before() {{ ret; }}\n.entry middle() {{ .reg .b32 %r<3>;\n{middle}\nret; }}\n\
+             .entry after() {{ ret; }}"
+        )
+    };
+    for (middle, known) in [
+        ("frob.b32 %r1, %r2;", "UnknownInstruction"),
+        ("cp.async.commit_group;", "InstructionNotOnTarget"),
+        (".frobnicate 3, 4;", "UnknownDirective"),
+        (".reg .b48 %x;", "Parse"),
+        ("call g;", "UnknownInstruction"),
+    ] {
+        let m = Module::parse("m", &text(middle)).unwrap();
+        let names = m.entries().into_iter().map(|e| e.name).collect::<Vec<_>>();
+        assert_eq!(names, ["before", "after"]);
+        let refused = m.refused();
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].0, "middle");
+        let e = m.entry("middle").unwrap_err();
+        assert_eq!(refused[0].1, e);
+        assert!(format!("{e:?}").starts_with(known) && e.to_string().contains("m:7"), "{e:?}");
+        let device = Device::new(DeviceConfig::new(75));
+        let one = LaunchConfig::linear(1, 1);
+        assert_eq!(device.launch(&m, "middle", one.clone(), &[]).unwrap_err(), e);
+        device.launch(&m, "after", one, &[]).unwrap();
+    }
+    assert!(Module::parse("m", &text("call f;")).unwrap().refused().is_empty());
+    // What is not PTX at all is the module's.
+    for middle in ["mov.u32 %r1, %r2", "}", "mov.u32 %r1, #;"] {
+        assert!(Module::parse("m", &text(middle)).is_err(), "{middle}");
+    }
+}
+
 #[test]
 fn texts_that_are_no_modules() {
     for text in [
@@ -152,6 +190,7 @@ fn texts_that_are_no_modules() {
 fn damaged_texts_are_errors_not_panics() {
     let path = format!("{}/tests/fixtures/mixed.ptx", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
+    let whole = |text: &str| Module::parse("m", text).is_ok_and(|m| m.refused().is_empty());
     // Cut anywhere, and with any one line or byte gone.
     for cut in (0..text.len()).step_by(97) {
         // What is left is whole only between two kernels.
@@ -164,13 +203,13 @@ fn damaged_texts_are_errors_not_panics() {
     for gone in (0..lines.len()).step_by(3) {
         let left: Vec<&str> =
             lines.iter().enumerate().filter(|(i, _)| *i != gone).map(|(_, l)| *l).collect();
-        refused += usize::from(Module::parse("m", &left.join("\n")).is_err());
+        refused += usize::from(!whole(&left.join("\n")));
     }
     assert!(refused > 0);
     for at in (0..text.len()).step_by(53) {
         let mut bytes = text.clone().into_bytes();
         bytes[at] = b"x9;{}[]%.,"[at % 10];
-        refused += usize::from(Module::parse("m", &String::from_utf8_lossy(&bytes)).is_err());
+        refused += usize::from(!whole(&String::from_utf8_lossy(&bytes)));
     }
     assert!(refused > 100);
     let e = Module::parse("m", &("a{".repeat(100_000))).unwrap_err();

@@ -5,6 +5,8 @@
 mod compare;
 mod exact;
 mod goldens;
+#[path = "../common/mma_sums.rs"]
+mod mma_sums;
 #[path = "../common/random_features.rs"]
 mod random_features;
 mod real;

@@ -29,7 +29,10 @@ pub fn card(options: SimOptions, limit: Option<u64>) -> Arc<Card> {
         Some(&number) if alike => {
             Card::with_driver(Arc::new(CudaCard::open(number).unwrap()), limit)
         }
-        _ => Card::with_driver(Arc::new(Sim::new(options)), limit),
+        _ => {
+            let options = SimOptions { mma_sums: crate::mma_sums::mma_sums(), ..options };
+            Card::with_driver(Arc::new(Sim::new(options)), limit)
+        }
     }
 }
 

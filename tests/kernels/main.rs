@@ -10,6 +10,8 @@ mod evidence;
 mod gemm;
 mod interval_mean;
 mod local;
+#[path = "../common/mma_sums.rs"]
+mod mma_sums;
 mod mutual;
 mod reference;
 mod rows;

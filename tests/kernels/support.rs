@@ -10,7 +10,7 @@ use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 /// Unit roundoff of f32.
 pub const U32: f64 = 1.0 / (1u64 << 24) as f64;
 
-pub use crate::compare::{assert_within, largest_difference};
+pub use crate::compare::largest_difference;
 pub use musc::backend::cuda::Half;
 pub use musc::backend::cuda::launch::value_of_key as of_key;
 
@@ -45,6 +45,21 @@ impl Rounding for Half {
 pub const SHIPPED: [(u32, Half); 3] = [(75, Half::F16), (80, Half::F16), (80, Half::Bf16)];
 /// Targets, for kernels that do not touch a 16-bit format.
 pub const TARGETS: [u32; 2] = [75, 80];
+
+/// `compare::assert_within`. Where `MUSC_SIM_ERRORS` names a file, a line of it tells the test, the largest error and its
+/// largest share of the bound: `tools/sim_errors.py` makes a table of them.
+#[track_caller]
+pub fn assert_within(what: &str, got: &[f64], expected: &[f64], bound: impl Fn(usize) -> f64) {
+    let worst = crate::compare::assert_within(what, got, expected, bound);
+    if let Some(path) = std::env::var_os("MUSC_SIM_ERRORS") {
+        let error = largest_difference(what, got, expected);
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("unknown");
+        let line = format!("{test}\t{what}\t{error:e}\t{worst:e}\n");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes())).unwrap();
+    }
+}
 
 /// A small seeded generator (SplitMix64).
 pub struct Random(pub u64);
@@ -98,7 +113,9 @@ pub struct Device {
 
 impl Device {
     pub fn new(target: u32) -> Self {
-        Device { device: ptxsim::Device::new(DeviceConfig::new(target)) }
+        let mma_sums = crate::mma_sums::mma_sums();
+        let config = DeviceConfig { mma_sums, ..DeviceConfig::new(target) };
+        Device { device: ptxsim::Device::new(config) }
     }
 
     /// A copy of the values on the card.

@@ -45,7 +45,7 @@ impl Decoder<'_> {
                 }
                 "shared" | "shared::cta" => m.space = MemSpace::Shared,
                 "local" => m.space = MemSpace::Local,
-                "param" | "param::entry" => m.space = MemSpace::Param,
+                "param" | "param::entry" | "param::func" => m.space = MemSpace::Param,
                 "volatile" | "relaxed" | "acquire" | "release" | "acq_rel" => m.strong = true,
                 "v2" => m.vector = 2,
                 "v4" => m.vector = 4,
@@ -63,7 +63,15 @@ impl Decoder<'_> {
     fn place_addr(&mut self, o: &Operand, space: MemSpace) -> Result<(Addr, MemSpace)> {
         let (addr, place) = self.addr(o)?;
         let named = match place {
+            // The parameters that a function can address are its own, in its frame.
+            None if space == MemSpace::Param && self.scopes.in_function() => {
+                return Ok((addr, MemSpace::Local));
+            }
             None => return Ok((addr, space)),
+            Some(Place::CallParam(_)) if matches!(space, MemSpace::Param | MemSpace::Generic) => {
+                return Ok((addr, MemSpace::Local));
+            }
+            Some(Place::CallParam(_)) => MemSpace::Param,
             Some(Place::Global(_)) => MemSpace::Global,
             Some(Place::Dynamic | Place::Shared(_)) => MemSpace::Shared,
             Some(Place::Local(_)) => MemSpace::Local,
@@ -108,10 +116,10 @@ impl Decoder<'_> {
         self.count(o, 2)?;
         let m = self.memory_mods(mods, &[])?;
         let &[ty] = &m.types[..] else { return self.unknown("one type expected") };
-        if m.constant || m.space == MemSpace::Param {
+        let (addr, space) = self.place_addr(&o[0], m.space)?;
+        if m.constant || space == MemSpace::Param {
             return self.unknown("a store to this state space");
         }
-        let (addr, space) = self.place_addr(&o[0], m.space)?;
         let mut regs = Vec::with_capacity(m.vector);
         for r in self.vector(&o[1], m.vector)? {
             regs.push(self.src(r, ty)?);

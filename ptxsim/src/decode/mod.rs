@@ -1,6 +1,7 @@
 //! From the parser's tree to the form that runs.
 
 mod arith;
+mod call;
 mod compare;
 mod cvt;
 mod float;
@@ -27,7 +28,10 @@ pub(crate) fn decode(module: &str, ast: &Ast, entry: &EntryAst) -> Result<Code> 
     let mut d = Decoder::new(module, ast, entry)?;
     d.labels(&entry.body)?;
     d.body(&entry.body)?;
-    Ok(d.finish(entry))
+    d.end(entry.line, Op::Exit);
+    let own_instrs = d.instrs.len() - 1;
+    d.functions()?;
+    Ok(d.finish(entry, own_instrs))
 }
 
 /// What decoding one instruction yields.
@@ -41,6 +45,12 @@ struct Decoder<'a> {
     /// Label to instruction, by the scope it stands in.
     labels: HashMap<(usize, String), u32>,
     targets: HashMap<String, Vec<String>>,
+    prototypes: HashMap<String, &'a Signature>,
+    /// Functions that are called, by index.
+    called: Vec<usize>,
+    /// One is called by its address: it may be any.
+    by_address: bool,
+    functions: Vec<Option<Function>>,
     order_matters: bool,
     /// The instruction being decoded.
     name: String,
@@ -56,6 +66,10 @@ impl<'a> Decoder<'a> {
             instrs: Vec::new(),
             labels: HashMap::new(),
             targets: HashMap::new(),
+            prototypes: HashMap::new(),
+            called: Vec::new(),
+            by_address: false,
+            functions: vec![None; ast.functions.len()],
             order_matters: false,
             name: String::new(),
             line: entry.line,
@@ -63,6 +77,8 @@ impl<'a> Decoder<'a> {
         for (i, v) in ast.variables.iter().enumerate() {
             d.scopes.module_variable(i as u32, v);
         }
+        // What an entry declares is not its functions'.
+        d.scopes.open();
         for p in &entry.params {
             d.scopes.param(p);
         }
@@ -98,8 +114,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// First pass: where every label stands. Each instruction decodes to exactly one.
-    fn labels(&mut self, body: &[Statement]) -> Result<()> {
-        let (mut stack, mut next, mut at) = (vec![0], 1, 0);
+    fn labels(&mut self, body: &'a [Statement]) -> Result<()> {
+        let (own, mut next) = self.scopes.numbers();
+        let (mut stack, mut at) = (vec![own], self.instrs.len() as u32);
+        self.targets.clear();
+        self.prototypes.clear();
         for s in body {
             match s {
                 Statement::Open => {
@@ -110,13 +129,16 @@ impl<'a> Decoder<'a> {
                     stack.pop();
                 }
                 Statement::Label(name) => {
-                    let scope = stack.last().copied().unwrap_or(0);
+                    let scope = stack.last().copied().unwrap_or(own);
                     if self.labels.insert((scope, name.clone()), at).is_some() {
                         return self.parse_error(self.line, format!("label `{name}` stands twice"));
                     }
                 }
                 Statement::Targets { name, labels } => {
                     self.targets.insert(name.clone(), labels.clone());
+                }
+                Statement::Prototype { name, signature } => {
+                    self.prototypes.insert(name.clone(), signature);
                 }
                 Statement::Instr(_) => at += 1,
                 _ => {}
@@ -131,18 +153,22 @@ impl<'a> Decoder<'a> {
             match s {
                 Statement::Open => self.scopes.open(),
                 Statement::Close => self.scopes.close(),
-                Statement::Label(_) | Statement::Targets { .. } => {}
+                Statement::Label(_) | Statement::Targets { .. } | Statement::Prototype { .. } => {}
+                Statement::Unknown { directive, line } => {
+                    return Err(Error::UnknownDirective {
+                        module: self.module.to_string(),
+                        line: *line,
+                        directive: directive.clone(),
+                    });
+                }
                 Statement::Loc { file, line } => loc = (*file, *line),
                 Statement::Register { ty, name, count, line } => {
-                    let Some(ty) = Ty::parse(ty.trim_start_matches('.')).filter(|t| *t != Ty::B128)
-                    else {
-                        return self.parse_error(*line, format!("unknown register type `{ty}`"));
-                    };
-                    self.scopes.register(name, *count, ty);
+                    self.declare_register(name, *count, ty, *line)?;
                 }
                 Statement::Variable(v) => {
-                    let local = matches!(v.space, VarSpace::Shared | VarSpace::Local);
-                    if !local || v.init.is_some() {
+                    let own =
+                        matches!(v.space, VarSpace::Shared | VarSpace::Local | VarSpace::Param);
+                    if !own || v.init.is_some() {
                         let message = format!("variable `{}` cannot be declared in a body", v.name);
                         return self.parse_error(v.line, message);
                     }
@@ -157,22 +183,33 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    fn finish(self, entry: &EntryAst) -> Code {
-        let mut instrs = self.instrs;
-        // A body that runs off its end returns.
-        let line = instrs.last().map_or(entry.line, |i| i.line);
-        instrs.push(Instr {
-            op: Op::Exit,
-            guard: TRUE,
-            negate: 0,
-            line,
-            loc: (0, 0),
-            class: Class::Control,
-        });
+    fn declare_register(
+        &mut self,
+        name: &str,
+        count: Option<u32>,
+        ty: &str,
+        line: u32,
+    ) -> Result<()> {
+        let parsed = Ty::parse(ty.trim_start_matches('.')).filter(|t| *t != Ty::B128);
+        let Some(ty) = parsed else {
+            return self.parse_error(line, format!("unknown register type `{ty}`"));
+        };
+        self.scopes.register(name, count, ty);
+        Ok(())
+    }
+
+    /// A body that runs off its end returns.
+    fn end(&mut self, line: u32, op: Op) {
+        let line = self.instrs.last().map_or(line, |i| i.line);
+        let class = Class::Control;
+        self.instrs.push(Instr { op, guard: TRUE, negate: 0, line, loc: (0, 0), class });
+    }
+
+    fn finish(self, entry: &EntryAst, own_instrs: usize) -> Code {
         let s = self.scopes.finish();
         Code {
             name: entry.name.clone(),
-            instrs,
+            instrs: self.instrs,
             n32: s.n32,
             n64: s.n64,
             npred: s.npred,
@@ -188,6 +225,8 @@ impl<'a> Decoder<'a> {
             required_threads: entry.required_threads,
             min_blocks: entry.min_blocks,
             order_matters: self.order_matters,
+            own_instrs,
+            functions: self.functions,
         }
     }
 
@@ -199,8 +238,24 @@ impl<'a> Decoder<'a> {
             Some((p, negated)) => (self.pred_named(p)?, if *negated { u32::MAX } else { 0 }),
         };
         let parts: Vec<&str> = raw.name.split('.').collect();
-        let (op, class) = self.dispatch(parts[0], &parts[1..], &raw.operands)?;
+        let (op, class) = if raw.operands.iter().any(|o| matches!(o, Operand::Element { .. })) {
+            let operands: Result<Vec<_>> = raw.operands.iter().map(|o| self.element(o)).collect();
+            self.dispatch(parts[0], &parts[1..], &operands?)?
+        } else {
+            self.dispatch(parts[0], &parts[1..], &raw.operands)?
+        };
         Ok(Instr { op, guard, negate, line: raw.line, loc, class })
+    }
+
+    /// `name[2]` as bytes from the name; any other operand as it is.
+    fn element(&self, o: &Operand) -> Result<Operand> {
+        let Operand::Element { name, index } = o else { return Ok(o.clone()) };
+        let Some((element, _)) = self.scopes.sizes(name) else {
+            return self.unknown(format!("`{name}` is no variable with elements"));
+        };
+        let offset = i64::try_from(element).ok().and_then(|e| e.checked_mul(*index));
+        let Some(offset) = offset else { return self.unknown(format!("index {index}")) };
+        Ok(Operand::Address { base: Some(name.clone()), offset })
     }
 
     fn dispatch(&mut self, base: &str, mods: &[&str], o: &[Operand]) -> Decoded {
@@ -232,13 +287,11 @@ impl<'a> Decoder<'a> {
             "bar" | "barrier" => self.bar(mods, o),
             "membar" | "fence" => Ok((Op::Fence, Class::Sync)),
             "bra" | "brx" => self.branch(base, mods, o),
+            "ret" if self.scopes.in_function() => Ok((Op::Return, Class::Control)),
             "ret" | "exit" => Ok((Op::Exit, Class::Control)),
             "trap" | "brkpt" => Ok((Op::Trap, Class::Control)),
             "nanosleep" => Ok((Op::Nop, Class::Control)),
-            "call" => {
-                let known = self.ast.functions.join(", ");
-                self.unknown(format!("function calls are not simulated (functions: {known})"))
-            }
+            "call" => self.call(mods, o),
             _ => self.arith(base, mods, o),
         }
     }
@@ -327,9 +380,10 @@ impl<'a> Decoder<'a> {
                     return match place {
                         Place::Global(_) => self.unknown(format!("`{n}` has a 64-bit address")),
                         Place::Dynamic => Ok(self.scopes.dynamic32()),
-                        Place::Shared(a) | Place::Local(a) | Place::Param(a) => {
-                            Ok(self.scopes.const32(a))
+                        Place::Local(a) | Place::CallParam(a) => {
+                            Ok(self.scopes.frame32(i64::from(a)))
                         }
+                        Place::Shared(a) | Place::Param(a) => Ok(self.scopes.const32(a)),
                     };
                 }
                 match self.reg(n)?.0 {
@@ -339,8 +393,11 @@ impl<'a> Decoder<'a> {
                 }
             }
             Operand::Address { base: Some(n), offset } => match self.scopes.place(n) {
-                Some(Place::Shared(a) | Place::Local(a) | Place::Param(a)) => {
+                Some(Place::Shared(a) | Place::Param(a)) => {
                     Ok(self.scopes.const32(a.wrapping_add(*offset as u32)))
+                }
+                Some(Place::Local(a) | Place::CallParam(a)) => {
+                    Ok(self.scopes.frame32(i64::from(a).wrapping_add(*offset)))
                 }
                 _ => self.unknown("expected a register or a literal"),
             },
@@ -369,7 +426,10 @@ impl<'a> Decoder<'a> {
                 Place::Global(i) => Const64::Variable(i, offset),
                 Place::Dynamic if offset == 0 => return Ok(self.scopes.dynamic64()),
                 Place::Dynamic => return self.unknown("offset to a dynamic shared symbol"),
-                Place::Shared(a) | Place::Local(a) | Place::Param(a) => {
+                Place::Local(a) | Place::CallParam(a) => {
+                    return Ok(self.scopes.frame64(i64::from(a).wrapping_add(offset)));
+                }
+                Place::Shared(a) | Place::Param(a) => {
                     Const64::Value(u64::from(a).wrapping_add(offset as u64))
                 }
             };
@@ -377,6 +437,12 @@ impl<'a> Decoder<'a> {
         }
         if offset != 0 {
             return self.unknown("expected a register or a literal");
+        }
+        if self.scopes.lookup(n).is_none()
+            && let Some(at) = self.ast.functions.iter().position(|f| f.name == *n)
+        {
+            let address = FUNCTION_BASE + FUNCTION_STEP * at as u64;
+            return Ok(self.scopes.const64(Const64::Value(address)));
         }
         match self.reg(n)?.0 {
             RegRef::R64(s) => Ok(s),
@@ -390,6 +456,7 @@ impl<'a> Decoder<'a> {
         if let Operand::Name(n) = o
             && special(n).is_none()
             && self.scopes.place(n).is_none()
+            && self.scopes.lookup(n).is_some()
         {
             return match self.reg(n)?.0 {
                 RegRef::R32(s) => Ok(Reg::R32(s)),
@@ -436,7 +503,11 @@ impl<'a> Decoder<'a> {
                     Addr { base: Base::R64(s), offset }
                 }
                 Place::Dynamic => Addr { base: Base::R32(self.scopes.dynamic32()), offset },
-                Place::Shared(a) | Place::Local(a) | Place::Param(a) => {
+                Place::Local(a) | Place::CallParam(a) if self.scopes.in_function() => {
+                    let base = Base::R64(self.scopes.frame64(0));
+                    Addr { base, offset: offset.wrapping_add(i64::from(a)) }
+                }
+                Place::Shared(a) | Place::Local(a) | Place::Param(a) | Place::CallParam(a) => {
                     Addr { base: Base::None, offset: offset.wrapping_add(i64::from(a)) }
                 }
             };

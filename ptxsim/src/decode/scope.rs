@@ -15,8 +15,12 @@ pub(super) enum Place {
     /// The start of dynamic shared memory.
     Dynamic,
     Shared(u32),
+    /// Of the thread: from the start of its frame.
     Local(u32),
+    /// A kernel's parameter.
     Param(u32),
+    /// `.param` of a call: in the frame, as local memory is.
+    CallParam(u32),
 }
 
 /// A declared variable: shared ones get their offset when they are first used.
@@ -32,6 +36,8 @@ struct Scope {
     single: HashMap<String, Ty>,
     ranges: HashMap<String, (u32, Ty)>,
     variables: HashMap<String, Declared>,
+    /// Bytes of a variable's element, and of all of it.
+    sizes: HashMap<String, (u64, u64)>,
 }
 
 /// What is left when a body is decoded.
@@ -65,11 +71,23 @@ pub(super) struct Scopes {
     dynamic_align: u64,
     /// 32-bit and 64-bit slots that hold the dynamic base, fixed at the end.
     dynamic: (Option<Slot>, Option<Slot>),
-    local_bytes: u64,
+    /// Bytes of the frame so far: of the entry, or of the function being decoded.
+    frame_bytes: u64,
+    /// What a function's activation has for itself; `None` in an entry, whose frame starts at 0.
+    activation: Option<Activation>,
     scratch: (Option<Slot>, Option<Slot>),
 }
 
-fn round_up(v: u64, to: u64) -> u64 {
+/// Slots of a function that each of its calls has anew.
+#[derive(Debug, Default)]
+pub(super) struct Activation {
+    pub registers: Vec<RegRef>,
+    /// Slots that hold an address of the frame, and where from its start.
+    pub addresses: HashMap<i64, Slot>,
+    pub addresses32: HashMap<i64, Slot>,
+}
+
+pub(super) fn round_up(v: u64, to: u64) -> u64 {
     v.div_ceil(to.max(1)).saturating_mul(to.max(1))
 }
 
@@ -90,9 +108,64 @@ impl Scopes {
             shared_bytes: 0,
             dynamic_align: 16,
             dynamic: (None, None),
-            local_bytes: 0,
+            frame_bytes: 0,
+            activation: None,
             scratch: (None, None),
         }
+    }
+
+    /// Begins a function: what is declared from here on is its own.
+    pub fn begin_function(&mut self) -> u64 {
+        self.open();
+        self.activation = Some(Activation::default());
+        std::mem::take(&mut self.frame_bytes)
+    }
+
+    /// Ends it, with the frame size from before; gives its own size and its slots.
+    pub fn end_function(&mut self, before: u64) -> (u64, Activation) {
+        // What a refused body left open goes too.
+        self.stack.truncate(1);
+        let bytes = std::mem::replace(&mut self.frame_bytes, before);
+        (bytes, self.activation.take().unwrap_or_default())
+    }
+
+    /// A slot with the address of a place in the frame.
+    pub fn frame64(&mut self, offset: i64) -> Slot {
+        if self.activation.is_none() {
+            return self.const64(Const64::Value(offset as u64));
+        }
+        let fresh = self.n64;
+        let addresses = self.activation.get_or_insert_default();
+        let s = *addresses.addresses.entry(offset).or_insert(fresh);
+        self.n64 += u32::from(s == fresh);
+        s
+    }
+
+    /// The same in 32 bits.
+    pub fn frame32(&mut self, offset: i64) -> Slot {
+        if self.activation.is_none() {
+            return self.const32(offset as u32);
+        }
+        let fresh = self.n32;
+        let addresses = self.activation.get_or_insert_default();
+        let s = *addresses.addresses32.entry(offset).or_insert(fresh);
+        self.n32 += u32::from(s == fresh);
+        s
+    }
+
+    /// Whether a function's body is decoded, not an entry's.
+    pub fn in_function(&self) -> bool {
+        self.activation.is_some()
+    }
+
+    /// Bytes of a variable's element, and of all of it.
+    pub fn sizes(&self, name: &str) -> Option<(u64, u64)> {
+        self.stack.iter().rev().find_map(|s| s.sizes.get(name).copied())
+    }
+
+    /// The number of the innermost open scope, and of the next that opens.
+    pub fn numbers(&self) -> (usize, usize) {
+        (self.stack.last().map_or(0, |s| s.id), self.next_id)
     }
 
     pub fn open(&mut self) {
@@ -104,6 +177,11 @@ impl Scopes {
         if self.stack.len() > 1 {
             self.stack.pop();
         }
+    }
+
+    /// Back to what the module declares.
+    pub fn close_all(&mut self) {
+        self.stack.truncate(1);
     }
 
     /// Identities of the open scopes, innermost first.
@@ -133,7 +211,13 @@ impl Scopes {
             VarSpace::Shared => Declared::SharedLater { align: v.align, bytes: v.bytes() },
             _ => Declared::At(Place::Global(index)),
         };
-        self.top().variables.insert(v.name.clone(), declared);
+        self.declare(v, declared);
+    }
+
+    fn declare(&mut self, v: &Variable, declared: Declared) {
+        let top = self.top();
+        top.variables.insert(v.name.clone(), declared);
+        top.sizes.insert(v.name.clone(), (v.element, v.bytes()));
     }
 
     pub fn param(&mut self, v: &Variable) {
@@ -141,20 +225,26 @@ impl Scopes {
         let size = v.bytes() as usize;
         self.param_bytes = offset.saturating_add(size);
         self.params.push(ParamSlot { name: v.name.clone(), offset, size });
-        let at = Declared::At(Place::Param(offset as u32));
-        self.top().variables.insert(v.name.clone(), at);
+        self.declare(v, Declared::At(Place::Param(offset as u32)));
     }
 
-    /// A shared or local variable of a body.
+    /// A place for a variable in the frame.
+    fn in_frame(&mut self, v: &Variable) -> u32 {
+        let at = round_up(self.frame_bytes, v.align);
+        self.frame_bytes = at.saturating_add(v.bytes());
+        at.min(u64::from(u32::MAX)) as u32
+    }
+
+    /// A shared or local variable of a body, or a parameter of a call.
     pub fn variable(&mut self, v: &Variable) {
         let declared = if v.space == VarSpace::Shared {
             Declared::SharedLater { align: v.align, bytes: v.bytes() }
+        } else if v.space == VarSpace::Param {
+            Declared::At(Place::CallParam(self.in_frame(v)))
         } else {
-            let at = round_up(self.local_bytes, v.align);
-            self.local_bytes = at.saturating_add(v.bytes());
-            Declared::At(Place::Local(at as u32))
+            Declared::At(Place::Local(self.in_frame(v)))
         };
-        self.top().variables.insert(v.name.clone(), declared);
+        self.declare(v, declared);
     }
 
     /// The place of a variable; a shared one is laid out at its first use, so that an entry
@@ -200,6 +290,9 @@ impl Scopes {
             RegRef::R32(self.new32())
         };
         self.slots.insert(key, (r, ty));
+        if let Some(activation) = &mut self.activation {
+            activation.registers.push(r);
+        }
         Some((r, ty))
     }
 
@@ -287,7 +380,7 @@ impl Scopes {
             param_bytes: self.param_bytes,
             static_shared: self.shared_bytes.min(u64::from(u32::MAX)) as u32,
             dynamic_offset,
-            local_bytes: self.local_bytes.min(u64::from(u32::MAX)) as u32,
+            local_bytes: self.frame_bytes.min(u64::from(u32::MAX)) as u32,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::warp::{State, Warp};
+use crate::config::MmaSums;
 use crate::counters::Counts;
 use crate::fault::{Fault, Stop};
 use crate::ir::*;
@@ -26,6 +27,7 @@ pub(crate) struct Env<'a> {
     pub instruction_limit: u64,
     pub collectives_order: bool,
     pub grid_id: u64,
+    pub mma_sums: MmaSums,
     /// The first block, in running order, that failed: later ones need not go on.
     pub failed: AtomicU64,
 }
@@ -95,6 +97,8 @@ pub(crate) struct Block<'a> {
     pub(super) hints: Vec<usize>,
     pub(super) who: Who,
     pub(super) barriers: Vec<Barrier>,
+    /// What `printf` has printed.
+    pub printed: Vec<u8>,
     warps: Vec<Warp>,
     linear: u64,
 }
@@ -134,6 +138,7 @@ impl<'a> Block<'a> {
             hints: vec![0; n],
             who: Who::new(0, env.epoch),
             barriers: vec![Barrier::default(); 16],
+            printed: Vec::new(),
             warps: (0..env.warps()).map(Warp::new).collect(),
             linear: 0,
         }

@@ -12,7 +12,7 @@ use crate::memory::tags::Kind;
 type Done = Result<(), Box<Stop>>;
 
 /// The space a generic address lies in, and the address there.
-fn resolve(address: u64) -> (MemSpace, u64) {
+pub(super) fn resolve(address: u64) -> (MemSpace, u64) {
     let within = |base: u64| (base..base + WINDOW_BYTES).contains(&address);
     if within(SHARED_WINDOW) {
         (MemSpace::Shared, address - SHARED_WINDOW)
@@ -207,7 +207,7 @@ impl Block<'_> {
         })
     }
 
-    fn param(&self, address: u64, bytes: u32) -> Result<[u32; 4], Fault> {
+    pub(super) fn param(&self, address: u64, bytes: u32) -> Result<[u32; 4], Fault> {
         let params = &self.env.params;
         let end = address.saturating_add(u64::from(bytes));
         if end > params.len() as u64 {

@@ -1,32 +1,54 @@
 //! `mma.sync`: fragments are spread over the lanes as the PTX manual lays them out.
 //!
-//! The product is computed in f32, each multiplication exact, sums rounded to nearest in the
-//! order of k. Hardware sums in an order and precision of its own; both are within the error
-//! of an f32 dot product.
+//! Each multiplication of floats is exact. Their sums are taken as `DeviceConfig::mma_sums` says:
+//! in f32, rounded to nearest after each addition in the order of k, or as tensor cores take
+//! them, which cut towards zero (`truncated`). The two differ by more than roundings do: a sum of
+//! n terms of one sign comes out too small by up to n / block units in the last place.
 
+use super::truncated::{self, Sums};
 use super::warp::Warp;
+use crate::config::MmaSums;
 use crate::ir::*;
 use crate::num::*;
 
-const M: usize = 16;
-const N: usize = 8;
+pub(super) const M: usize = 16;
+pub(super) const N: usize = 8;
 
 /// Executes an `mma` of a full warp.
-pub(crate) fn mma(w: &mut Warp, op: &Mma) {
+pub(crate) fn mma(w: &mut Warp, op: &Mma, sums: MmaSums) {
     match op.kind {
-        MmaKind::F16 | MmaKind::Bf16 | MmaKind::Tf32 => float(w, op),
+        MmaKind::F16 | MmaKind::Bf16 | MmaKind::Tf32 => {
+            let sums = sums.of(op);
+            pulp::Arch::new().dispatch(Float { w, op, sums });
+        }
         MmaKind::Int8(sa, sb) => int8(w, op, sa, sb),
     }
 }
 
-fn float(w: &mut Warp, op: &Mma) {
-    pulp::Arch::new().dispatch(Float { w, op });
+impl MmaSums {
+    /// What it means for an instruction; `None` for sums in f32.
+    fn of(self, op: &Mma) -> Option<Sums> {
+        let MmaSums::Truncated { block, extra_bits } = self else { return None };
+        let (block, least) = match op.kind {
+            MmaKind::F16 => (block, -14),
+            MmaKind::Tf32 => (block / 2, -126),
+            _ => (block, -126),
+        };
+        Some(Sums {
+            block: block.max(1) as usize,
+            // So many bits are exact in what the sums are taken in.
+            extra_bits: extra_bits.min(20) as i32,
+            least,
+            half_acc: op.half_acc,
+        })
+    }
 }
 
 /// The work of one `mma`, compiled for each vector extension and picked at run time.
 struct Float<'a> {
     w: &'a mut Warp,
     op: &'a Mma,
+    sums: Option<Sums>,
 }
 
 impl pulp::WithSimd for Float<'_> {
@@ -34,15 +56,15 @@ impl pulp::WithSimd for Float<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Float { w, op } = self;
+        let Float { w, op, sums } = self;
         let mut c = load_acc(w, op);
         match (op.kind, op.k) {
-            (MmaKind::F16, 16) => pairs::<16, false>(w, op, &mut c),
-            (MmaKind::F16, _) => pairs::<8, false>(w, op, &mut c),
-            (MmaKind::Bf16, 16) => pairs::<16, true>(w, op, &mut c),
-            (MmaKind::Bf16, _) => pairs::<8, true>(w, op, &mut c),
-            (_, 8) => tf32::<8>(w, op, &mut c),
-            (_, _) => tf32::<4>(w, op, &mut c),
+            (MmaKind::F16, 16) => pairs::<16, false>(w, op, sums, &mut c),
+            (MmaKind::F16, _) => pairs::<8, false>(w, op, sums, &mut c),
+            (MmaKind::Bf16, 16) => pairs::<16, true>(w, op, sums, &mut c),
+            (MmaKind::Bf16, _) => pairs::<8, true>(w, op, sums, &mut c),
+            (_, 8) => tf32::<8>(w, op, sums, &mut c),
+            (_, _) => tf32::<4>(w, op, sums, &mut c),
         }
         store_acc(w, op, &c);
     }
@@ -120,7 +142,12 @@ fn rows_of_pairs<const K: usize, const BF: bool>(
 /// Products of 16-bit floats. A: registers by rows `lane/4`, `+8`, then columns `+8`; B: column
 /// `lane/4`, rows `2·(lane%4)` and the next, then `+8`.
 #[inline(always)]
-fn pairs<const K: usize, const BF: bool>(w: &Warp, op: &Mma, c: &mut [[f32; N]; M]) {
+fn pairs<const K: usize, const BF: bool>(
+    w: &Warp,
+    op: &Mma,
+    sums: Option<Sums>,
+    c: &mut [[f32; N]; M],
+) {
     let to = |h: u32| if BF { bf16_to_f32(h) } else { f16_to_f32(h) };
     let mut a = [[0f32; K]; M];
     let mut b = [[0f32; N]; K];
@@ -141,12 +168,15 @@ fn pairs<const K: usize, const BF: bool>(w: &Warp, op: &Mma, c: &mut [[f32; N]; 
             }
         }
     }
-    multiply(&a, &b, c);
+    match sums {
+        None => multiply(&a, &b, c),
+        Some(sums) => truncated::multiply(&a, &b, c, sums),
+    }
 }
 
 /// Products of tf32: the low 13 bits of each operand do not count.
 #[inline(always)]
-fn tf32<const K: usize>(w: &Warp, op: &Mma, c: &mut [[f32; N]; M]) {
+fn tf32<const K: usize>(w: &Warp, op: &Mma, sums: Option<Sums>, c: &mut [[f32; N]; M]) {
     let to = |x: u32| f32::from_bits(x & 0xffff_e000);
     let mut a = [[0f32; K]; M];
     let mut b = [[0f32; N]; K];
@@ -160,7 +190,10 @@ fn tf32<const K: usize>(w: &Warp, op: &Mma, c: &mut [[f32; N]; M]) {
             b[l % 4 + 4 * r][l / 4] = to(v);
         }
     }
-    multiply(&a, &b, c);
+    match sums {
+        None => multiply(&a, &b, c),
+        Some(sums) => truncated::multiply(&a, &b, c, sums),
+    }
 }
 
 /// The product of two 16-bit or tf32 values is exact in f32, so that multiply and add give the

@@ -36,15 +36,17 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// The group with the smallest instruction among those that can run; groups that meet are
-    /// joined.
+    /// The group with the smallest instruction among those that can run, of the groups that are
+    /// in most functions; groups that meet are joined.
     fn choose(&mut self, w: &mut Warp) -> Result<usize, Box<Stop>> {
-        let ready = w.groups.iter().filter(|g| !g.blocked).map(|g| g.pc).min();
-        let Some(pc) = ready else { return Err(self.stuck(w)) };
+        // Who is in a function comes out of it before the others go on: there they meet again.
+        let order = |g: &Group| (std::cmp::Reverse(g.depth), g.pc);
+        let ready = w.groups.iter().filter(|g| !g.blocked).map(order).min();
+        let Some(first) = ready else { return Err(self.stuck(w)) };
         if w.groups.len() > 1 {
-            let mask = w.groups.iter().filter(|g| g.pc == pc).fold(0, |m, g| m | g.mask);
-            w.groups.retain(|g| g.pc != pc);
-            w.groups.push(Group { pc, mask, blocked: false });
+            let mask = w.groups.iter().filter(|g| order(g) == first).fold(0, |m, g| m | g.mask);
+            w.groups.retain(|g| order(g) != first);
+            w.groups.push(Group { pc: first.1, mask, depth: first.0.0, blocked: false });
         }
         Ok(w.groups.len() - 1)
     }
@@ -80,7 +82,8 @@ impl Block<'_> {
         w.groups[at].mask = active;
         w.groups[at].blocked = true;
         if skip != 0 {
-            w.groups.push(Group { pc: pc + 1, mask: skip, blocked: false });
+            let depth = w.groups[at].depth;
+            w.groups.push(Group { pc: pc + 1, mask: skip, depth, blocked: false });
         }
         Flow::Regroup
     }
@@ -90,7 +93,9 @@ impl Block<'_> {
         let mut pc = w.groups[at].pc;
         let mask = w.groups[at].mask;
         // Falling into another group's instruction joins it.
-        let others = w.groups.iter().enumerate().filter(|(i, g)| *i != at && g.pc > pc);
+        let depth = w.groups[at].depth;
+        let meets = |i: usize, g: &Group| i != at && g.depth == depth && g.pc > pc;
+        let others = w.groups.iter().enumerate().filter(|(i, g)| meets(*i, g));
         let limit = others.map(|(_, g)| g.pc).min().unwrap_or(u32::MAX);
         let alone = w.groups.len() == 1;
         loop {
@@ -309,7 +314,7 @@ impl Block<'_> {
                 if let Some(flow) = self.whole_warp(w, at, active)? {
                     return Ok(flow);
                 }
-                mma(w, m);
+                mma(w, m, self.env.mma_sums);
                 self.counts[here].mma_flops += 2 * 16 * 8 * u64::from(m.k);
             }
             Op::Shfl(s) => {
@@ -370,6 +375,8 @@ impl Block<'_> {
                 let t = t.fold(0, |m, l| m | 1 << l);
                 w.set_pred(*p, active, t);
             }
+            Op::Call(c) => return self.call(w, at, pc, c, active),
+            Op::Return => return self.give_back(w, at, pc, active),
             Op::Trap => return Err(Fault::Trap.at(active.trailing_zeros())),
             Op::Bra { .. } | Op::Exit => {}
         }
@@ -433,7 +440,7 @@ fn brx(
 ) -> Result<Flow, Box<Stop>> {
     let index = *w.get32(index);
     w.groups[at].pc = pc + 1;
-    let stay = w.groups[at].mask & !active;
+    let (stay, depth) = (w.groups[at].mask & !active, w.groups[at].depth);
     for l in lanes(active) {
         let Some(&pc) = targets.get(index[l] as usize) else {
             let detail = format!("index {} of {} branch targets", index[l], targets.len());
@@ -441,7 +448,7 @@ fn brx(
         };
         match w.groups.iter_mut().skip(at + 1).find(|g| g.pc == pc) {
             Some(g) => g.mask |= 1 << l,
-            None => w.groups.push(Group { pc, mask: 1 << l, blocked: false }),
+            None => w.groups.push(Group { pc, mask: 1 << l, depth, blocked: false }),
         }
     }
     w.groups[at].mask = stay;

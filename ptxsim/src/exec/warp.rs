@@ -8,8 +8,24 @@ use crate::memory::local::Local;
 pub(crate) struct Group {
     pub pc: u32,
     pub mask: u32,
+    /// Functions its lanes are in.
+    pub depth: u32,
     /// Waits for other lanes at a warp-wide instruction.
     pub blocked: bool,
+}
+
+/// A function that a lane is in.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// By its index in the module.
+    pub function: u32,
+    /// The call.
+    pub call: u32,
+    /// Where its frame begins in local memory, and where that memory ended before.
+    pub base: u32,
+    pub top: u32,
+    /// What an outer activation of the same function has in its registers.
+    pub saved: Option<Box<[u64]>>,
 }
 
 /// An asynchronous copy that was issued and not yet waited for.
@@ -43,6 +59,8 @@ pub(crate) struct Warp {
     /// Lanes that exist and have not exited.
     pub live: u32,
     pub groups: Vec<Group>,
+    /// The functions that each lane is in, innermost last.
+    pub frames: [Vec<Frame>; W],
     pub state: State,
     pub executed: u64,
     pub local: Local,
@@ -63,6 +81,7 @@ impl Warp {
             carry: 0,
             live: 0,
             groups: Vec::new(),
+            frames: [const { Vec::new() }; W],
             state: State::Done,
             executed: 0,
             local: Local::default(),
@@ -85,7 +104,8 @@ impl Warp {
         self.carry = 0;
         self.live = live;
         self.groups.clear();
-        self.groups.push(Group { pc: 0, mask: live, blocked: false });
+        self.groups.push(Group { pc: 0, mask: live, depth: 0, blocked: false });
+        self.frames.iter_mut().for_each(Vec::clear);
         self.state = State::Ready;
         self.executed = 0;
         self.local.reset(code.local_bytes as usize);
@@ -193,7 +213,8 @@ impl Warp {
     /// Moves the lanes of `mask` (part of the group at the current instruction) to `pc`.
     pub fn send(&mut self, at: usize, mask: u32, pc: u32) {
         self.groups[at].mask &= !mask;
-        self.groups.push(Group { pc, mask, blocked: false });
+        let depth = self.groups[at].depth;
+        self.groups.push(Group { pc, mask, depth, blocked: false });
         self.groups.retain(|g| g.mask != 0);
     }
 

@@ -8,8 +8,34 @@ pub(crate) struct Ast {
     pub files: Vec<(u32, String)>,
     pub variables: Vec<Variable>,
     pub entries: Vec<EntryAst>,
-    /// Names of `.func` bodies: a call to one is refused where it happens.
-    pub functions: Vec<String>,
+    /// Functions by their order: a declaration and its definition are one.
+    pub functions: Vec<FunctionAst>,
+}
+
+/// What a function takes and gives.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signature {
+    pub results: Vec<Formal>,
+    pub params: Vec<Formal>,
+}
+
+/// A formal parameter or result.
+#[derive(Debug, Clone)]
+pub(crate) enum Formal {
+    Param(Variable),
+    /// Register type and name.
+    Register(String, String),
+}
+
+/// One `.func`.
+#[derive(Debug)]
+pub(crate) struct FunctionAst {
+    pub name: String,
+    pub line: u32,
+    pub signature: Signature,
+    pub noreturn: bool,
+    /// None where it is only declared.
+    pub body: Option<Vec<Statement>>,
 }
 
 /// One `.entry`.
@@ -45,8 +71,16 @@ pub(crate) struct Variable {
     pub element: u64,
     /// Elements; 0 for an array of unknown size.
     pub count: u64,
-    pub init: Option<Vec<Immediate>>,
+    pub init: Option<Vec<Initial>>,
     pub line: u32,
+}
+
+/// A value that a variable starts with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Initial {
+    Literal(Immediate),
+    /// The address of a variable or function, and what is added to it.
+    Address(String, i64),
 }
 
 impl Variable {
@@ -71,9 +105,19 @@ pub(crate) enum Operand {
     Name(String),
     Imm(Immediate),
     Vector(Vec<Operand>),
-    Address { base: Option<String>, offset: i64 },
+    Address {
+        base: Option<String>,
+        offset: i64,
+    },
+    /// `name[2]`: the address of an element.
+    Element {
+        name: String,
+        index: i64,
+    },
     Pair(String, String),
     Not(String),
+    /// What a call passes or takes: `(a, b)`.
+    List(Vec<Operand>),
 }
 
 /// One instruction.
@@ -103,8 +147,18 @@ pub(crate) enum Statement {
         name: String,
         labels: Vec<String>,
     },
+    /// `name: .callprototype (...) _ (...);`
+    Prototype {
+        name: String,
+        signature: Signature,
+    },
     Loc {
         file: u32,
+        line: u32,
+    },
+    /// A directive that is not known: what it stands in cannot run.
+    Unknown {
+        directive: String,
         line: u32,
     },
     Instr(RawInstr),

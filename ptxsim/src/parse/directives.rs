@@ -48,8 +48,8 @@ impl Parser<'_> {
                 ".extern" => {
                     if self.peek_word() == Some(".func") {
                         self.at += 1;
-                        let name = self.function()?;
-                        ast.functions.push(name);
+                        let f = self.function(line)?;
+                        ast.declare(f);
                     } else {
                         let w = self.word("a state space")?;
                         let v = self.variable(&w, line, true)?;
@@ -69,8 +69,8 @@ impl Parser<'_> {
                     ast.entries.push(e);
                 }
                 ".func" => {
-                    let name = self.function()?;
-                    ast.functions.push(name);
+                    let f = self.function(line)?;
+                    ast.declare(f);
                 }
                 _ => {
                     return Err(Error::UnknownDirective {
@@ -128,27 +128,56 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// A `.func`: its name is kept, so that a call to it can be refused by name.
-    fn function(&mut self) -> Result<String> {
-        if self.is('(') {
-            while !self.accept(')') {
-                self.at += 1;
-                if self.peek().is_none() {
-                    return self.fail("the function head is not closed");
-                }
-            }
-        }
+    /// A `.func`, declared or defined.
+    fn function(&mut self, line: u32) -> Result<FunctionAst> {
+        let results = self.formals()?;
         let name = self.word("a function name")?;
-        while !self.is('{') && !self.is(';') {
-            self.at += 1;
-            if self.peek().is_none() {
-                return self.fail("the function head is not closed");
+        let params = self.formals()?;
+        let signature = Signature { results, params };
+        let mut f = FunctionAst { name, line, signature, noreturn: false, body: None };
+        loop {
+            if self.accept(';') {
+                return Ok(f);
+            }
+            if self.is('{') {
+                f.body = Some(self.body()?);
+                return Ok(f);
+            }
+            match self.word("the function's body")?.as_str() {
+                ".noreturn" => f.noreturn = true,
+                ".pragma" => self.pragma()?,
+                // Whom registers are kept for says nothing here.
+                ".abi_preserve" | ".abi_preserve_control" => {
+                    self.number("a register count")?;
+                }
+                ".unique" | ".common" => {}
+                w => return self.fail(format!("unknown attribute `{w}` of a function")),
             }
         }
-        if !self.accept(';') {
-            self.body()?;
+    }
+
+    /// `(.param .b64 a, .reg .b32 b)`, or nothing.
+    pub(super) fn formals(&mut self) -> Result<Vec<Formal>> {
+        let mut out = Vec::new();
+        if !self.accept('(') || self.accept(')') {
+            return Ok(out);
         }
-        Ok(name)
+        loop {
+            let line = self.line();
+            let w = self.word("a parameter")?;
+            match w.as_str() {
+                ".param" => out.push(Formal::Param(self.variable(&w, line, false)?)),
+                ".reg" => {
+                    let ty = self.word("a register type")?;
+                    out.push(Formal::Register(ty, self.word("a register name")?));
+                }
+                _ => return self.fail(format!("expected `.param` or `.reg`, found `{w}`")),
+            }
+            if self.accept(')') {
+                return Ok(out);
+            }
+            self.expect(',')?;
+        }
     }
 
     fn entry(&mut self, line: u32) -> Result<EntryAst> {
@@ -281,7 +310,19 @@ impl Parser<'_> {
             }
             ".pragma" => self.pragma(),
             _ => {
-                Err(Error::UnknownDirective { module: self.module.to_string(), line, directive: w })
+                // Up to its end: the rest of the body may be whole.
+                while !self.accept(';') {
+                    if self.peek().is_none() || self.is('{') || self.is('}') {
+                        return Err(Error::UnknownDirective {
+                            module: self.module.to_string(),
+                            line,
+                            directive: w,
+                        });
+                    }
+                    self.at += 1;
+                }
+                out.push(Statement::Unknown { directive: w, line });
+                Ok(())
             }
         }
     }
@@ -345,13 +386,13 @@ impl Parser<'_> {
         Ok(Variable { name, space, is_extern, align, element, count, init: None, line })
     }
 
-    fn initialiser(&mut self) -> Result<Option<Vec<Immediate>>> {
+    fn initialiser(&mut self) -> Result<Option<Vec<Initial>>> {
         if !self.accept('=') {
             return Ok(None);
         }
         let mut out = Vec::new();
         if !self.is('{') {
-            out.push(self.immediate()?);
+            out.push(self.initial()?);
             return Ok(Some(out));
         }
         let mut depth = 0;
@@ -364,8 +405,41 @@ impl Parser<'_> {
                     return Ok(Some(out));
                 }
             } else if !self.accept(',') {
-                out.push(self.immediate()?);
+                out.push(self.initial()?);
             }
+        }
+    }
+
+    /// A literal, `name`, `name+4` or `generic(name)+4`.
+    fn initial(&mut self) -> Result<Initial> {
+        let name = match self.peek_word() {
+            Some(w) if super::literal(w).is_none() => self.word("a name")?,
+            _ => return Ok(Initial::Literal(self.immediate()?)),
+        };
+        // Addresses of device memory are the same in the generic space.
+        let name = if name == "generic" && self.accept('(') {
+            let inner = self.word("a variable")?;
+            self.expect(')')?;
+            inner
+        } else {
+            name
+        };
+        let offset = self.offset()?;
+        Ok(Initial::Address(name, offset))
+    }
+}
+
+impl Ast {
+    /// Adds a function; a definition takes the place of its declaration.
+    fn declare(&mut self, f: FunctionAst) {
+        match self.functions.iter_mut().find(|known| known.name == f.name) {
+            Some(known) if known.body.is_none() => {
+                let noreturn = known.noreturn || f.noreturn;
+                *known = FunctionAst { noreturn, ..f };
+            }
+            // Declared again after its definition.
+            Some(known) => known.noreturn |= f.noreturn,
+            None => self.functions.push(f),
         }
     }
 }

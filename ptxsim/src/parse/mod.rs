@@ -161,6 +161,24 @@ impl Parser<'_> {
                         }
                         self.expect(';')?;
                         out.push(Statement::Targets { name, labels });
+                    } else if self.peek_word() == Some(".calltargets") {
+                        // Whom a call by address may mean: its prototype says all that counts.
+                        while !self.accept(';') {
+                            if self.peek().is_none() {
+                                return self.fail("the list of call targets is not closed");
+                            }
+                            self.at += 1;
+                        }
+                    } else if self.peek_word() == Some(".callprototype") {
+                        self.at += 1;
+                        let results = self.formals()?;
+                        self.word("a `_`")?;
+                        let params = self.formals()?;
+                        while !self.accept(';') {
+                            self.word("`;`")?;
+                        }
+                        let signature = Signature { results, params };
+                        out.push(Statement::Prototype { name, signature });
                     } else {
                         out.push(Statement::Label(name));
                     }
@@ -227,7 +245,21 @@ impl Parser<'_> {
             }
             Some(Kind::Punct('-' | '~')) => Ok(Operand::Imm(self.immediate()?)),
             Some(Kind::Punct('(')) => {
-                self.fail("calls with arguments are not known to the simulator")
+                self.at += 1;
+                let mut list = Vec::new();
+                if self.accept(')') {
+                    return Ok(Operand::List(list));
+                }
+                loop {
+                    if self.is('(') {
+                        return self.fail("a list inside a list");
+                    }
+                    list.push(self.operand()?);
+                    if self.accept(')') {
+                        return Ok(Operand::List(list));
+                    }
+                    self.expect(',')?;
+                }
             }
             _ => {
                 let w = self.word("an operand")?;
@@ -240,6 +272,16 @@ impl Parser<'_> {
                 if self.is('+') {
                     let offset = self.offset()?;
                     return Ok(Operand::Address { base: Some(w), offset });
+                }
+                if self.accept('[') {
+                    let Immediate::Int(v) = self.immediate()? else {
+                        return self.fail("an index must be an integer");
+                    };
+                    let Ok(index) = i64::try_from(v) else {
+                        return self.fail(format!("index {v} is too large"));
+                    };
+                    self.expect(']')?;
+                    return Ok(Operand::Element { name: w, index });
                 }
                 Ok(Operand::Name(w))
             }

@@ -28,7 +28,9 @@ pub fn module(target: u32, body: &str) -> Result<Module> {
     ret;
 }}"
     );
-    Module::parse("test", &text)
+    let module = Module::parse("test", &text)?;
+    module.entry("k")?;
+    Ok(module)
 }
 
 /// Runs the body on `inputs.len()` lanes; the result is what it left in `%ld`.
@@ -93,6 +95,16 @@ pub fn check64(op: &str, operands: usize, table: &[([u64; 3], u64)]) {
 /// A full warp with `n_in` 32-bit inputs (`%i0…`) and `n_out` outputs (`%o0…`) a lane, and 4 KB
 /// of shared memory named `sm`.
 pub fn warp(body: &str, inputs: &[Vec<u32>], n_out: usize) -> Result<Vec<Vec<u32>>> {
+    warp_on(DeviceConfig::new(80), body, inputs, n_out)
+}
+
+/// The same on a device of this kind.
+pub fn warp_on(
+    device: DeviceConfig,
+    body: &str,
+    inputs: &[Vec<u32>],
+    n_out: usize,
+) -> Result<Vec<Vec<u32>>> {
     let n_in = inputs[0].len();
     let load: String =
         (0..n_in).map(|i| format!("ld.global.u32 %i{i}, [%at+{}];\n", 4 * i)).collect();
@@ -122,7 +134,7 @@ pub fn warp(body: &str, inputs: &[Vec<u32>], n_out: usize) -> Result<Vec<Vec<u32
         4 * n_out
     );
     let module = Module::parse("warp", &text)?;
-    let device = Device::new(DeviceConfig::new(80));
+    let device = Device::new(device);
     let n = inputs.len();
     let src = device.alloc_named(4 * (n * n_in) as u64, "src")?;
     let dst = device.alloc_named(4 * (n * n_out) as u64, "dst")?;

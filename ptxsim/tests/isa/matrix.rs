@@ -3,7 +3,7 @@
 use crate::harness::*;
 
 /// Row and column of element `i` of the A fragment (16-bit types, k 16) in a lane.
-fn a16(lane: usize, i: usize) -> (usize, usize) {
+pub fn a16(lane: usize, i: usize) -> (usize, usize) {
     let (group, thread) = (lane >> 2, lane % 4);
     let row = if i < 2 || (4..6).contains(&i) { group } else { group + 8 };
     let col = thread * 2 + (i & 1) + if i >= 4 { 8 } else { 0 };
@@ -11,13 +11,13 @@ fn a16(lane: usize, i: usize) -> (usize, usize) {
 }
 
 /// Row and column of element `i` of the B fragment (16-bit types, k 16).
-fn b16(lane: usize, i: usize) -> (usize, usize) {
+pub fn b16(lane: usize, i: usize) -> (usize, usize) {
     let (group, thread) = (lane >> 2, lane % 4);
     (thread * 2 + (i & 1) + if i >= 2 { 8 } else { 0 }, group)
 }
 
 /// Row and column of element `i` of the accumulator.
-fn c(lane: usize, i: usize) -> (usize, usize) {
+pub fn c(lane: usize, i: usize) -> (usize, usize) {
     let (group, thread) = (lane >> 2, lane % 4);
     (if i < 2 { group } else { group + 8 }, thread * 2 + (i & 1))
 }
@@ -42,7 +42,7 @@ fn product(k: usize, row: usize, col: usize) -> i32 {
     (0..k).map(|i| element(1, row, i) * element(2, i, col)).sum::<i32>() + element(3, row, col)
 }
 
-fn pack(v: impl Iterator<Item = u32>) -> Vec<u32> {
+pub fn pack(v: impl Iterator<Item = u32>) -> Vec<u32> {
     let v: Vec<u32> = v.collect();
     v.chunks(2).map(|p| p[0] | p[1] << 16).collect()
 }

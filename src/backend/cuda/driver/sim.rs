@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use ptxsim::MmaSums;
 use ptxsim::{Arg, Counters, DeviceConfig, LaunchConfig, Module};
 
 use super::{
@@ -34,6 +35,8 @@ pub struct SimOptions {
     pub late_streams: u64,
     /// The first seed of the order of blocks and warps.
     pub seed: u64,
+    /// How the tensor cores take their sums: in f32, or cut towards zero as an A100's or an H100's.
+    pub mma_sums: MmaSums,
 }
 
 impl Default for SimOptions {
@@ -46,6 +49,7 @@ impl Default for SimOptions {
             cuda_version: (13, 9),
             late_streams: 0,
             seed: 0,
+            mma_sums: MmaSums::F32,
         }
     }
 }
@@ -116,6 +120,7 @@ impl Sim {
         if let Some(bytes) = options.memory_bytes {
             config.memory_bytes = bytes;
         }
+        config.mma_sums = options.mma_sums;
         let info = CardInfo {
             label: options.label.clone(),
             name: format!(
