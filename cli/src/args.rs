@@ -4,6 +4,7 @@
 #![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
 mod bank;
+mod doctor;
 mod regions;
 mod shards;
 mod stages;
@@ -23,6 +24,7 @@ pub use self::bank::{
     BankAddArgs, BankBuildArgs, BankCommand, BankInfoArgs, BankMergeArgs, BankOutputArgs,
     BankWeightsArgs, PredictArgs,
 };
+pub use self::doctor::DoctorArgs;
 pub use self::regions::{LookedAtArgs, RegionArgs, TileMatchArg};
 pub use self::shards::{InspectArgs, MergeArgs, ShardArg, ShardArgs};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
@@ -56,6 +58,7 @@ Examples:
   musc-run predict --bank part.bank.safetensors new.png        one new image; `-` reads paths from stdin, --watch DIR a folder
   musc-run inspect many --shard 3/16 --store DIR               one of 16 workers; `musc-run merge DIR` makes the result
   musc-run weights download ViT-L-14-336      the weights of another backbone; runs find them by themselves
+  musc-run doctor                             cards, driver, processor, weights: what would run, and what helps
 
 Every option is read with `-` and with `_`. A folder called like a sub-command is reached by `./demo`.
 
@@ -105,6 +108,8 @@ pub enum Command {
     /// Weights: which there are and where, checked, downloaded, converted
     #[command(subcommand)]
     Weights(WeightsCommand),
+    /// What this machine has for a run, what would run, and what helps where it would not
+    Doctor(DoctorArgs),
 }
 
 /// Where it runs and what it says.

@@ -7,6 +7,7 @@
 mod args;
 mod bank;
 mod bench;
+mod doctor;
 mod embedded;
 // Its changes to files are those of the library's fuzzers, which are in the repository.
 #[cfg(all(test, built_in))]
@@ -15,6 +16,7 @@ mod predict;
 mod run;
 mod shards;
 mod shell;
+mod smi;
 mod stages;
 #[doc(hidden)]
 pub mod team;
@@ -54,6 +56,7 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
         Some(Command::Rscin(args)) => stages::rscin(args),
         Some(Command::Metrics(args)) => stages::metrics(args),
         Some(Command::Weights(command)) => weights::run(command),
+        Some(Command::Doctor(args)) => doctor::run(&args),
     }
 }
 

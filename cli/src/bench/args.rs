@@ -39,6 +39,8 @@ pub enum Command {
     E2e(E2eArgs),
     /// Features and scoring on the CPU, timed
     Stages(StagesArgs),
+    /// Whether every kernel gives the right numbers on a card: each output against f64, faults seeded to be found
+    Verify(VerifyArgs),
 }
 
 /// Where, and on which shapes.
@@ -113,6 +115,56 @@ pub struct StagesArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// sim or one card, such as cuda:0
+    #[arg(long, default_value = "sim")]
+    pub device: String,
+    /// Small shapes only, as on the simulator
+    #[arg(long, conflicts_with = "full")]
+    pub quick: bool,
+    /// Every shape, as on a card; on the simulator it takes hours
+    #[arg(long)]
+    pub full: bool,
+    /// One kernel file only, such as gemm
+    #[arg(long, value_name = "STEM")]
+    pub only: Option<String>,
+    /// Kernels by themselves: no repeats of the scoring, no images
+    #[arg(long)]
+    pub kernels_only: bool,
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print one JSON document on stdout, to attach to a report
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl VerifyArgs {
+    /// The device.
+    pub fn device(&self) -> Result<Device> {
+        device(&self.device)
+    }
+
+    /// Whether only small shapes are run.
+    pub fn quick(&self, device: Device) -> bool {
+        self.quick || (device == Device::Sim && !self.full)
+    }
+
+    /// The kernel file, if it is only one.
+    pub fn only(&self) -> Result<Option<&str>> {
+        let known: Vec<&str> = musc::backend::cuda::kernels::KERNELS.iter().map(|k| k.0).collect();
+        match self.only.as_deref() {
+            Some(stem) if !known.contains(&stem) => {
+                let mut names = known;
+                names.dedup();
+                Err(Error::invalid("--only", stem, format!("one of {}", names.join(", "))))
+            }
+            only => Ok(only),
+        }
+    }
+}
+
 /// Simulator or card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
@@ -122,20 +174,23 @@ pub enum Device {
     Cuda(usize),
 }
 
+/// The device of this name.
+fn device(name: &str) -> Result<Device> {
+    match name.parse::<Named>()? {
+        Named::Sim => Ok(Device::Sim),
+        Named::Cuda(cards) if cards.len() <= 1 => {
+            Ok(Device::Cuda(cards.first().copied().unwrap_or(0)))
+        }
+        _ => {
+            Err(Error::invalid("--device", format!("`{name}`"), "sim or one card, such as cuda:0"))
+        }
+    }
+}
+
 impl Common {
     /// The device.
     pub fn device(&self) -> Result<Device> {
-        match self.device.parse::<Named>()? {
-            Named::Sim => Ok(Device::Sim),
-            Named::Cuda(cards) if cards.len() <= 1 => {
-                Ok(Device::Cuda(cards.first().copied().unwrap_or(0)))
-            }
-            _ => Err(Error::invalid(
-                "--device",
-                format!("`{}`", self.device),
-                "sim or one card, such as cuda:0",
-            )),
-        }
+        device(&self.device)
     }
 
     /// The cards to model.

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::args::{Device, E2eArgs};
 use super::cards::Card;
-use super::kernels::{Counters, PLAN_BYTES, account, verified};
+use super::kernels::{Counters, PLAN_BYTES, account, timed};
+use super::measure::Timer;
 use super::op::Op;
 use super::pipeline::{self, Setting, Work};
 use super::probe::Counter;
@@ -124,14 +125,14 @@ fn modelled(
 /// The same sum with measured launches: each shape is timed once and taken as often as a run has it.
 fn measured(features: &[Work], scoring: &[Work], number: usize) -> Result<(Flops, Sum)> {
     let card = OpenCard::open(number)?;
-    let mut simulator = Counter::new(80);
+    let (mut simulator, mut timer) = (Counter::new(80), Timer::new(&card)?);
     let mut flops = Flops::default();
     let mut sum = Sum { name: card.info().name.clone(), roles: Vec::new() };
     for Work { role, op, times } in features.iter().chain(scoring) {
         let counts = simulator.counts(op)?;
         add_flops(&mut flops, op, *times, counts.mma_flops);
-        if let Some((_, time)) = verified(&card, &simulator, op)? {
-            sum.add(role, time.median_ms / 1e3 * *times as f64, "measured");
+        if let Some(time) = timed(&mut timer, op)? {
+            sum.add(role, time.cold.median_ms / 1e3 * *times as f64, "measured");
         }
     }
     Ok((flops, sum))

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::args::{Device, KernelsArgs};
-use super::cards::Card;
+use super::cards::{CARDS, Card};
 use super::counts::Counts;
-use super::measure::{self, Measured};
+use super::measure::{self, Timed, Timer};
 use super::model::{Launch, Modelled, model};
 use super::op::Op;
 use super::pipeline::{self, Setting, Work};
@@ -13,8 +13,10 @@ use super::probe::Counter;
 use super::resources::{Resources, resources};
 use super::text::{cells, percent, table};
 use crate::shell::{Stop, interrupt, out};
+use crate::smi;
 use musc::Result;
 use musc::backend::cuda::Card as OpenCard;
+use musc::backend::cuda::driver::CardInfo;
 
 /// Memory that the plan of the scoring is made for: a card with room for the runtime's largest chunks.
 pub const PLAN_BYTES: u64 = 16 << 30;
@@ -248,52 +250,88 @@ fn counted(
     }))
 }
 
-/// The time of a launch on an open card, after its sample was compared with the simulator.
-pub fn verified(
-    card: &std::sync::Arc<OpenCard>,
-    simulator: &Counter,
-    op: &Op,
-) -> Result<Option<(f64, Measured)>> {
+/// The time of a launch on an open card whose kernels verified; none of those that come with another.
+pub fn timed(timer: &mut Timer, op: &Op) -> Result<Option<Timed>> {
     interrupt::check()?;
-    if !measure::alone(op) {
-        return Ok(None);
-    }
-    let difference = measure::verify(card, simulator.card(), op)?;
-    Ok(Some((difference, measure::measure(card, op)?)))
+    if measure::alone(op) { timer.time(op).map(Some) } else { Ok(None) }
+}
+
+/// The card of the model that an open card is, if it knows it.
+fn known_card(info: &CardInfo) -> Option<&'static Card> {
+    CARDS.iter().find(|known| {
+        info.name.contains(&known.name.replace('-', " "))
+            && (info.compute_capability, info.multiprocessors)
+                == (known.arch, known.multiprocessors)
+    })
+}
+
+/// Modelled seconds of a launch and what binds it, where the model knows the card.
+fn modelled(
+    counters: &mut Counters,
+    op: &Op,
+    known: Option<&'static Card>,
+) -> Result<Option<Modelled>> {
+    let Some(known) = known else { return Ok(None) };
+    let (_, on_cards) = account(counters, op, &[known])?;
+    Ok(on_cards.into_iter().next().map(|on| on.modelled))
 }
 
 fn measured(setting: &Setting, works: &[Work], number: usize, quiet: bool) -> Result<Value> {
     let card = OpenCard::open(number)?;
-    let simulator = Counter::new(80);
+    let loaded = card.load_kernels(&())?;
+    let known = known_card(card.info());
+    let (mut timer, mut counters) = (Timer::new(&card)?, Counters::default());
     let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| String::from("-"));
+    let mut tell =
+        |role: &str, kernel: String, op: &Op, time: Timed, modelled: Option<Modelled>| {
+            let bytes = op.dram_bytes(card.info().l2_bytes as f64);
+            let cold = time.cold;
+            let over = modelled.as_ref().map(|made| cold.median_ms / 1e3 / made.seconds);
+            let binding = modelled.as_ref().map(|made| made.binding);
+            rows.push(vec![
+                format!("{role}: `{kernel}`"),
+                op.shape(),
+                format!("{:.1}", cold.median_ms * 1e3),
+                format!("{:.1} to {:.1}", cold.least_ms * 1e3, cold.most_ms * 1e3),
+                format!("{:.1}", time.warm.median_ms * 1e3),
+                format!("{:.1}", op.useful_flops() / cold.median_ms / 1e9),
+                format!("{:.0}", bytes / cold.median_ms / 1e6),
+                or_dash(over.zip(binding).map(|(over, binding)| format!("{over:.2} ({binding})"))),
+            ]);
+            documents.push(json!({
+                "kernel": kernel,
+                "role": role,
+                "shape": op.shape(),
+                "measured_us": cold.median_ms * 1e3,
+                "least_us": cold.least_ms * 1e3,
+                "most_us": cold.most_ms * 1e3,
+                "warm": time.warm.json(),
+                "useful_flops": op.useful_flops(),
+                "dram_bytes_by_formula": bytes,
+                "over_model": over,
+                "binding": binding,
+            }));
+        };
+    let mut product: Option<Op> = None;
     for Work { role, op, .. } in works {
         // The degree-1 path over all images at once is too much for a repeat; its chunk is that of the others.
         if matches!(op, Op::PatchDistance { .. }) {
             continue;
         }
-        let Some((difference, time)) = verified(&card, &simulator, op)? else { continue };
-        let bytes = op.dram_bytes(card.info().l2_bytes as f64);
-        rows.push(vec![
-            format!("{role}: `{}`", op.entry()),
-            op.shape(),
-            format!("{:.1}", time.median_ms * 1e3),
-            format!("{:.1} to {:.1}", time.least_ms * 1e3, time.most_ms * 1e3),
-            format!("{:.1}", op.useful_flops() / time.median_ms / 1e9),
-            format!("{:.0}", bytes / time.median_ms / 1e6),
-            format!("{difference:.1e}"),
-        ]);
-        documents.push(json!({
-            "kernel": op.entry(),
-            "role": role,
-            "shape": op.shape(),
-            "measured_us": time.median_ms * 1e3,
-            "least_us": time.least_ms * 1e3,
-            "most_us": time.most_ms * 1e3,
-            "useful_flops": op.useful_flops(),
-            "dram_bytes_by_formula": bytes,
-            "difference_from_simulator": difference,
-        }));
+        let Some(time) = timed(&mut timer, op)? else { continue };
+        tell(role, op.entry(), op, time, modelled(&mut counters, op, known)?);
+        if let (Op::Pool { .. }, Some(product)) = (op, &product) {
+            let both = timer.time_chain(product, op)?;
+            let kernel = format!("{} + {}", product.entry(), op.entry());
+            tell("gram and pooling together", kernel, product, both, None);
+        }
+        if matches!(op, Op::Gram { .. }) {
+            product = Some(op.clone());
+        }
     }
+    let ceilings = timer.ceilings()?;
+    let told = smi::of_card(&smi::ask(), &card.info().name);
     if !quiet {
         out::print(&title(setting, &format!("measured on {}", card.info().name)))?;
         let head = cells([
@@ -301,11 +339,23 @@ fn measured(setting: &Setting, works: &[Work], number: usize, quiet: bool) -> Re
             "shape",
             "µs, median",
             "least to most",
+            "cache warm",
             "useful TFLOP/s",
             "GB/s by formula",
-            "from the simulator",
+            "÷ model (binds)",
         ]);
         out::print(&table(&head, &rows))?;
+        let clocks =
+            told.as_ref().map_or_else(|| String::from("clocks not known"), smi::Told::line);
+        out::print(&format!(
+            "\nThe card's own: {:.0} GB/s read and written, {:.1} TFLOP/s in a product of 8192³, {:.1} GB/s from the host, \
+             {:.1} to it. Loading the kernels took {:.2} s. {clocks}.\n",
+            ceilings.copy_gbs,
+            ceilings.product_tflops,
+            ceilings.to_card_gbs,
+            ceilings.from_card_gbs,
+            loaded.seconds
+        ))?;
     }
     Ok(json!({
         "model": setting.backbone.name,
@@ -316,6 +366,33 @@ fn measured(setting: &Setting, works: &[Work], number: usize, quiet: bool) -> Re
         "card": card.info().name,
         "times": "measured",
         "repeats": measure::REPEATS,
+        "ceilings": ceilings.json(),
+        "load_seconds": loaded.seconds,
+        "nvidia_smi": told.map(|told| told.json()),
         "kernels": documents,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_known_by_name_and_size() {
+        let info = |name: &str, compute_capability, multiprocessors| CardInfo {
+            label: "cuda:0".into(),
+            name: name.into(),
+            compute_capability,
+            multiprocessors,
+            memory_bytes: 0,
+            l2_bytes: 0,
+            shared_bytes_per_block: 0,
+            cuda_version: (12, 0),
+        };
+        let name = |info: &CardInfo| known_card(info).map(|card| card.name);
+        assert_eq!(name(&info("NVIDIA GeForce RTX 3090", 86, 82)), Some("RTX-3090"));
+        assert_eq!(name(&info("NVIDIA GeForce RTX 3090 Ti", 86, 84)), None);
+        assert_eq!(name(&info("NVIDIA A100-SXM4-80GB", 80, 108)), Some("A100"));
+        assert_eq!(name(&info("NVIDIA A100-SXM4-80GB MIG 3g.40gb", 80, 42)), None);
+    }
 }

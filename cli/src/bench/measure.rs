@@ -1,23 +1,34 @@
 //! Times on a real card, by its own events.
 //!
-//! A launch is first compared with the simulator on its small sample, then run at its real shape: warm-up, then repeats
-//! with the level-2 cache flushed before each (a write of twice its size), an event on either side, the median and the
-//! extremes. What cannot be compared is not timed.
+//! Nothing is timed that did not verify: before the first launch of a kernel file its trials ([`super::verify`]) have to come
+//! out right on that card. Then a launch runs at its real shape: work for half a second, so that clocks are up; then repeats
+//! with the level-2 cache flushed before each (a write of twice its size), and repeats without; an event on either side, the
+//! median and the extremes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::op::Op;
+use serde_json::{Value, json};
+
+use super::op::{Epilogue, Norm, Op};
 use super::probe::Probe;
-use musc::backend::cuda::Card;
+use super::verify;
+use musc::backend::cuda::launch::layer_norm::Rows;
+use musc::backend::cuda::{Buffer, Card, Event, Stream};
 use musc::{Error, Result};
 
-/// Launches before the first that counts.
-const WARM_UP: usize = 3;
+/// Work before the first launch that counts.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// Launches of the warm-up that are given before one is waited for.
+const AT_ONCE: usize = 8;
 /// Launches that count.
-pub const REPEATS: usize = 20;
-/// The most that the outputs of the card and of the simulator may differ, ‖a − b‖ / ‖b‖: outputs of 16 bits are rounded at
-/// 2^-11, and the two sum in another order.
-pub const TOLERANCE: f64 = 2e-3;
+pub const REPEATS: usize = 30;
+/// Side of the product that shows what the card's tensor cores give.
+const PRODUCT: usize = 8192;
+/// Rows of 1024 that are read and written to show what its memory gives: 1 GiB each way.
+const COPY_ROWS: usize = 1 << 18;
+/// Bytes of a copy between host and card.
+const HOST_BYTES: usize = 128 << 20;
 
 /// Times of one launch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +54,49 @@ impl Measured {
         };
         Some(Measured { median_ms: median, least_ms: first, most_ms: last })
     }
+
+    /// As a document, in microseconds.
+    pub fn json(&self) -> Value {
+        json!({
+            "median_us": self.median_ms * 1e3,
+            "least_us": self.least_ms * 1e3,
+            "most_us": self.most_ms * 1e3,
+        })
+    }
+}
+
+/// Times of one launch with nothing in the level-2 cache, and with what the launch before left there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Timed {
+    /// Cache flushed before each.
+    pub cold: Measured,
+    /// One after the other.
+    pub warm: Measured,
+}
+
+/// What the card itself gives, by this program's own kernels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ceilings {
+    /// Bytes a nanosecond read and written by a norm of f32 rows.
+    pub copy_gbs: f64,
+    /// TFLOP/s of a product of 8192 x 8192 x 8192.
+    pub product_tflops: f64,
+    /// Bytes a nanosecond from page-locked host memory.
+    pub to_card_gbs: f64,
+    /// And to it.
+    pub from_card_gbs: f64,
+}
+
+impl Ceilings {
+    /// As a document.
+    pub fn json(&self) -> Value {
+        json!({
+            "copy_gb_s": self.copy_gbs,
+            "product_8192_tflop_s": self.product_tflops,
+            "host_to_card_gb_s": self.to_card_gbs,
+            "card_to_host_gb_s": self.from_card_gbs,
+        })
+    }
 }
 
 /// Whether the launcher of this launch runs it alone, so that it can be timed: the three of `lnamd` come together and are
@@ -51,70 +105,159 @@ pub fn alone(op: &Op) -> bool {
     !matches!(op, Op::Sums { .. } | Op::Mean { .. })
 }
 
-/// Compares the sample of a launch on two devices.
-///
-/// # Errors
-/// [`Error::Kernel`] when they differ by more than [`TOLERANCE`], or a launch fails.
-pub fn verify(card: &Arc<Card>, reference: &Arc<Card>, op: &Op) -> Result<f64> {
-    let run = |on: &Arc<Card>| -> Result<Vec<f32>> {
-        let mut probe = Probe::new(on, op.sample())?;
-        probe.launch()?;
-        probe.output()
-    };
-    let (found, expected) = (run(card)?, run(reference)?);
-    let square = |value: f64| value * value;
-    let pairs = || found.iter().zip(&expected);
-    let error: f64 = pairs().map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
-    let size: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
-    let relative = (error / size.max(f64::MIN_POSITIVE)).sqrt();
-    if found.len() == expected.len() && relative <= TOLERANCE {
-        return Ok(relative);
-    }
-    Err(Error::Kernel {
-        kernel: op.entry(),
-        reason: format!(
-            "{} and the simulator differ by {relative:.2e} on {}, expected at most {TOLERANCE:e}",
-            card.info().label,
-            op.sample().shape()
-        ),
-    })
+/// Times launches on a card, of kernels that verified there.
+pub struct Timer {
+    card: Arc<Card>,
+    flush: Buffer<u8>,
+    /// Kernel files that verified.
+    verified: Vec<&'static str>,
 }
 
-/// Times a launch at its real shape.
-///
-/// # Errors
-/// No memory, the driver's, or a device that keeps no time.
-pub fn measure(card: &Arc<Card>, op: &Op) -> Result<Measured> {
-    let mut probe = Probe::new(card, op.clone())?;
-    let flush_bytes = (2 * card.info().l2_bytes as usize).max(1 << 20);
-    let mut flush = card.alloc::<u8>(flush_bytes, "what flushes the cache")?;
-    let no_time = || Error::Device {
-        device: card.info().label.clone(),
-        reason: String::from("it keeps no time between events"),
-    };
-    for _ in 0..WARM_UP {
-        probe.launch()?;
+impl Timer {
+    /// On a card.
+    ///
+    /// # Errors
+    /// No memory, or the driver's.
+    pub fn new(card: &Arc<Card>) -> Result<Self> {
+        let bytes = (2 * card.info().l2_bytes as usize).max(1 << 20);
+        let flush = card.alloc::<u8>(bytes, "what flushes the cache")?;
+        Ok(Timer { card: Arc::clone(card), flush, verified: Vec::new() })
     }
-    let mut times = Vec::with_capacity(REPEATS);
-    for _ in 0..REPEATS {
-        probe.stream.zero(flush.view_mut())?;
-        let (start, end) = (card.timing_event()?, card.timing_event()?);
-        probe.stream.record(&start)?;
-        probe.launch()?;
-        probe.stream.record(&end)?;
+
+    /// Has a kernel file prove itself, once.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] when it does not.
+    pub fn verify(&mut self, stem: &'static str) -> Result<()> {
+        if !self.verified.contains(&stem) {
+            verify::check(&self.card, stem)?;
+            self.verified.push(stem);
+        }
+        Ok(())
+    }
+
+    /// Times a launch at its real shape.
+    ///
+    /// # Errors
+    /// A kernel that does not verify, no memory, the driver's, or a device that keeps no time.
+    pub fn time(&mut self, op: &Op) -> Result<Timed> {
+        self.verify(op.stem())?;
+        let mut probe = Probe::new(&self.card, op.clone())?;
+        self.timed(&mut probe, Probe::launch)
+    }
+
+    /// Times a Gram product and the pooling of what it made, together.
+    ///
+    /// # Errors
+    /// As [`time`](Self::time).
+    pub fn time_chain(&mut self, product: &Op, pooling: &Op) -> Result<Timed> {
+        self.verify(product.stem())?;
+        self.verify(pooling.stem())?;
+        let mut pool = Probe::new(&self.card, pooling.clone())?;
+        let mut probe = Probe::new(&self.card, product.clone())?;
+        self.timed(&mut probe, |probe| {
+            probe.launch()?;
+            pool.pool_of(probe)
+        })
+    }
+
+    /// What the card gives.
+    ///
+    /// # Errors
+    /// As [`time`](Self::time).
+    pub fn ceilings(&mut self) -> Result<Ceilings> {
+        let width = 1024;
+        let copy = Op::LayerNorm { norm: Norm::Stream, rows: Rows::All(COPY_ROWS), width };
+        let product = Op::Gemm { epilogue: Epilogue::Bias, m: PRODUCT, n: PRODUCT, k: PRODUCT };
+        let (copied, multiplied) = (self.time(&copy)?.cold, self.time(&product)?.warm);
+        let (to_card, from_card) = self.host_copies()?;
+        Ok(Ceilings {
+            copy_gbs: (8 * COPY_ROWS * width) as f64 / copied.median_ms / 1e6,
+            product_tflops: product.useful_flops() / multiplied.median_ms / 1e9,
+            to_card_gbs: HOST_BYTES as f64 / to_card / 1e6,
+            from_card_gbs: HOST_BYTES as f64 / from_card / 1e6,
+        })
+    }
+
+    /// Milliseconds of a copy to the card and of one from it.
+    fn host_copies(&self) -> Result<(f64, f64)> {
+        let stream = self.card.stream()?;
+        let mut host = self.card.alloc_pinned::<u8>(HOST_BYTES)?;
+        let mut there = self.card.alloc::<u8>(HOST_BYTES, "a copy")?;
+        let (mut to, mut from) = (Vec::new(), Vec::new());
+        for _ in 0..REPEATS {
+            // SAFETY: both live, and the stream is waited for in `between` before either is used again.
+            let mut up = || unsafe { stream.upload_async(there.view_mut(), &host) };
+            to.push(self.between(&stream, &mut up)?);
+            // SAFETY: as above.
+            let mut down = || unsafe { stream.download_async(there.view(), &mut host) };
+            from.push(self.between(&stream, &mut down)?);
+        }
+        let median = |times| Measured::of(times).map_or(f64::NAN, |measured| measured.median_ms);
+        Ok((median(to), median(from)))
+    }
+
+    fn no_time(&self) -> Error {
+        Error::Device {
+            device: self.card.info().label.clone(),
+            reason: String::from("it keeps no time between events"),
+        }
+    }
+
+    fn milliseconds(&self, start: &Event, end: &Event) -> Result<f64> {
         end.synchronise()?;
-        times.push(f64::from(end.ms_since(&start)?.ok_or_else(no_time)?));
+        Ok(f64::from(end.ms_since(start)?.ok_or_else(|| self.no_time())?))
     }
-    Measured::of(times).ok_or_else(no_time)
+
+    fn between(&self, stream: &Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        let (start, end) = (self.card.timing_event()?, self.card.timing_event()?);
+        stream.record(&start)?;
+        // What failed may still have been given in part: wait before it is told.
+        let done = work();
+        stream.record(&end)?;
+        let time = self.milliseconds(&start, &end);
+        done.and(time)
+    }
+
+    fn timed(
+        &mut self,
+        probe: &mut Probe,
+        mut launch: impl FnMut(&mut Probe) -> Result<()>,
+    ) -> Result<Timed> {
+        // A device without time is told of before any work.
+        self.between(&probe.stream, &mut || Ok(()))?;
+        let begun = Instant::now();
+        while begun.elapsed() < WARM_UP {
+            for _ in 0..AT_ONCE {
+                launch(probe)?;
+            }
+            probe.stream.synchronise()?;
+        }
+        let (mut cold, mut warm) = (Vec::new(), Vec::new());
+        for flush in [true, false] {
+            for _ in 0..REPEATS {
+                if flush {
+                    probe.stream.zero(self.flush.view_mut())?;
+                }
+                let (start, end) = (self.card.timing_event()?, self.card.timing_event()?);
+                probe.stream.record(&start)?;
+                launch(probe)?;
+                probe.stream.record(&end)?;
+                let time = self.milliseconds(&start, &end)?;
+                if flush { cold.push(time) } else { warm.push(time) }
+            }
+        }
+        match (Measured::of(cold), Measured::of(warm)) {
+            (Some(cold), Some(warm)) => Ok(Timed { cold, warm }),
+            _ => Err(self.no_time()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::op::{Epilogue, Norm};
     use super::super::probe::Counter;
     use super::*;
-    use musc::backend::cuda::launch::PairBlock;
-    use musc::backend::cuda::launch::layer_norm::Rows;
 
     #[test]
     fn median_and_extremes() {
@@ -123,47 +266,15 @@ mod tests {
         assert!(Measured::of(Vec::new()).is_none());
     }
 
-    /// Two targets of the PTX stand for two devices: what is compared on a card is compared here.
-    #[test]
-    fn every_launch_can_be_verified() {
-        let (new, old) = (Counter::new(80), Counter::new(75));
-        let degrees = vec![1, 3, 5];
-        let block = PairBlock { first_a: 0, images_a: 2, first_b: 1, images_b: 2, symmetric: true };
-        for op in [
-            Op::PatchRows { images: 2, grid: 4, patch: 14 },
-            Op::ClassRows { images: 2, grid: 4, width: 128 },
-            Op::Gemm { epilogue: Epilogue::Gelu, m: 300, n: 256, k: 128 },
-            Op::Gemm { epilogue: Epilogue::QuickGelu, m: 300, n: 256, k: 128 },
-            Op::Gemm { epilogue: Epilogue::Residual, m: 300, n: 256, k: 128 },
-            Op::Gemm { epilogue: Epilogue::Embed(16), m: 32, n: 256, k: 128 },
-            Op::LayerNorm { norm: Norm::Store, rows: Rows::All(9), width: 128 },
-            Op::LayerNorm { norm: Norm::Stream, rows: Rows::All(9), width: 128 },
-            Op::LayerNorm {
-                norm: Norm::Round,
-                rows: Rows::Patches { images: 1, patches: 9 },
-                width: 128,
-            },
-            Op::LayerNorm {
-                norm: Norm::Stream,
-                rows: Rows::Class { images: 2, patches: 9 },
-                width: 128,
-            },
-            Op::Attention { images: 1, tokens: 130, heads: 2 },
-            Op::Norms { images: 2, grid: 5, width: 128, degrees: degrees.clone() },
-            Op::Gram { block, patches: 130, width: 64 },
-            Op::Pool { block, grid: 5, degrees },
-            Op::PatchDistance { block, patches: 130, width: 64 },
-            Op::IntervalMean { images: 20, patches: 40, scored: 2, ranks: (0, 5) },
-        ] {
-            let difference = verify(new.card(), old.card(), &op).unwrap();
-            assert!(difference < TOLERANCE, "{op:?}");
-        }
-    }
-
     #[test]
     fn simulator_keeps_no_time() {
         let op = Op::IntervalMean { images: 20, patches: 40, scored: 2, ranks: (0, 5) };
-        let told = measure(Counter::new(80).card(), &op).unwrap_err().to_string();
+        let counter = Counter::new(80);
+        let mut timer = Timer::new(counter.card()).unwrap();
+        let told = timer.time(&op).unwrap_err().to_string();
+        assert!(told.contains("keeps no time"), "{told}");
+        assert_eq!(timer.verified, ["interval_mean"]);
+        let told = timer.host_copies().unwrap_err().to_string();
         assert!(told.contains("keeps no time"), "{told}");
     }
 }

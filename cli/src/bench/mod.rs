@@ -1,4 +1,4 @@
-//! The program `musc-bench`: what the kernels and the stages cost.
+//! The program `musc-bench`: what the kernels and the stages cost, and whether they are right.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -7,7 +7,8 @@
 //! | `probe`, `counts` | the launch on the simulator, and what it cost there |
 //! | `resources`, `cards`, `model` | registers and occupancy; the cards; a time from all of it |
 //! | `measure` | times on a real card |
-//! | `kernels`, `e2e`, `stages` | the three commands |
+//! | `verify` | whether the kernels give the right numbers |
+//! | `kernels`, `e2e`, `stages` | the commands that count and time |
 //!
 //! A modelled time is never called measured, and no test asserts on a measured one.
 
@@ -24,6 +25,7 @@ mod probe;
 mod resources;
 mod stages;
 mod text;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -32,7 +34,8 @@ use crate::shell::{Stop, exit_code, interrupt, parse};
 
 /// Runs `musc-bench` on this process's arguments.
 ///
-/// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 130 when interrupted.
+/// The exit code is 0 when done, 1 after an error, 2 for wrong usage, 5 when `verify` found a kernel that differs, 130 when
+/// interrupted.
 pub fn main() -> ExitCode {
     let cli = match parse::<Cli>() {
         Ok(cli) => cli,
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Kernels(args) => kernels::run(&args),
         Command::E2e(args) => e2e::run(&args),
         Command::Stages(args) => stages::run(&args),
+        Command::Verify(args) => verify::run(&args),
     });
     exit_code(done, "musc-bench --help lists the commands")
 }

@@ -11,9 +11,9 @@ use musc::backend::cuda::launch::layer_norm::{self, Rows};
 use musc::backend::cuda::launch::lnamd::{self, Statistics};
 use musc::backend::cuda::launch::{
     GRAM_STRIDE, Half, Keys, Matrix, PairBlock, Side, attention, gram_pool, interval_mean,
-    patch_distance, patch_embed, value_of_key,
+    patch_distance, patch_embed,
 };
-use musc::backend::cuda::{Buffer, Card, Stream, View};
+use musc::backend::cuda::{Buffer, Card, Stream, View, ViewMut};
 use musc::image::Normalisation;
 use musc::model::Activation;
 use musc::{Error, Grid, Result};
@@ -282,13 +282,8 @@ impl Probe {
                 gemm::gram(stream, &operands, block, (patches, width), (&side, &side), out)
             }
             Op::Pool { block, grid, degrees } => {
-                let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
-                let mut keys =
-                    Keys { keys: self.keys.view_mut(), images, first_kept: 0, kept: images };
                 let gram = self.matrix.view();
-                let side = side(vector, &block);
-                let grid = Grid::square(grid);
-                gram_pool::pool(stream, gram, (&side, &side), block, grid, &degrees, &mut keys)
+                pool(stream, gram, vector, self.keys.view_mut(), block, grid, &degrees)
             }
             Op::PatchDistance { block, patches, width } => {
                 let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
@@ -309,19 +304,30 @@ impl Probe {
         }
     }
 
-    /// What is in the buffers that launches write, as numbers.
+    /// Pools what a Gram product has made, on its stream.
     ///
     /// # Errors
-    /// Whatever went wrong in the launches.
-    pub fn output(&self) -> Result<Vec<f32>> {
-        let halves = self.stream.download_new(self.half_out.view())?;
-        let keys = self.stream.download_new(self.keys.view())?;
-        let mut values: Vec<f32> = halves.into_iter().map(|bits| HALF.value(bits)).collect();
-        values.extend(self.stream.download_new(self.matrix.view())?);
-        // "Nothing written" is no number; every key that is written compares as its cosine.
-        values.extend(keys.into_iter().map(|key| if key == 0 { 0.0 } else { value_of_key(key) }));
-        Ok(values)
+    /// The launcher's.
+    pub fn pool_of(&mut self, product: &Probe) -> Result<()> {
+        let Op::Pool { block, grid, degrees } = self.op.clone() else { return self.launch() };
+        let (gram, vector) = (product.matrix.view(), self.vector.view());
+        pool(&product.stream, gram, vector, self.keys.view_mut(), block, grid, &degrees)
     }
+}
+
+fn pool(
+    stream: &Stream,
+    gram: View<'_, f32>,
+    vector: View<'_, f32>,
+    keys: ViewMut<'_, u32>,
+    block: PairBlock,
+    grid: usize,
+    degrees: &[usize],
+) -> Result<()> {
+    let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
+    let mut keys = Keys { keys, images, first_kept: 0, kept: images };
+    let side = side(vector, &block);
+    gram_pool::pool(stream, gram, (&side, &side), block, Grid::square(grid), degrees, &mut keys)
 }
 
 /// One set of images whose row sums, means and norms are the same numbers.
@@ -351,6 +357,7 @@ impl Counter {
     }
 
     /// The simulated card.
+    #[cfg(test)]
     pub fn card(&self) -> &Arc<Card> {
         &self.card
     }

@@ -4,7 +4,7 @@
 //! next but scores.
 
 pub mod config;
-mod demo;
+pub mod demo;
 mod hand_off;
 pub mod known;
 mod layout;

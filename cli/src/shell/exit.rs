@@ -20,6 +20,8 @@ const WRONG: u8 = 2;
 const INCOMPLETE: u8 = 3;
 /// The exit code when an image is NG and that was asked for.
 const DEFECTIVE: u8 = 4;
+/// The exit code when a device gives other numbers than it has to.
+const DIFFERS: u8 = 5;
 
 /// Why a program ends early.
 pub enum Stop {
@@ -33,6 +35,8 @@ pub enum Stop {
     Interrupted(&'static str),
     /// Others have to do their part first: what is missing.
     Incomplete(String),
+    /// A device gives other numbers than it has to: what was found.
+    Differs(String),
 }
 
 impl From<Error> for Stop {
@@ -74,6 +78,7 @@ pub fn last_words(done: Result<(), Stop>, help: &str) -> (Option<String>, u8) {
             (format!("error: {error}{}", advice(&error)), code)
         }
         Err(Stop::Usage(error)) => (format!("error: {}\n\n{help}", in_options(error)), WRONG),
+        Err(Stop::Differs(found)) => (format!("differs: {found}"), DIFFERS),
         Err(Stop::Incomplete(missing)) => (format!("incomplete: {missing}"), INCOMPLETE),
     };
     (Some(words), code)

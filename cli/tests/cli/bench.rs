@@ -90,6 +90,9 @@ fn wrong_usage_is_told() {
         (&["e2e", "--card", "voodoo"], "RTX-3090"),
         (&["e2e", "--gram-block", "0x9"], "AxB"),
         (&["e2e", "--device", "cpu"], "cuda:0"),
+        (&["verify", "--device", "cpu"], "cuda:0"),
+        (&["verify", "--only", "softmax"], "local_distance"),
+        (&["verify", "--quick", "--full"], "cannot be used with"),
         (&["stages", "--repeats", "0"], "at least 1"),
     ] {
         let done = bench(arguments).code(2);
@@ -101,10 +104,66 @@ fn wrong_usage_is_told() {
 #[test]
 fn card_that_is_not_there_is_an_error() {
     // No machine has this many cards; one without a driver says that.
-    for command in ["kernels", "e2e"] {
+    for command in ["kernels", "e2e", "verify"] {
         let done = bench(&[command, "--device", "cuda:4096"]).code(1);
         let said = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
         assert!(said.contains("cuda:4096"), "{said}");
         assert!(done.get_output().stdout.is_empty());
     }
+}
+
+#[test]
+fn kernels_verify_on_the_simulator() {
+    let said = document(&["verify", "--json", "--only", "patch_embed"]);
+    assert_eq!(
+        (said["kind"].as_str(), said["verdict"].as_str()),
+        (Some("verify"), Some("verified"))
+    );
+    assert_eq!(
+        (said["shapes"].as_str(), said["device"]["label"].as_str()),
+        (Some("quick"), Some("sim"))
+    );
+    let kernels = said["kernels"].as_array().expect("a list");
+    let names: Vec<_> =
+        kernels.iter().map(|kernel| kernel["kernel"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["patch_embed_class_f32", "patch_embed_rows_bf16", "patch_embed_rows_f16"]);
+    for kernel in kernels {
+        assert_eq!(kernel["verdict"], "verified");
+        // The simulator does not say what a driver would make of them.
+        assert!(
+            kernel["registers"].is_null() && kernel["registers_by_ptxas"].is_number(),
+            "{kernel}"
+        );
+        for output in kernel["outputs"].as_array().expect("a list") {
+            assert!(output["compared"].as_u64().is_some_and(|count| count > 0), "{output}");
+            let (error, bound) = (output["max_abs"].as_f64(), output["max_abs_bound"].as_f64());
+            assert!(error <= bound && error.is_some(), "{output}");
+        }
+    }
+    let defects = said["seeded_defects"].as_array().expect("a list");
+    assert!(
+        !defects.is_empty() && defects.iter().all(|defect| defect["caught"] == true),
+        "{defects:?}"
+    );
+    // Nothing of the user's in what is sent to others.
+    let text = said.to_string();
+    assert!(!text.contains(env!("CARGO_MANIFEST_DIR")) && !text.contains("/home/"), "{text}");
+}
+
+/// All of it, as text: every kernel, the repeats, images to scores.
+#[test]
+fn everything_verifies_on_the_simulator() {
+    let done = bench(&["verify", "--device", "sim"]).success();
+    let said = String::from_utf8_lossy(&done.get_output().stdout).into_owned();
+    for part in [
+        "`gram_pool_to7_f32`",
+        "`local_distance_max_bf16`",
+        "one k-step of 64 dropped",
+        "beside another kernel: equal",
+        "compute-sanitizer --tool racecheck",
+        "0 differ, 0 not run",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("UNNOTICED") && !said.contains("NOT verified"), "{said}");
 }

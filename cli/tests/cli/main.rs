@@ -3,6 +3,7 @@
 mod bad_input;
 mod banks;
 mod bench;
+mod doctor;
 mod hand_off;
 mod hub;
 mod regions;

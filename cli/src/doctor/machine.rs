@@ -1,0 +1,91 @@
+//! The processor and the memory of this machine, as far as the system tells.
+
+use serde_json::{Value, json};
+
+/// Processor features that matter to this program.
+fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let all = [
+            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+            ("fma", std::arch::is_x86_feature_detected!("fma")),
+            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ];
+        found.extend(all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name));
+    }
+    #[cfg(target_arch = "aarch64")]
+    found.push("neon");
+    found
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The processor's name, where the system has it (Linux).
+fn name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// Bytes of memory, and of them those that are available (Linux).
+fn memory() -> Option<(u64, u64)> {
+    parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse(text: &str) -> Option<(u64, u64)> {
+    let of = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some((of("MemTotal:")?, of("MemAvailable:")?))
+}
+
+/// One line of the processor.
+pub fn processor() -> String {
+    let name = name().unwrap_or_else(|| std::env::consts::ARCH.to_string());
+    let features = features();
+    let features = if features.is_empty() {
+        String::from("no vector instructions")
+    } else {
+        features.join(" ")
+    };
+    format!("{name}, {} threads, {features}", threads())
+}
+
+/// The processor as a document.
+pub fn processor_json() -> Value {
+    json!({ "name": name(), "threads": threads(), "features": features() })
+}
+
+/// One line of the memory.
+pub fn memory_line() -> String {
+    match memory() {
+        Some((all, free)) => {
+            format!("{}, {} available", super::gigabytes(all), super::gigabytes(free))
+        }
+        None => String::from("not known"),
+    }
+}
+
+/// The memory as a document.
+pub fn memory_json() -> Value {
+    match memory() {
+        Some((all, free)) => json!({ "bytes": all, "available_bytes": free }),
+        None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_its_lines() {
+        let text = "MemTotal:       16384 kB\nMemFree:  1 kB\nMemAvailable:   2048 kB\n";
+        assert_eq!(parse(text), Some((16384 * 1024, 2048 * 1024)));
+        assert_eq!(parse("MemTotal: many kB\n"), None);
+    }
+}
