@@ -226,7 +226,7 @@ fn parse(driver: &Driver, label: &str, text: &str) -> Result<Module, Fail> {
             ));
         }
     }
-    let module = Module::parse(label, text)?;
+    let module = Module::parse_once(label, text)?;
     // One that cannot run is told when it is asked for; where none can, the module is refused.
     if module.entries().is_empty()
         && let Some((_, why)) = module.refused().into_iter().next()

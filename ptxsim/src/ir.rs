@@ -587,12 +587,12 @@ pub(crate) struct ModuleVar {
 }
 
 /// What a loaded module holds, shared by launches.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ModuleData {
     pub name: String,
     pub target: u32,
     pub version: (u32, u32),
-    pub lines: Vec<String>,
+    pub lines: Arc<[String]>,
     pub files: Vec<(u32, String)>,
     pub variables: Vec<ModuleVar>,
     pub entries: Vec<DecodedEntry>,

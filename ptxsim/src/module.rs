@@ -1,7 +1,7 @@
 //! Modules and their entry points.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::decode::decode;
 use crate::error::{Error, Result};
@@ -78,6 +78,33 @@ impl Module {
             id: NEXT_ID.fetch_add(1, Relaxed),
         };
         Ok(Module { data: Arc::new(data) })
+    }
+
+    /// As [`parse`](Module::parse); text that this process has parsed before is not parsed again, where all of its entries can
+    /// run. The last 64 texts are kept. What a module holds on a device is its own all the same.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_once(name: &str, text: &str) -> Result<Module> {
+        static KEPT: Mutex<Vec<(Arc<str>, Module)>> = Mutex::new(Vec::new());
+        const MOST: usize = 64;
+        // A panic elsewhere leaves the list whole.
+        let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept().iter().find(|(known, _)| **known == *text).map(|(_, m)| m.clone());
+        if let Some(module) = known {
+            let id = NEXT_ID.fetch_add(1, Relaxed);
+            let data = ModuleData { name: name.to_string(), id, ..(*module.data).clone() };
+            return Ok(Module { data: Arc::new(data) });
+        }
+        let module = Module::parse(name, text)?;
+        if module.refused().is_empty() {
+            let mut kept = kept();
+            if kept.len() == MOST {
+                kept.remove(0);
+            }
+            kept.push((text.into(), module.clone()));
+        }
+        Ok(module)
     }
 
     /// The name given at parsing.

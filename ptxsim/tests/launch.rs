@@ -323,3 +323,31 @@ fn a_launch_is_checked_without_running() {
     let count = d.check_launch(&m, "k", &LaunchConfig::linear(1, 1), &[]);
     assert!(matches!(count, Err(Error::ParamCount { .. })));
 }
+
+/// Text that was parsed before gives a module of its own: its variables, and its name in messages.
+#[test]
+fn text_parsed_once_is_two_modules() {
+    let text = ".version 7.0\n.target sm_80\n.address_size 64\n.global .u32 count;\n\
+                .visible .entry k()\n{\n.reg .b32 %r<3>;\n.reg .b64 %rd<2>;\nmov.u64 %rd1, count;\n\
+                ld.global.u32 %r1, [%rd1];\nadd.u32 %r2, %r1, 1;\nst.global.u32 [%rd1], %r2;\nret;\n}\n";
+    let (first, second) =
+        (Module::parse_once("first", text).unwrap(), Module::parse_once("second", text).unwrap());
+    assert_eq!((first.name(), second.name()), ("first", "second"));
+    let device = Device::new(DeviceConfig::new(80));
+    let run = |module| device.launch(module, "k", LaunchConfig::linear(1, 1), &[]).unwrap();
+    run(&first);
+    run(&first);
+    run(&second);
+    let count = |module| {
+        let (at, bytes) = device.variable(module, "count").unwrap();
+        assert_eq!(bytes, 4);
+        let mut value = [0; 4];
+        device.read(at, &mut value).unwrap();
+        u32::from_le_bytes(value)
+    };
+    assert_eq!((count(&first), count(&second)), (2, 1));
+    let refused = Module::parse_once("third", &text.replace("add.u32", "frob.u32")).unwrap();
+    let again = Module::parse_once("fourth", &text.replace("add.u32", "frob.u32")).unwrap();
+    assert!(refused.entry("k").unwrap_err().to_string().contains("third"));
+    assert!(again.entry("k").unwrap_err().to_string().contains("fourth"));
+}

@@ -387,6 +387,13 @@ mod inside {
         Ok(cuda.patch_scores(&features, References::Others, &scoring, &())?.mean())
     }
 
+    /// To look at one of [`each_call_in_turn`]'s failures: with `PTXSIM_CUDA_FAIL=N PTXSIM_CUDA_LOG=calls`.
+    #[test]
+    #[ignore = "a small run by the driver, to look at"]
+    fn one_small_run() {
+        println!("{:?}", small_run());
+    }
+
     #[test]
     #[ignore = "run by a test of by_the_driver, which names it"]
     fn each_call_in_turn() {

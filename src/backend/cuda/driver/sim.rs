@@ -279,7 +279,7 @@ unsafe impl Driver for Sim {
     }
 
     fn load_module(&self, name: &str, ptx: &str) -> Result<ModuleHandle> {
-        let module = Module::parse(name, ptx)
+        let module = Module::parse_once(name, ptx)
             .map_err(|e| Error::Kernel { kernel: name.to_string(), reason: e.to_string() })?;
         let mut state = self.state();
         state.modules.push(Arc::new(module));

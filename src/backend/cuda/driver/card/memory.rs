@@ -136,16 +136,13 @@ impl Memory {
 
     fn alloc_from(&self, pool: &Pool, bytes: usize) -> Outcome<u64> {
         let (taking, mut address) = (pool.taking as sys::CUstream, 0);
-        // SAFETY: pool and stream are ours and live; writes one address.
+        // SAFETY: pool and stream are ours and live; writes one address. One that is not handed out is given back.
         unsafe {
-            sys::cuMemAllocFromPoolAsync(
-                &mut address,
-                bytes,
-                pool.pool as sys::CUmemoryPool,
-                taking,
-            )
-            .result()?;
-            self.wait_for(taking)?;
+            let pool = pool.pool as sys::CUmemoryPool;
+            sys::cuMemAllocFromPoolAsync(&mut address, bytes, pool, taking).result()?;
+            self.wait_for(taking).inspect_err(|_| {
+                let _ = result::free_async(address, taking);
+            })?;
         }
         Ok(address)
     }

@@ -4,16 +4,17 @@
 //! Codes that a driver newer than the bindings invents are not in the bindings' enum (they know those of CUDA 12.9): only
 //! what failed anyway returns one.
 
+mod context;
 mod memory;
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
-use cudarc::driver::{CudaContext, DriverError, result, sys};
+use cudarc::driver::{DriverError, result, sys};
 
+use self::context::PrimaryContext;
 use self::memory::{Memory, create_event};
 use super::{CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle};
 use crate::backend::cuda::host_memory;
@@ -26,17 +27,16 @@ const JIT_LOG_BYTES: usize = 4096;
 
 /// A card of this machine, by its primary context, which it shares with other users of CUDA in the process.
 pub struct CudaCard {
-    context: Arc<CudaContext>,
     info: CardInfo,
     memory: Memory,
+    // The last to go: the memory is its.
+    context: PrimaryContext,
 }
 
 impl Drop for CudaCard {
     fn drop(&mut self) {
-        // Without its context there is nothing to give back.
-        if self.context.bind_to_thread().is_ok() {
-            self.memory.close();
-        }
+        let _ = self.context.make_current();
+        self.memory.close();
     }
 }
 
@@ -101,17 +101,23 @@ impl CudaCard {
                 reason: format!("{call}: {}", describe(error)),
             }
         };
-        let context = CudaContext::new(ordinal).map_err(said("cuDevicePrimaryCtxRetain"))?;
-        let attribute = |which| context.attribute(which).map_err(said("cuDeviceGetAttribute"));
-        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        let shared = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        let l2_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
-        let name = context.name().map_err(said("cuDeviceGetName"))?;
-        // SAFETY: the context holds the device's primary context, so its number is valid.
-        let memory = unsafe { result::device::total_mem(context.cu_device()) }
-            .map_err(said("cuDeviceTotalMem"))?;
+        let context = i32::try_from(ordinal)
+            .map_err(|_| ("cuDeviceGet", DriverError(sys::CUresult::CUDA_ERROR_INVALID_DEVICE)))
+            .and_then(PrimaryContext::retain)
+            .map_err(|(call, error)| said(call)(error))?;
+        let device = context.device();
+        // SAFETY: the driver gave the device.
+        let attribute = |which| unsafe { result::device::get_attribute(device, which) };
+        let known = |which| attribute(which).map_err(said("cuDeviceGetAttribute"));
+        let major = known(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = known(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let multiprocessors = known(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let shared = known(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let l2_bytes = known(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
+        let name = result::device::get_name(device).map_err(said("cuDeviceGetName"))?;
+        // SAFETY: the driver gave the device.
+        let memory =
+            unsafe { result::device::total_mem(device) }.map_err(said("cuDeviceTotalMem"))?;
         let mut version = 0;
         // SAFETY: writes one int, which lives.
         unsafe { sys::cuDriverGetVersion(&mut version) }
@@ -129,16 +135,16 @@ impl CudaCard {
             cuda_version: (number(version) / 1000, number(version) % 1000 / 10),
         };
         // A driver from before pools (CUDA 11.2) does not know the question.
-        let pools = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED).unwrap_or(0);
-        context.bind_to_thread().map_err(said("cuCtxSetCurrent"))?;
-        let memory =
-            Memory::new(context.cu_device(), pools == 1).map_err(said("cuMemPoolCreate"))?;
-        Ok(CudaCard { context, info, memory })
+        let pools = info.cuda_version >= (11, 2)
+            && known(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? == 1;
+        context.make_current().map_err(said("cuCtxSetCurrent"))?;
+        let memory = Memory::new(device, pools).map_err(said("cuMemPoolCreate"))?;
+        Ok(CudaCard { info, memory, context })
     }
 
     /// The driver's `CUcontext`, to share with other users of the driver: the card's primary context, held as long as this is.
     pub fn raw_context(&self) -> *mut std::ffi::c_void {
-        self.context.cu_ctx().cast()
+        self.context.handle().cast()
     }
 
     /// An error of earlier work that a call of this name is told of: what it was called for is not to blame.
@@ -152,13 +158,20 @@ impl CudaCard {
         }
     }
 
+    /// For what gives back: done whether or not the context can be made current, since it mostly is. Errors are of earlier
+    /// work, and whoever waits for that work is told of them.
+    fn give_back(&self, call: impl FnOnce() -> std::result::Result<(), DriverError>) {
+        let _ = self.context.make_current();
+        let _ = call();
+    }
+
     /// Makes the context current on this thread, then calls the driver.
     fn call<T>(
         &self,
         name: &str,
         call: impl FnOnce() -> std::result::Result<T, DriverError>,
     ) -> Result<T> {
-        self.context.bind_to_thread().and_then(|()| call()).map_err(|error| Error::Device {
+        self.context.make_current().and_then(|()| call()).map_err(|error| Error::Device {
             device: self.info.label.clone(),
             reason: format!("{name}: {}", describe(error)),
         })
@@ -210,7 +223,7 @@ unsafe impl Driver for CudaCard {
     }
 
     fn raw_context(&self) -> Option<usize> {
-        Some(self.context.cu_ctx() as usize)
+        Some(self.context.handle() as usize)
     }
 
     fn free_bytes(&self) -> Result<u64> {
@@ -233,7 +246,7 @@ unsafe impl Driver for CudaCard {
         let mut module: sys::CUmodule = std::ptr::null_mut();
         // SAFETY: the image is text that ends in a zero byte and is copied; both options have their value; the log is
         // as long as it says and lives.
-        let loaded = self.context.bind_to_thread().and_then(|()| unsafe {
+        let loaded = self.context.make_current().and_then(|()| unsafe {
             sys::cuModuleLoadDataEx(
                 &mut module,
                 text.as_ptr().cast(),
@@ -322,7 +335,7 @@ unsafe impl Driver for CudaCard {
             have: self.free_bytes().unwrap_or(0),
         };
         let size = usize::try_from(bytes).map_err(|_| out_of_memory())?;
-        self.context.bind_to_thread().map_err(|error| Error::Device {
+        self.context.make_current().map_err(|error| Error::Device {
             device: self.info.label.clone(),
             reason: describe(error),
         })?;
@@ -338,11 +351,11 @@ unsafe impl Driver for CudaCard {
 
     unsafe fn free(&self, address: u64) {
         // SAFETY: trait.
-        let _ = self.call("cuMemFree", || unsafe { self.memory.free(address) });
+        self.give_back(|| unsafe { self.memory.free(address) });
     }
 
     fn alloc_pinned(&self, bytes: usize) -> Result<NonNull<u8>> {
-        let bound = self.context.bind_to_thread();
+        let bound = self.context.make_current();
         // SAFETY: plain allocation. Portable (1): pinned for every card, so that several may read it.
         match bound.and_then(|()| unsafe { result::malloc_host(bytes.max(1), 1) }) {
             Ok(at) => NonNull::new(at.cast::<u8>()).ok_or_else(|| Error::Device {
@@ -361,8 +374,7 @@ unsafe impl Driver for CudaCard {
 
     unsafe fn free_pinned(&self, at: NonNull<u8>, _bytes: usize) {
         // SAFETY: trait.
-        let _ = self
-            .call("cuMemFreeHost", || unsafe { result::free_host(at.as_ptr().cast::<c_void>()) });
+        self.give_back(|| unsafe { result::free_host(at.as_ptr().cast::<c_void>()) });
     }
 
     fn create_stream(&self) -> Result<StreamHandle> {
@@ -387,13 +399,12 @@ unsafe impl Driver for CudaCard {
 
     unsafe fn destroy_stream(&self, stream: StreamHandle) {
         // SAFETY: trait.
-        let _ = self.call("cuStreamSynchronize", || unsafe {
+        self.give_back(|| unsafe {
             let waited = self.memory.wait_for(stream_of(stream));
             waited.and(self.memory.leave(stream_of(stream), true))
         });
         // SAFETY: trait.
-        let _ =
-            self.call("cuStreamDestroy", || unsafe { result::stream::destroy(stream_of(stream)) });
+        self.give_back(|| unsafe { result::stream::destroy(stream_of(stream)) });
     }
 
     unsafe fn copy_to_card(
@@ -445,7 +456,7 @@ unsafe impl Driver for CudaCard {
         let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
         let [x, y, z] = shape.grid;
         // SAFETY: trait: shape, parameter struct and the addresses in it are the kernel's.
-        let launched = self.context.bind_to_thread().and_then(|()| unsafe {
+        let launched = self.context.make_current().and_then(|()| unsafe {
             result::launch_kernel(
                 function.handle as sys::CUfunction,
                 (x, y, z),
@@ -470,7 +481,7 @@ unsafe impl Driver for CudaCard {
 
     unsafe fn destroy_event(&self, event: EventHandle) {
         // SAFETY: trait.
-        let _ = self.call("cuEventDestroy", || unsafe { result::event::destroy(event_of(event)) });
+        self.give_back(|| unsafe { result::event::destroy(event_of(event)) });
     }
 
     unsafe fn record(&self, event: EventHandle, stream: StreamHandle) -> Result<()> {
