@@ -1,11 +1,16 @@
-//! Functions and calls: as nvcc 13 compiles them (`fixtures/functions.cu`), and each rule by hand.
+//! Functions and calls: as NVRTC 12.4 and nvcc 13 compile them (`fixtures/functions.cu`), and each
+//! rule by hand.
 
 use ptxsim::{Arg, Device, DeviceConfig, Error, LaunchConfig, Module, Result, Space};
 
-fn compiled() -> Module {
-    let path = format!("{}/tests/fixtures/functions_nvcc13.ptx", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).unwrap();
-    Module::parse("functions.ptx", &text).unwrap_or_else(|e| panic!("{e}"))
+fn compiled() -> [Module; 2] {
+    ["functions.ptx", "functions_nvcc13.ptx"].map(|name| {
+        let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let module = Module::parse(name, &text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(module.refused(), []);
+        module
+    })
 }
 
 fn read<const N: usize>(device: &Device, at: u64, n: usize) -> Vec<[u8; N]> {
@@ -16,15 +21,13 @@ fn read<const N: usize>(device: &Device, at: u64, n: usize) -> Vec<[u8; N]> {
 
 #[test]
 fn recursion_structs_tables_and_virtual_functions() {
-    let module = compiled();
-    assert_eq!(module.refused(), []);
-    for threads in [1, 31, 64, 100] {
+    for (module, threads) in compiled().iter().flat_map(|m| [1, 31, 64, 100].map(|n| (m, n))) {
         for seed in 0..4 {
             let device = Device::new(DeviceConfig::new(80));
             let out = device.alloc(16 * threads as u64).unwrap();
             let config = LaunchConfig::linear(1, threads as u32).with_seed(seed);
             device
-                .launch(&module, "calls", config, &[Arg::from(out)])
+                .launch(module, "calls", config, &[Arg::from(out)])
                 .unwrap_or_else(|e| panic!("{e}"));
             let values: Vec<i32> =
                 read(&device, out, 4 * threads).into_iter().map(i32::from_le_bytes).collect();
@@ -47,52 +50,57 @@ fn recursion_structs_tables_and_virtual_functions() {
 
 #[test]
 fn the_long_way_of_a_sine() {
-    let module = compiled();
-    let device = Device::new(DeviceConfig::new(80));
-    let x = [0.5, 1e5, 1e10, -1e300, 3e22, f64::INFINITY, 0.0, -0.1];
-    let at = device.alloc(8 * x.len() as u64).unwrap();
-    device.write(at, &x.iter().flat_map(|v: &f64| v.to_le_bytes()).collect::<Vec<_>>()).unwrap();
-    device.launch(&module, "sines", LaunchConfig::linear(1, 8), &[Arg::from(at)]).unwrap();
-    for (bytes, x) in read::<8>(&device, at, x.len()).into_iter().zip(x) {
-        let (got, want) = (f64::from_le_bytes(bytes), x.sin());
-        // CUDA's sine of a double is off by 2 units in the last place at most, the host's by 1.
-        let near = (got - want).abs() <= 3.0 * f64::EPSILON * want.abs();
-        assert!(near || (got.is_nan() && want.is_nan()), "sin {x}: {got}, expected {want}");
+    for module in compiled() {
+        let device = Device::new(DeviceConfig::new(80));
+        let x = [0.5, 1e5, 1e10, -1e300, 3e22, f64::INFINITY, 0.0, -0.1];
+        let at = device.alloc(8 * x.len() as u64).unwrap();
+        device
+            .write(at, &x.iter().flat_map(|v: &f64| v.to_le_bytes()).collect::<Vec<_>>())
+            .unwrap();
+        device.launch(&module, "sines", LaunchConfig::linear(1, 8), &[Arg::from(at)]).unwrap();
+        for (bytes, x) in read::<8>(&device, at, x.len()).into_iter().zip(x) {
+            let (got, want) = (f64::from_le_bytes(bytes), x.sin());
+            // CUDA's sine of a double is off by 2 units in the last place at most, the host's by 1.
+            let near = (got - want).abs() <= 3.0 * f64::EPSILON * want.abs();
+            assert!(near || (got.is_nan() && want.is_nan()), "sin {x}: {got}, expected {want}");
+        }
     }
 }
 
 #[test]
 fn printed_text_comes_in_the_order_of_threads_and_blocks() {
-    let module = compiled();
-    let device = Device::new(DeviceConfig::new(80));
-    let args = |n: i32| [Arg::from(0u64), Arg::from(n)];
-    device.launch(&module, "prints", LaunchConfig::linear(1, 40), &args(2)).unwrap();
-    let text = String::from_utf8(device.take_printed()).unwrap();
-    let expected = "thread 0 of     2: 0.00  |hi|a|0|0x1234\n\
+    for module in compiled() {
+        let device = Device::new(DeviceConfig::new(80));
+        let args = |n: i32| [Arg::from(0u64), Arg::from(n)];
+        device.launch(&module, "prints", LaunchConfig::linear(1, 40), &args(2)).unwrap();
+        let text = String::from_utf8(device.take_printed()).unwrap();
+        let expected = "thread 0 of     2: 0.00  |hi|a|0|0x1234\n\
                     thread 1 of     2: 1.50  |hi|b|-5000000000|0x1234\nplain 100%\n";
-    assert_eq!(text, expected);
-    assert_eq!(device.take_printed(), b"");
-    // Each block prints for itself, and two launches one after the other.
-    for blocks in [3, 2] {
-        device.launch(&module, "prints", LaunchConfig::linear(blocks, 1), &args(0)).unwrap();
+        assert_eq!(text, expected);
+        assert_eq!(device.take_printed(), b"");
+        // Each block prints for itself, and two launches one after the other.
+        for blocks in [3, 2] {
+            device.launch(&module, "prints", LaunchConfig::linear(blocks, 1), &args(0)).unwrap();
+        }
+        assert_eq!(device.take_printed(), b"plain 100%\n".repeat(5));
     }
-    assert_eq!(device.take_printed(), b"plain 100%\n".repeat(5));
 }
 
 #[test]
 fn a_failed_assertion_says_what_and_where() {
-    let module = compiled();
-    let device = Device::new(DeviceConfig::new(80));
-    let args = [Arg::from(0u64), Arg::from(1)];
-    let e = device.launch(&module, "prints", LaunchConfig::linear(2, 64), &args).unwrap_err();
-    let Error::Assertion { message, file, line, function, site } = &e else { panic!("{e}") };
-    assert_eq!((message.as_str(), *line), ("t < 40", 30));
-    assert!(file.ends_with("functions.cu") && function.contains("prints"), "{file} {function}");
-    assert_eq!((site.thread, site.block), ([40, 0, 0], [0, 0, 0]));
-    assert_eq!(site.source.as_ref().map(|s| s.1), Some(30));
-    // What was printed before is not lost, and what later blocks print does not count.
-    let text = String::from_utf8(device.take_printed()).unwrap();
-    assert!(text.starts_with("thread 0 of") && text.matches("plain").count() == 1, "{text}");
+    for module in compiled() {
+        let device = Device::new(DeviceConfig::new(80));
+        let args = [Arg::from(0u64), Arg::from(1)];
+        let e = device.launch(&module, "prints", LaunchConfig::linear(2, 64), &args).unwrap_err();
+        let Error::Assertion { message, file, line, function, site } = &e else { panic!("{e}") };
+        assert_eq!((message.as_str(), *line), ("t < 40", 32));
+        assert!(file.ends_with("functions.cu") && function.contains("prints"), "{file} {function}");
+        assert_eq!((site.thread, site.block), ([40, 0, 0], [0, 0, 0]));
+        assert_eq!(site.source.as_ref().map(|s| s.1), Some(32));
+        // What was printed before is not lost, and what later blocks print does not count.
+        let text = String::from_utf8(device.take_printed()).unwrap();
+        assert!(text.starts_with("thread 0 of") && text.matches("plain").count() == 1, "{text}");
+    }
 }
 
 /// A module with functions and an entry that leaves a 32-bit result a thread.

@@ -4,6 +4,7 @@
 mod by_the_driver;
 #[path = "../common/compare.rs"]
 mod compare;
+mod duplicates;
 mod exact;
 mod goldens;
 #[path = "../common/mma_sums.rs"]

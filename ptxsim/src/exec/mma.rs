@@ -3,7 +3,7 @@
 //! Each multiplication of floats is exact. Their sums are taken as `DeviceConfig::mma_sums` says:
 //! in f32, rounded to nearest after each addition in the order of k, or as tensor cores take
 //! them, which cut towards zero (`truncated`). The two differ by more than roundings do: a sum of
-//! n terms of one sign comes out too small by up to n / block units in the last place.
+//! terms of one sign comes out too small, by a few units in the last place for each block.
 
 use super::truncated::{self, Sums};
 use super::warp::Warp;

@@ -14,7 +14,8 @@
 //! | [`plan`] | how much memory all that takes |
 //!
 //! Numbers: tokens, weights and activations are 16-bit ([`Half`]); every sum, norm and softmax is f32. Scores do not
-//! depend on the batch size, on groups, on blocks or on the number of cards, to the last bit.
+//! depend on the batch size, on groups, on blocks or on the number of cards of one kind, to the last bit; kinds of cards
+//! differ in how tensor cores sum (`docs/fidelity.md`).
 //!
 //! # Memory
 //! Tokens stay on the card when they and the scoring fit; else they go to page-locked host memory as they are made, and
