@@ -166,6 +166,11 @@ impl Session {
         (of != card).then(|| format!("{at:#x} is an address of card {of}, not of card {card}"))
     }
 
+    /// Whether an address is of memory that a program gave back, be it still there for work before.
+    fn was_freed(&self, at: u64) -> bool {
+        self.freed.range(..=at).next_back().is_some_and(|(&base, (bytes, _))| at - base < *bytes)
+    }
+
     /// Checks a range of device memory that is used by the current context; the card it is of.
     fn device_range(&self, at: u64, bytes: usize, current: Option<usize>) -> Result<usize, Fail> {
         let wrong = |why: String| {
@@ -177,6 +182,7 @@ impl Session {
         };
         let found = match self.block(at) {
             Some((base, block)) => Some((base, block.bytes, block.card)),
+            None if self.was_freed(at) => None,
             // A module's variable.
             None => self.card_of(at).and_then(|card| {
                 let (base, bytes) = self.driver.cards[card].holding(at)?;
