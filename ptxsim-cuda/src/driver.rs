@@ -40,7 +40,7 @@ impl Kind {
         use Kind::*;
         let kinds = [Context, Stream, Event, Module, Function, Library, Kernel, Pool];
         (handle >> 44 == 5)
-            .then(|| handle >> 36 & 0xff)?
+            .then_some(handle >> 36 & 0xff)?
             .checked_sub(1)
             .and_then(|at| kinds.get(at as usize).copied())
     }

@@ -238,9 +238,9 @@ fn libraries_and_launches() {
         let mut params = Params(from, to, N as u32);
         let size = std::cell::Cell::new(size_of::<Params>());
         let mut extra: [*mut c_void; 5] = [
-            1 as *mut c_void,
+            std::ptr::without_provenance_mut(1),
             (&raw mut params).cast(),
-            2 as *mut c_void,
+            std::ptr::without_provenance_mut(2),
             size.as_ptr().cast(),
             null_mut(),
         ];
