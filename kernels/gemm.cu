@@ -19,8 +19,10 @@
 //
 // Numerics: products of halves are exact in f32 and summed in f32 by the tensor cores; epilogues in f32; one rounding
 //   (to nearest even) to a half at the store. A value beyond the format becomes infinite, NaN stays NaN. gram: the raw
-//   halves are multiplied and the mean is taken off in f32, as a rank-1 correction: an error of 1e-6 in a cosine, where
-//   rounding centred, normalised tokens to halves costs 1e-3.
+//   halves are multiplied and the mean is taken off in f32, as a rank-1 correction. Were sums rounded to nearest, that would
+//   be an error of 1e-6 in a cosine; tensor cores cut theirs towards zero, which makes the cosine of like tokens 1e-5 too
+//   small, and more where the mean is large beside the spread (docs/fidelity.md). Rounding centred, normalised tokens to
+//   halves costs 1e-3.
 //
 // Preconditions: m, n, k > 0; k % 32 == 0; n % 8 == 0 (half out) or n % 4 == 0 (f32 out); lda, ldb, ldo multiples of 8;
 //   lda, ldb < 2^24; embed: m % L == 0. bf16 needs compute capability 8.0. Rows of A are concatenated images for embed

@@ -16,8 +16,9 @@
 //
 // Shared memory: static, as gemm: 49152; 7.5: 32768.
 //
-// Numerics: raw halves go to the tensor cores, the mean is taken off afterwards in f32: an error of 1e-6 in a cosine,
-//   where rounding centred, normalised tokens to halves costs 1e-3. Maxima are exact and independent of the order.
+// Numerics: raw halves go to the tensor cores, the mean is taken off afterwards in f32: an error of 1e-6 in a cosine if sums
+//   were rounded to nearest; tensor cores cut them towards zero, so that the cosine of like tokens is 1e-5 too small
+//   (docs/fidelity.md). Rounding centred, normalised tokens to halves costs 1e-3. Maxima are exact and independent of the order.
 //   NaN does not enter them: a patch whose inverse norm is NaN is in nobody's maximum.
 //
 // Preconditions: width % 32 == 0, C <= width; images_a, images_b > 0; both runs within their sets, the kept images within

@@ -62,6 +62,7 @@ mod launch;
 mod memory;
 mod module;
 mod num;
+mod num64;
 mod parse;
 
 pub use config::{DeviceConfig, LaunchConfig, MmaSums, SHARED_BYTES_WITHOUT_OPT_IN, WarpOrder};

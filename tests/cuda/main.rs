@@ -3,6 +3,7 @@
 
 #[path = "../common/compare.rs"]
 mod compare;
+mod duplicates;
 mod exact;
 mod goldens;
 #[path = "../common/mma_sums.rs"]

@@ -233,8 +233,8 @@ impl Against<'_> {
     ) -> Expected {
         let width = self.a.width as f64;
         let u = self.a.half.u();
-        // C products in f32 (tensor cores may truncate), the correction, and the window sums of at most 4 * 7 additions:
-        // relative to the magnitude of what is added.
+        // C products, each at most 11/8 roundoffs where tensor cores cut (`sum_error` in gemm.rs has the counting), the
+        // correction, and the window sums of at most 4 * 7 additions: relative to the magnitude of what is added.
         let terms = width * 2.0 + 3.0 * (width / 32.0 + 25.0) + 30.0;
         let mut found = Expected::Unwritten;
         for q in self.places(p) {

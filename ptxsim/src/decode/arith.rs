@@ -24,6 +24,18 @@ struct Mods<'a> {
     direction: &'a str,
 }
 
+impl Mods<'_> {
+    /// A rounding that is not to nearest.
+    fn directed(&self) -> Option<Round> {
+        match self.round {
+            Some("rz") => Some(Round::Zero),
+            Some("rm") => Some(Round::Down),
+            Some("rp") => Some(Round::Up),
+            _ => None,
+        }
+    }
+}
+
 fn sources(base: &str) -> usize {
     match base {
         "neg" | "abs" | "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh"
@@ -172,13 +184,7 @@ impl Decoder<'_> {
                 if m.nan {
                     self.needs(80)?;
                 }
-                let directed = match m.round {
-                    Some("rz") => Some(Round::Zero),
-                    Some("rm") => Some(Round::Down),
-                    Some("rp") => Some(Round::Up),
-                    _ => None,
-                };
-                let f = match directed {
+                let f = match m.directed() {
                     Some(mode) if !m.ftz && !m.sat => float::f32_directed(base, mode),
                     Some(_) => None,
                     None => float::f32_op(base, u8::from(m.ftz) | u8::from(m.sat) << 1, m.nan),
@@ -189,8 +195,11 @@ impl Decoder<'_> {
                 self.alu32(f, o, &[ty; 3], class)
             }
             Ty::F64 => {
-                let plain = !m.sat && !m.nan && !m.relu && matches!(m.round, None | Some("rn"));
-                let Some(f) = float::f64_op(base).filter(|_| plain) else {
+                let f = match m.directed() {
+                    Some(mode) => float::f64_directed(base, mode),
+                    None => float::f64_op(base),
+                };
+                let Some(f) = f.filter(|_| !m.sat && !m.nan && !m.relu) else {
                     return self.unknown("this form of the f64 instruction");
                 };
                 self.alu64(f, o, ty, Class::Fp64)

@@ -261,6 +261,23 @@ fn float_to_float(s: u8, d: u8, r: u8, wide: (bool, bool)) -> Option<Cvt> {
     ))))
 }
 
+/// Within [0, 1], NaN 0: what is rounded before is the same as what is cut before, as both ends
+/// are numbers of every format.
+#[inline(always)]
+fn float_float_sat<const S: u8, const D: u8, const R: u8>(x: u64) -> u64 {
+    let v = float_in::<S>(x);
+    let v = if v > 0.0 { v.min(1.0) } else { 0.0 };
+    float_float::<4, D, R>(v.to_bits())
+}
+
+fn saturated(s: u8, d: u8, r: u8, wide: (bool, bool)) -> Option<Cvt> {
+    Some(pick!(s, [0 4], |S| pick!(d, [0 4], |D| pick!(
+        r,
+        [0 1 2 3 4 5 6 7],
+        |R| wrap!(wide.0, wide.1, float_float_sat::<S, D, R>)
+    ))))
+}
+
 #[inline(always)]
 fn canonical(x: f32) -> u32 {
     if x.is_nan() { NAN32 } else { x.to_bits() }
@@ -315,6 +332,9 @@ pub(super) fn cvt(
             (Ty::F32, Ty::F32, RN) => {
                 Some(Cvt::To32(f1!(|a| super::float::saturate(f32::from_bits(a)).to_bits())))
             }
+            (Ty::F64, Ty::F64, r) => saturated(4, 4, r, wide),
+            (Ty::F64, Ty::F32, r @ (RN | RZ | RM | RP)) if !ftz => saturated(4, 0, r, wide),
+            (Ty::F32, Ty::F64, RN) if !ftz => saturated(0, 4, RN, wide),
             _ => None,
         },
         (true, true) => float_to_float(float_index(from, ftz)?, float_index(to, ftz)?, r, wide),

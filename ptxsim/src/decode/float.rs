@@ -3,6 +3,7 @@
 use super::lanes::*;
 use crate::ir::*;
 use crate::num::*;
+use crate::num64;
 
 const FTZ: u8 = 1;
 const SAT: u8 = 2;
@@ -294,6 +295,30 @@ pub(super) fn f64_op(name: &str) -> Option<Fn64> {
         "sqrt" => g1!(|a| d(a).sqrt().to_bits()),
         "rsqrt" => g1!(|a| (1.0 / d(a).sqrt()).to_bits()),
         "copysign" => g2!(|a, b| (a & SIGN) | (b & !SIGN)),
+        _ => return None,
+    })
+}
+
+macro_rules! directed64 {
+    ($mode:expr, $g:ident, |$($a:ident),*| $e:expr) => {
+        match $mode {
+            Round::Zero => $g!(|$($a),*| { const M: Round = Round::Zero; $e(M).to_bits() }),
+            Round::Down => $g!(|$($a),*| { const M: Round = Round::Down; $e(M).to_bits() }),
+            _ => $g!(|$($a),*| { const M: Round = Round::Up; $e(M).to_bits() }),
+        }
+    };
+}
+
+/// f64 instructions with a directed rounding.
+pub(super) fn f64_directed(name: &str, mode: Round) -> Option<Fn64> {
+    Some(match name {
+        "add" => directed64!(mode, g2, |a, b| |m| num64::add(d(a), d(b), m)),
+        "sub" => directed64!(mode, g2, |a, b| |m| num64::add(d(a), -d(b), m)),
+        "mul" => directed64!(mode, g2, |a, b| |m| num64::mul(d(a), d(b), m)),
+        "div" => directed64!(mode, g2, |a, b| |m| num64::div(d(a), d(b), m)),
+        "rcp" => directed64!(mode, g1, |a| |m| num64::div(1.0, d(a), m)),
+        "sqrt" => directed64!(mode, g1, |a| |m| num64::sqrt(d(a), m)),
+        "fma" | "mad" => directed64!(mode, g3, |a, b, c| |m| num64::fma(d(a), d(b), d(c), m)),
         _ => return None,
     })
 }

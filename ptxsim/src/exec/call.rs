@@ -39,7 +39,9 @@ impl Block<'_> {
                 let address = w.get64(s)[lane];
                 let offset = address.wrapping_sub(FUNCTION_BASE);
                 let index = (offset / FUNCTION_STEP) as usize;
-                if offset % FUNCTION_STEP != 0 || functions.get(index).is_none_or(Option::is_none) {
+                if !offset.is_multiple_of(FUNCTION_STEP)
+                    || functions.get(index).is_none_or(Option::is_none)
+                {
                     return Err(Fault::BadOperand(format!("no function at {address:#x}")));
                 }
                 index

@@ -307,3 +307,149 @@ impl Spec {
         format!("{leading}{point}{text}p{exponent:+}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    enum V {
+        I(i32),
+        L(i64),
+        D(f64),
+        S(&'static str),
+    }
+
+    struct Values(Vec<V>, usize);
+
+    impl Source for Values {
+        fn next(&mut self, bytes: u32) -> Result<u64, Fault> {
+            self.1 += 1;
+            let Some(v) = self.0.get(self.1 - 1) else {
+                return Err(Fault::BadOperand("no more".into()));
+            };
+            let (v, wide) = match v {
+                V::I(v) => (*v as u32 as u64, 4),
+                V::L(v) => (*v as u64, 8),
+                V::D(v) => (v.to_bits(), 8),
+                V::S(_) => (self.1 as u64, 8),
+            };
+            assert_eq!(bytes, wide);
+            Ok(v)
+        }
+
+        fn string(&mut self, address: u64) -> Result<Vec<u8>, Fault> {
+            let V::S(text) = self.0[address as usize - 1] else { panic!("no string") };
+            Ok(text.as_bytes().to_vec())
+        }
+    }
+
+    fn print(f: &str, values: &[V]) -> Result<String, Fault> {
+        let mut out = Vec::new();
+        format(f.as_bytes(), &mut Values(values.to_vec(), 0), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// As glibc prints them.
+    #[test]
+    fn every_conversion_is_as_c_has_it() {
+        let table: &[(&str, &[V], &str)] = &[
+            ("%d", &[V::I(-42)], "-42"),
+            ("%5d|", &[V::I(42)], "   42|"),
+            ("%-5d|", &[V::I(42)], "42   |"),
+            ("%05d", &[V::I(-42)], "-0042"),
+            ("%+d", &[V::I(7)], "+7"),
+            ("% d", &[V::I(7)], " 7"),
+            ("%.4d", &[V::I(7)], "0007"),
+            ("%8.4d|", &[V::I(-7)], "   -0007|"),
+            ("%-08d|", &[V::I(7)], "7       |"),
+            ("%.0d|", &[V::I(0)], "|"),
+            ("%i", &[V::I(2147483647)], "2147483647"),
+            ("%u", &[V::I(-1)], "4294967295"),
+            ("%o", &[V::I(8)], "10"),
+            ("%#o", &[V::I(8)], "010"),
+            ("%#o", &[V::I(0)], "0"),
+            ("%x", &[V::I(255)], "ff"),
+            ("%X", &[V::I(255)], "FF"),
+            ("%#x", &[V::I(255)], "0xff"),
+            ("%#X", &[V::I(255)], "0XFF"),
+            ("%#x", &[V::I(0)], "0"),
+            ("%#010x", &[V::I(255)], "0x000000ff"),
+            ("%#.6x", &[V::I(255)], "0x0000ff"),
+            ("%hd", &[V::I(70000)], "4464"),
+            ("%hhd", &[V::I(200)], "-56"),
+            ("%hu", &[V::I(70000)], "4464"),
+            ("%hhx", &[V::I(511)], "ff"),
+            ("%c", &[V::I(65)], "A"),
+            ("%3c|", &[V::I(65)], "  A|"),
+            ("%-3c|", &[V::I(65)], "A  |"),
+            ("%lld", &[V::L(-5000000000)], "-5000000000"),
+            ("%ld", &[V::L(5000000000)], "5000000000"),
+            ("%llu", &[V::L(-1)], "18446744073709551615"),
+            ("%llx", &[V::L(-1)], "ffffffffffffffff"),
+            ("%lo", &[V::L(8)], "10"),
+            ("%f", &[V::D(1.5)], "1.500000"),
+            ("%.0f", &[V::D(2.5)], "2"),
+            ("%#.0f", &[V::D(2.0)], "2."),
+            ("%10.3f|", &[V::D(3.14259)], "     3.143|"),
+            ("%-10.3f|", &[V::D(3.14259)], "3.143     |"),
+            ("%010.3f|", &[V::D(-3.14259)], "-00003.143|"),
+            ("%+.1f", &[V::D(0.25)], "+0.2"),
+            ("% .1f", &[V::D(0.25)], " 0.2"),
+            ("%f", &[V::D(1e20)], "100000000000000000000.000000"),
+            ("%.3f", &[V::D(1e-10)], "0.000"),
+            ("%e", &[V::D(12345.678)], "1.234568e+04"),
+            ("%.0e", &[V::D(15.0)], "2e+01"),
+            ("%E", &[V::D(1e-300)], "1.000000E-300"),
+            ("%.2e", &[V::D(9.999)], "1.00e+01"),
+            ("%e", &[V::D(0.0)], "0.000000e+00"),
+            ("%#.0e", &[V::D(1.0)], "1.e+00"),
+            ("%g", &[V::D(100000.0)], "100000"),
+            ("%g", &[V::D(1000000.0)], "1e+06"),
+            ("%g", &[V::D(0.0001)], "0.0001"),
+            ("%g", &[V::D(0.00001)], "1e-05"),
+            ("%.3g", &[V::D(1234.5)], "1.23e+03"),
+            ("%#g", &[V::D(1.0)], "1.00000"),
+            ("%G", &[V::D(1e-10)], "1E-10"),
+            ("%g", &[V::D(0.0)], "0"),
+            ("%.10g", &[V::D(0.1)], "0.1"),
+            ("%.0g", &[V::D(123.0)], "1e+02"),
+            ("%g", &[V::D(999999.5)], "1e+06"),
+            ("%a", &[V::D(1.0)], "0x1p+0"),
+            ("%a", &[V::D(0.1)], "0x1.999999999999ap-4"),
+            ("%.2a", &[V::D(1.999)], "0x2.00p+0"),
+            ("%A", &[V::D(255.0)], "0X1.FEP+7"),
+            ("%a", &[V::D(0.0)], "0x0p+0"),
+            ("%.0a", &[V::D(1.5)], "0x2p+0"),
+            ("%a", &[V::D(-5e-324)], "-0x0.0000000000001p-1022"),
+            ("%20a|", &[V::D(1.0)], "              0x1p+0|"),
+            ("%020a|", &[V::D(1.0)], "0x000000000000001p+0|"),
+            ("%s", &[V::S("hi")], "hi"),
+            ("%5s|", &[V::S("hi")], "   hi|"),
+            ("%-5s|", &[V::S("hi")], "hi   |"),
+            ("%.1s|", &[V::S("hi")], "h|"),
+            ("%5.1s|", &[V::S("hi")], "    h|"),
+        ];
+        for (f, values, want) in table {
+            assert_eq!(print(f, values).unwrap(), *want, "{f} {values:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_conversion_stands_as_it_is() {
+        let values = [V::I(6), V::I(3), V::D(2.5), V::S("x")];
+        assert_eq!(print("%*.*f%s%%|%", &values).unwrap(), " 2.500x%|%");
+        assert_eq!(print("%-*d|", &[V::I(4), V::I(7)]).unwrap(), "7   |");
+        assert_eq!(print("%*d|", &[V::I(-4), V::I(7)]).unwrap(), "7   |");
+        assert_eq!(print("%.*d", &[V::I(-1), V::I(7)]).unwrap(), "7");
+        assert_eq!(print("%y %lll %5", &[]).unwrap(), "%y %lll %5");
+        assert_eq!(print("%f %F", &[V::D(f64::INFINITY), V::D(f64::NAN)]).unwrap(), "inf NAN");
+        assert_eq!(
+            print("%08f|%+e", &[V::D(f64::NEG_INFINITY), V::D(f64::INFINITY)]).unwrap(),
+            "    -inf|+inf"
+        );
+        assert_eq!(print("%p %p", &[V::L(0x1f), V::L(0)]).unwrap(), "0x1f (nil)");
+        assert_eq!(print("%9999999999999d|", &[V::I(1)]).unwrap().len(), WIDEST + 1);
+        assert!(print("%d %d", &[V::I(1)]).is_err());
+    }
+}

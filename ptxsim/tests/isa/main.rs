@@ -7,6 +7,7 @@ mod atomic;
 mod compare;
 mod control;
 mod convert;
+mod directed;
 mod float;
 mod half;
 mod int;

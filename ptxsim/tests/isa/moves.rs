@@ -61,3 +61,18 @@ fn generic_addresses_tell_their_space() {
     let out = warp(body, &by_lane(|_| vec![0]), 2).unwrap();
     assert_eq!(out[0], [5, 0]);
 }
+
+/// `name[2]` is the address of an element, in every place where an address may stand.
+#[test]
+fn elements_of_variables() {
+    let body = ".shared .align 8 .b64 wide[4]; .shared .align 2 .b16 narrow[8];
+        mov.u32 %r1, wide[2]; mov.u32 %r2, wide; sub.u32 %r1, %r1, %r2;
+        mov.u32 %r3, narrow[3]; mov.u32 %r2, narrow[0]; sub.u32 %r3, %r3, %r2;
+        st.shared.u32 [wide+16], %a; mov.u32 %r4, wide[2]; ld.shared.u32 %r4, [%r4];
+        mov.u64 %x1, wide[1]; mov.u64 %x2, wide; sub.u64 %x1, %x1, %x2; cvt.u32.u64 %r5, %x1;
+        shl.b32 %r5, %r5, 24; shl.b32 %r4, %r4, 16; shl.b32 %r3, %r3, 8;
+        or.b32 %d, %r1, %r3; or.b32 %d, %d, %r4; or.b32 %d, %d, %r5;";
+    assert_eq!(run(body, &[[0x5a, 0, 0]]), [0x085a_0610]);
+    assert!(module(90, "mov.u32 %d, %a[1];").is_err());
+    assert!(module(90, ".shared .b32 s[4]; mov.u32 %d, s[9223372036854775807];").is_err());
+}

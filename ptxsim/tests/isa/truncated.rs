@@ -232,7 +232,7 @@ impl Random {
             _ => 1 + self.below(5),
         };
         // Sums of one sign show a bias, of both cancellation.
-        let sign = if kind % 2 == 0 { 0 } else { self.below(2) };
+        let sign = if kind.is_multiple_of(2) { 0 } else { self.below(2) };
         let below = self.bits() & ((1 << fraction) - 1);
         sign << (fraction + exponents) | field << fraction | below
     }

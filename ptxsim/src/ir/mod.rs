@@ -1,7 +1,11 @@
 //! The decoded form that runs: operands are slots of register files, immediates and special
 //! registers are slots too, filled when a warp starts.
 
+mod call;
+
 use std::sync::Arc;
+
+pub(crate) use call::*;
 
 /// Lanes of a warp.
 pub(crate) const W: usize = 32;
@@ -221,65 +225,6 @@ pub(crate) struct Bar {
     pub count: Option<Slot>,
     pub pred: Slot,
     pub pred_negate: u32,
-}
-
-/// A value that a call passes or takes, as its caller has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Passed {
-    /// In the caller's frame.
-    Memory(Addr),
-    Register(Reg),
-}
-
-/// The same as the function has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Taken {
-    /// From the start of its frame.
-    Frame(u32),
-    Register(Reg),
-}
-
-/// What the simulator does itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Builtin {
-    AssertFail,
-    Printf,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target {
-    /// Function of the module, by index.
-    Function(u32),
-    /// The register holds a function's address.
-    Address(Slot),
-    Builtin(Builtin),
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub target: Target,
-    /// Each with its bytes.
-    pub results: Vec<(Passed, u32)>,
-    pub args: Vec<(Passed, u32)>,
-}
-
-/// A function as an entry's code holds it.
-#[derive(Debug, Clone)]
-pub(crate) struct Function {
-    pub name: String,
-    pub start: u32,
-    pub frame_bytes: u32,
-    /// Registers that each activation has for itself.
-    pub r32: Vec<Slot>,
-    pub r64: Vec<Slot>,
-    pub preds: Vec<Slot>,
-    /// Slots that hold a place of the frame, and where from its start.
-    pub addresses32: Vec<(Slot, i64)>,
-    pub addresses64: Vec<(Slot, i64)>,
-    /// Each with its bytes.
-    pub params: Vec<(Taken, u32)>,
-    pub results: Vec<(Taken, u32)>,
-    pub noreturn: bool,
 }
 
 #[derive(Debug, Clone)]
