@@ -351,7 +351,7 @@ impl Session {
         if row == 0 || rows == 0 {
             return Ok(());
         }
-        if at % value.len() as u64 != 0 {
+        if !at.is_multiple_of(value.len() as u64) {
             return Err(fail(
                 code::INVALID_VALUE,
                 format!("{at:#x} is no multiple of the {} bytes of a value", value.len()),
