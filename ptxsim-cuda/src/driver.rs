@@ -239,6 +239,7 @@ impl Driver {
     fn new(options: Options) -> Driver {
         let mut config = DeviceConfig::new(options.compute_capability);
         config.memory_bytes = options.memory_bytes;
+        config.mma_sums = options.mma_sums;
         let card = |at: usize| {
             let first = FIRST + at as u64 * SPAN;
             Device::with_addresses(config.clone(), first, first + SPAN)
