@@ -40,7 +40,7 @@ impl Kind {
         use Kind::*;
         let kinds = [Context, Stream, Event, Module, Function, Library, Kernel, Pool];
         (handle >> 44 == 5)
-            .then(|| handle >> 36 & 0xff)?
+            .then_some(handle >> 36 & 0xff)?
             .checked_sub(1)
             .and_then(|at| kinds.get(at as usize).copied())
     }
@@ -239,6 +239,7 @@ impl Driver {
     fn new(options: Options) -> Driver {
         let mut config = DeviceConfig::new(options.compute_capability);
         config.memory_bytes = options.memory_bytes;
+        config.mma_sums = options.mma_sums;
         let card = |at: usize| {
             let first = FIRST + at as u64 * SPAN;
             Device::with_addresses(config.clone(), first, first + SPAN)

@@ -105,8 +105,10 @@ fn text(image: usize, compute_capability: u32) -> Result<String, Fail> {
             "the image is a cubin: machine code, which only a card runs; PTX is expected",
         ));
     }
-    // The first byte of a fat binary is none of text.
-    if !byte.is_ascii() {
+    // The second byte of a fat binary, or the first of its wrapper, is none of text; no byte behind a text's end is read.
+    if !byte.is_ascii()
+        || byte == FAT as u8 && In::<u8>::at_address(image).at(1)? == (FAT >> 8) as u8
+    {
         // SAFETY: of all reads here: a program's image is as long as its own headers say.
         let magic = unsafe { raw::get_at_address::<u32>(image)? };
         if magic == WRAPPER {

@@ -4,6 +4,7 @@
 //! and programs find them as they find NVIDIA's. README.md says how, which switches there are, and what a run proves.
 #![deny(missing_docs, missing_debug_implementations)]
 
+mod alloc;
 mod api;
 mod code;
 mod driver;

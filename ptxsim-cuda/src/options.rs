@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ptxsim::WarpOrder;
+use ptxsim::{MmaSums, WarpOrder};
 
 /// Which work waits until something needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,7 @@ pub(crate) struct Options {
     pub check: Check,
     pub check_blocks: bool,
     pub warp_order: WarpOrder,
+    pub mma_sums: MmaSums,
     /// Unloading a module whose launches have not run is a fault, and no wait.
     pub unload_is_fault: bool,
     pub leaks: Leaks,
@@ -80,6 +81,7 @@ impl Default for Options {
             check: Check::Strict,
             check_blocks: true,
             warp_order: WarpOrder::Explicit,
+            mma_sums: MmaSums::F32,
             unload_is_fault: false,
             leaks: Leaks::List,
             log: Log::Errors,
@@ -167,6 +169,15 @@ impl Options {
                     "explicit" => WarpOrder::Explicit,
                     "collectives" => WarpOrder::Collectives,
                     _ => return Err("explicit or collectives"),
+                }
+            }
+            "MMA" => {
+                self.mma_sums = match value {
+                    "f32" => MmaSums::F32,
+                    "v100" => MmaSums::V100,
+                    "a100" => MmaSums::A100,
+                    "h100" => MmaSums::H100,
+                    _ => return Err("f32, v100, a100 or h100"),
                 }
             }
             "UNLOAD" => {

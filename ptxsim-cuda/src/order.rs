@@ -159,7 +159,7 @@ impl Session {
                 work,
                 Work::Move(_) | Work::Fill(_) | Work::Alloc { .. } | Work::Free { .. }
             ),
-            Late::Random => draw(self.driver.options.seed, stream, position) % 4 == 0,
+            Late::Random => draw(self.driver.options.seed, stream, position).is_multiple_of(4),
         };
         let given_at = self.now;
         if let Some(to) = self.streams.get_mut(&stream) {
@@ -177,7 +177,7 @@ impl Session {
     /// Sometimes, work of another stream of the context runs at this point.
     fn let_another_run(&mut self, context: u64, stream: u64, position: u64) {
         let drawn = draw(self.driver.options.seed ^ 0x5eed, stream, position);
-        if drawn % 4 != 0 {
+        if !drawn.is_multiple_of(4) {
             return;
         }
         let mut others: Vec<u64> = self

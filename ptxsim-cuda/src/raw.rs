@@ -51,7 +51,7 @@ impl<T> Out<T> {
         }
     }
 
-    pub fn is_null(self) -> bool {
+    pub fn is_null(&self) -> bool {
         self.0.is_null()
     }
 

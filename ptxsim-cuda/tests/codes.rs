@@ -69,7 +69,7 @@ fn bad_calls() {
         // Modules and functions.
         no(cuModuleLoadData(&mut handle, null_mut()), 1, "null");
         no(cuModuleLoadData(&mut handle, c"no ptx".as_ptr().cast()), 218, "no PTX");
-        no(cuModuleLoadData(&mut handle, b"\x7fELF\0".as_ptr().cast()), 209, "a cubin");
+        no(cuModuleLoadData(&mut handle, c"\x7fELF".as_ptr().cast()), 209, "a cubin");
         let text = |from: &str, to: &str| CString::new(PTX.replace(from, to)).unwrap();
         let newer = text(".version 7.0", ".version 9.0");
         no(cuModuleLoadData(&mut handle, newer.as_ptr().cast()), 222, "PTX of CUDA 13");

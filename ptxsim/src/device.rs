@@ -128,7 +128,7 @@ impl Device {
         let Some(end) = ptr.checked_add(bytes) else {
             return fail("the allocation would pass the end of all addresses");
         };
-        if ptr % 16 != 0 {
+        if !ptr.is_multiple_of(16) {
             return fail("an allocation begins at a multiple of 16");
         }
         if ptr < LOWEST && end > SHARED_WINDOW {

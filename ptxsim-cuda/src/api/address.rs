@@ -44,7 +44,7 @@ fn attribute(session: &Session, which: u32, at: u64, to: usize) -> Result<bool, 
                 device.map_or_else(|| host.map_or(0, |(_, h)| h.serial), |d| d.4),
             )
         },
-        8 => unsafe { raw::put_at_address(to, u8::from(false)) },
+        8 => unsafe { raw::put_at_address(to, u8::from(block.is_some_and(|(_, b)| b.managed))) },
         9 => unsafe { raw::put_at_address(to, card) },
         11 => unsafe { raw::put_at_address(to, range.0) },
         12 => unsafe { raw::put_at_address(to, range.1 as usize) },

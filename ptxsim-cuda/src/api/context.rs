@@ -147,6 +147,10 @@ api! {
 
     fn cuCtxGetDevice(device: Out<i32>) {
         let session = Session::open()?;
+        if session.current_or_null()? == 0 {
+            // Programs ask whether there is one.
+            return Err(code::INVALID_CONTEXT.into());
+        }
         let (_, card) = session.current_card()?;
         device.put(card as i32)
     }

@@ -38,6 +38,10 @@ impl Place {
                 format!("rows of {width} bytes from byte {} on, {pitch} bytes apart", self.x),
             ));
         }
+        let null = if self.kind == 1 { self.host == 0 } else { self.device == 0 && self.kind != 3 };
+        if null {
+            return Err(fail(code::INVALID_VALUE, "a copy from or to a null pointer"));
+        }
         let skip = self.y.checked_mul(pitch).and_then(|skip| skip.checked_add(self.x));
         let skip =
             skip.ok_or_else(|| fail(code::INVALID_VALUE, "more bytes than there are addresses"))?;

@@ -57,7 +57,7 @@ fn attribute(
         86 => 0,      // host atomics
         87 => 32,     // single to double speed
         88 => 0,      // pageable memory access
-        89 => 0,      // concurrent managed access
+        89 => 1,      // concurrent managed access
         90 => 0,      // preemption
         91 => 1,      // registered host memory has one address
         95 => 0,      // cooperative launch

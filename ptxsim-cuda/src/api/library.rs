@@ -77,15 +77,15 @@ fn kernel(session: &Session, handle: u64) -> Result<&Kernel, Fail> {
 
 api! {
     fn cuLibraryLoadData(
-        to: Out<u64>, image: usize, options: In<u32>, values: In<usize>, count: u32, _options: In<u32>, _values: In<usize>,
-        _count: u32,
+        to: Out<u64>, image: usize, options: In<u32>, values: In<usize>, count: u32, _more: In<u32>, _more_values: In<usize>,
+        _more_count: u32,
     ) {
         load(to, None, image, &Logs::read(count, options, values)?)
     }
 
     fn cuLibraryLoadFromFile(
-        to: Out<u64>, path: Text, options: In<u32>, values: In<usize>, count: u32, _options: In<u32>, _values: In<usize>,
-        _count: u32,
+        to: Out<u64>, path: Text, options: In<u32>, values: In<usize>, count: u32, _more: In<u32>, _more_values: In<usize>,
+        _more_count: u32,
     ) {
         let path = path.get()?;
         let bytes = image::read_file(&path)?;

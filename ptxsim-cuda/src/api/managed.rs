@@ -25,7 +25,7 @@ fn range_attribute(to: usize, bytes: usize, which: u32) -> Result<(), Fail> {
         2..=4 => -2i32,
         _ => return Err(fail(code::INVALID_VALUE, format!("no range attribute {which}"))),
     };
-    unless(bytes == 0 || bytes % 4 != 0, code::INVALID_VALUE, || {
+    unless(bytes == 0 || !bytes.is_multiple_of(4), code::INVALID_VALUE, || {
         format!("room for {bytes} bytes of an attribute")
     })?;
     for at in (0..bytes).step_by(4) {

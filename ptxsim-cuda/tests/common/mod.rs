@@ -93,6 +93,63 @@ unsafe extern "C" {
     pub fn cuEventQuery(event: u64) -> u32;
     pub fn cuEventSynchronize(event: u64) -> u32;
     pub fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32;
+    pub fn cuMemAllocManaged(at: *mut Ptr, bytes: usize, flags: u32) -> u32;
+    pub fn cuMemHostGetDevicePointer_v2(to: *mut Ptr, at: *mut c_void, flags: u32) -> u32;
+    pub fn cuMemAllocAsync(at: *mut Ptr, bytes: usize, stream: u64) -> u32;
+    pub fn cuMemFreeAsync(at: Ptr, stream: u64) -> u32;
+    pub fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32;
+    pub fn cuMemPoolGetAttribute(pool: u64, which: u32, value: *mut c_void) -> u32;
+    pub fn cuMemPoolDestroy(pool: u64) -> u32;
+    pub fn cuMemcpy2D_v2(copy: *const c_void) -> u32;
+    pub fn cuLaunchHostFunc(stream: u64, function: usize, data: *mut c_void) -> u32;
+    pub fn cuStreamAddCallback(stream: u64, function: usize, data: *mut c_void, flags: u32) -> u32;
+    pub fn cuLaunchKernelEx(
+        config: *const c_void,
+        function: u64,
+        params: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) -> u32;
+    pub fn cuLibraryLoadData(
+        library: *mut u64,
+        image: *const c_void,
+        options: *mut u32,
+        values: *mut *mut c_void,
+        count: u32,
+        library_options: *mut u32,
+        library_values: *mut *mut c_void,
+        library_count: u32,
+    ) -> u32;
+    pub fn cuLibraryGetKernel(kernel: *mut u64, library: u64, name: *const c_char) -> u32;
+    pub fn cuLibraryGetGlobal(
+        at: *mut Ptr,
+        bytes: *mut usize,
+        library: u64,
+        name: *const c_char,
+    ) -> u32;
+    pub fn cuLibraryUnload(library: u64) -> u32;
+    pub fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32;
+    pub fn cuKernelSetAttribute(which: u32, value: i32, kernel: u64, device: i32) -> u32;
+    pub fn cuGetProcAddress_v2(
+        name: *const c_char,
+        to: *mut usize,
+        version: i32,
+        flags: u64,
+        status: *mut u32,
+    ) -> u32;
+    pub fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        count: *mut i32,
+        function: u64,
+        threads: i32,
+        dynamic: usize,
+    ) -> u32;
+    pub fn cuOccupancyMaxPotentialBlockSize(
+        grid: *mut i32,
+        block: *mut i32,
+        function: u64,
+        shared_of: usize,
+        dynamic: usize,
+        limit: i32,
+    ) -> u32;
     pub fn cuGetErrorName(code: u32, text: *mut *const c_char) -> u32;
 }
 
