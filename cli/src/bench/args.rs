@@ -1,9 +1,10 @@
 //! What the command line of `musc-bench` says, and what it comes to once checked.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cards::{CARDS, Card, USUAL};
 use super::pipeline::Setting;
+use musc::backend::cuda::driver::sim::MmaSums;
 use musc::backend::device::Device as Named;
 use musc::model::{Backbone, backbone};
 use musc::{Error, Result};
@@ -129,6 +130,9 @@ pub struct VerifyArgs {
     /// One kernel file only, such as gemm
     #[arg(long, value_name = "STEM")]
     pub only: Option<String>,
+    /// How the simulator's tensor cores take sums: in f32, or cut toward zero as a card's
+    #[arg(long, value_enum, value_name = "CARD", default_value = "f32")]
+    pub sums: SumsArg,
     /// Kernels by themselves: no repeats of the scoring, no images
     #[arg(long)]
     pub kernels_only: bool,
@@ -140,10 +144,39 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// How the simulator's tensor cores take sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SumsArg {
+    F32,
+    V100,
+    A100,
+    H100,
+}
+
+impl SumsArg {
+    /// As the simulator has it.
+    pub fn of_simulator(self) -> MmaSums {
+        match self {
+            SumsArg::F32 => MmaSums::F32,
+            SumsArg::V100 => MmaSums::V100,
+            SumsArg::A100 => MmaSums::A100,
+            SumsArg::H100 => MmaSums::H100,
+        }
+    }
+}
+
 impl VerifyArgs {
     /// The device.
     pub fn device(&self) -> Result<Device> {
-        device(&self.device)
+        let device = device(&self.device)?;
+        if self.sums != SumsArg::F32 && device != Device::Sim {
+            return Err(Error::invalid(
+                "--sums",
+                format!("{:?} on {}", self.sums, self.device),
+                "--device sim: a card has its own",
+            ));
+        }
+        Ok(device)
     }
 
     /// Whether only small shapes are run.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use musc::Result;
 use musc::backend::cuda::Card;
-use musc::backend::cuda::driver::sim::{Sim, SimOptions};
 use musc::backend::cuda::driver::{
     CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle,
 };
@@ -217,4 +216,36 @@ fn a_launch_that_fails_is_told() {
     let verdicts = verdicts(&entries, &records);
     assert_eq!(verdicts["interval_mean_keys_f32"], Verdict::Differs);
     assert_eq!(verdicts["gemm_x"], Verdict::NotRun);
+}
+
+/// Bounds hold for tensor cores that cut their sums, those of every generation; and so much is lost that it shows in the bias.
+#[test]
+fn sums_that_are_cut_toward_zero_verify() {
+    for (mma_sums, compute_capability) in
+        [(MmaSums::V100, 75), (MmaSums::A100, 80), (MmaSums::H100, 90)]
+    {
+        let options = SimOptions { mma_sums, compute_capability, ..SimOptions::default() };
+        let card = Card::with_driver(Arc::new(Sim::new(options)), None);
+        let mut duplicates = Vec::new();
+        for stem in ["gemm", "attention", "patch_distance"] {
+            for trial in trials(Half::F16, Some(stem), true) {
+                for record in run_trial(&card, &trial, None).unwrap() {
+                    let judged = record.result.unwrap();
+                    assert!(
+                        judged.verified(),
+                        "{mma_sums:?} {} {}: {:?}",
+                        record.entry,
+                        record.shape,
+                        judged.faults()
+                    );
+                    if record.shape.contains("an image twice") {
+                        duplicates.push(judged.bias);
+                    }
+                }
+            }
+        }
+        // The cosine of a patch with itself is a sum of one sign.
+        assert!(duplicates.len() == 1 && duplicates[0] < -1e-7, "{mma_sums:?}: {duplicates:?}");
+        assert!(defects::seed(&card, Some("gemm")).unwrap().iter().all(defects::Seeded::caught));
+    }
 }

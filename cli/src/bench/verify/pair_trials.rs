@@ -54,13 +54,17 @@ fn step_of(grid: Grid) -> usize {
     1 + grid.patches() / 200
 }
 
-fn pool_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
+fn pool_shapes(quick: bool) -> Vec<(Grid, usize)> {
     let mut shapes = vec![(Grid::square(1), 128), (Grid::square(5), 128), (Grid::new(2, 9), 256)];
     if !quick {
         shapes.extend([2, 16, 37, 61, 64].map(|side| (Grid::square(side), 128)));
         shapes.extend([(Grid::square(37), 1024), (Grid::new(4, 128), 384)]);
     }
-    for (grid, width) in shapes {
+    shapes
+}
+
+fn pool_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
+    for (grid, width) in pool_shapes(quick) {
         for degrees in DEGREES {
             let few = usize::from(GRAM_STRIDE / grid.patches() < 3);
             for meeting in MEETINGS.into_iter().skip(few) {
@@ -147,5 +151,21 @@ fn local_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
             let a = Images::new(half, meeting.images.0, grid, (128, 120), 9).leaving_out(11);
             local(lab, meeting, &a, degree, radius, step_of(grid))
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use musc::backend::cuda::launch::gram_pool::Shape;
+
+    /// What is only run on a card is at least not refused there: the smallest shared memory is that of 7.5.
+    #[test]
+    fn every_pooling_has_a_shape() {
+        for (grid, _) in pool_shapes(false) {
+            for degrees in DEGREES {
+                assert!(Shape::best(grid, degrees, 64 << 10).is_some(), "{grid} {degrees:?}");
+            }
+        }
     }
 }
