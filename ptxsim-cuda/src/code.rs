@@ -118,6 +118,7 @@ pub(crate) fn of(error: &Error) -> Code {
         Error::OutOfMemory { .. } => OUT_OF_MEMORY,
         Error::OutOfBounds { .. } | Error::ReadOnly { .. } => ILLEGAL_ADDRESS,
         Error::Misaligned { .. } => MISALIGNED_ADDRESS,
+        Error::Assertion { .. } => ASSERT,
         Error::Trap { .. } => ILLEGAL_INSTRUCTION,
         Error::Deadlock { .. } | Error::InstructionLimit { .. } => LAUNCH_TIMEOUT,
         _ => LAUNCH_FAILED,

@@ -63,6 +63,8 @@ impl Kind {
 pub(crate) struct Driver {
     pub options: Options,
     pub cards: Vec<Device>,
+    /// Held by the launch that has host memory on its card, for each card.
+    pub shared: Vec<Mutex<()>>,
     pub state: Mutex<State>,
     /// Told whenever a piece of work has run.
     pub changed: Condvar,
@@ -98,7 +100,7 @@ pub(crate) struct Event {
     pub timed: bool,
     /// The stream and the position in it; none while never recorded.
     pub at: Option<(u64, u64)>,
-    /// The card's clock when it ran, in nanoseconds.
+    /// When it ran, in nanoseconds of the model.
     pub time: Option<f64>,
     /// Queries that were answered with "not ready".
     pub asked: u32,
@@ -164,8 +166,12 @@ pub(crate) struct State {
     pub launches: u64,
     /// Host functions that have run.
     pub callbacks: u64,
-    /// Clocks of the cards, in nanoseconds.
-    pub clocks: Vec<f64>,
+    /// The host's time in nanoseconds of the model: the end of all that it waited for.
+    pub now: f64,
+    /// Bytes of each card that are promised to work that has not run.
+    pub promised: Vec<u64>,
+    /// Each card's pool, and the one in use.
+    pub default_pools: HashMap<usize, (u64, u64)>,
     pub tally: Tally,
 }
 
@@ -175,6 +181,7 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     static STACK: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+    static OWN_STREAM: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The driver, made at the first need.
@@ -214,6 +221,20 @@ pub(crate) fn as_callback(f: impl FnOnce()) {
     set(before);
 }
 
+/// Runs a call in which the null stream is the thread's own.
+pub(crate) fn with_own_stream(f: impl FnOnce() -> u32) -> u32 {
+    let set = |to| OWN_STREAM.try_with(|flag| flag.replace(to)).unwrap_or_default();
+    let before = set(true);
+    let code = f();
+    set(before);
+    code
+}
+
+/// Whether this call is such a one.
+pub(crate) fn own_stream() -> bool {
+    OWN_STREAM.try_with(Cell::get).unwrap_or_default()
+}
+
 impl Driver {
     fn new(options: Options) -> Driver {
         let mut config = DeviceConfig::new(options.compute_capability);
@@ -225,10 +246,11 @@ impl Driver {
         let cards: Vec<_> = (0..options.devices).map(card).collect();
         let state = State {
             primaries: cards.iter().map(|_| Primary::default()).collect(),
-            clocks: vec![0.0; cards.len()],
+            promised: vec![0; cards.len()],
             ..State::default()
         };
-        Driver { options, cards, state: Mutex::new(state), changed: Condvar::new() }
+        let shared = cards.iter().map(|_| Mutex::default()).collect();
+        Driver { options, cards, shared, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

@@ -91,17 +91,93 @@ pub(crate) fn cuda_version_of_ptx((major, minor): (u32, u32)) -> u32 {
     a * 1000 + b * 10
 }
 
-/// Reads an image: text that ends in a zero byte.
-fn text(image: usize) -> Result<String, Fail> {
-    let byte = |at: usize| In::<u8>::at_address(image).at(at);
-    let first = byte(0)?;
-    if first == 0x7f {
+/// Of the struct that nvcc wraps a fat binary in: the pointer to it is at byte 8.
+const WRAPPER: u32 = 0x4662_43b1;
+/// Of a fat binary.
+const FAT: u32 = 0xba55_ed50;
+
+/// Reads an image: text that ends in a zero byte, or the PTX of a fat binary.
+fn text(image: usize, compute_capability: u32) -> Result<String, Fail> {
+    let byte = In::<u8>::at_address(image).at(0)?;
+    if byte == 0x7f {
         return Err(fail(
             code::NO_BINARY_FOR_GPU,
             "the image is a cubin: machine code, which only a card runs; PTX is expected",
         ));
     }
+    // The first byte of a fat binary is none of text.
+    if !byte.is_ascii() {
+        // SAFETY: of all reads here: a program's image is as long as its own headers say.
+        let magic = unsafe { raw::get_at_address::<u32>(image)? };
+        if magic == WRAPPER {
+            // SAFETY: as above.
+            return fat(unsafe { raw::get_at_address::<usize>(image + 8)? }, compute_capability);
+        }
+        if magic == FAT {
+            return fat(image, compute_capability);
+        }
+        return Err(fail(
+            code::INVALID_IMAGE,
+            format!("the image begins with {magic:#010x}: neither PTX nor a fat binary"),
+        ));
+    }
     In::<u8>::at_address(image).text()
+}
+
+/// The PTX of a fat binary for the newest target that the device has.
+///
+/// Its header has 16 bytes: magic, version (16 bits), its own length (16 bits), the length of what follows (64 bits). Then
+/// come the images, each with a header: kind (16 bits; 1 is PTX), two bytes, its own length (32 bits), the length of the
+/// image (64 bits), at byte 28 the target (32 bits), at byte 40 flags (64 bits; 0x2000 and 0x8000: compressed).
+fn fat(image: usize, compute_capability: u32) -> Result<String, Fail> {
+    // SAFETY: as in `text`.
+    let word = |at: usize| unsafe { raw::get_at_address::<u32>(at) };
+    // SAFETY: as in `text`.
+    let half = |at: usize| unsafe { raw::get_at_address::<u16>(at).map(usize::from) };
+    // SAFETY: as in `text`.
+    let long = |at: usize| unsafe { raw::get_at_address::<u64>(at).map(|long| long as usize) };
+    if word(image)? != FAT {
+        return Err(fail(
+            code::INVALID_IMAGE,
+            format!("a fat binary begins with {:#010x}, expected {FAT:#010x}", word(image)?),
+        ));
+    }
+    let damaged = || fail(code::INVALID_IMAGE, "a fat binary whose lengths do not fit each other");
+    let mut at = image.checked_add(half(image + 6)?).ok_or_else(damaged)?;
+    let end = at.checked_add(long(image + 8)?).ok_or_else(damaged)?;
+    let mut best: Option<(u32, usize, usize)> = None;
+    let mut others = Vec::new();
+    while at < end {
+        let (kind, header, bytes) = (half(at)?, word(at + 4)? as usize, long(at + 8)?);
+        let (target, flags) = (word(at + 28)?, long(at + 40)?);
+        let next = at
+            .checked_add(header)
+            .and_then(|next| next.checked_add(bytes))
+            .filter(|&next| next <= end);
+        let next = next.filter(|_| header >= 48).ok_or_else(damaged)?;
+        if kind != 1 {
+            others.push(format!("machine code for sm_{target}"));
+        } else if flags & 0xa000 != 0 {
+            others.push(format!(
+                "compressed PTX for sm_{target} (nvcc -Xfatbin -no-compress leaves it as it is)"
+            ));
+        } else if target > compute_capability {
+            others.push(format!("PTX for sm_{target}"));
+        } else if best.is_none_or(|best| best.0 < target) {
+            best = Some((target, at + header, bytes));
+        }
+        at = next;
+    }
+    let (_, from, bytes) = best.ok_or_else(|| {
+        fail(
+            code::NO_BINARY_FOR_GPU,
+            format!("the fat binary has no PTX for sm_{compute_capability} that can be read; it has: {}", others.join(", ")),
+        )
+    })?;
+    // SAFETY: within the image, as its headers say.
+    let bytes = unsafe { raw::HostAddress(from).bytes(0, bytes) };
+    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).into_owned())
 }
 
 /// Loads an image. What is wrong with it goes to the error log, too.
@@ -111,16 +187,19 @@ pub(crate) fn load(
     image: usize,
     logs: &Logs,
 ) -> Result<Arc<Module>, Fail> {
-    let loaded = text(image).and_then(|text| parse(driver, label, &text));
+    let loaded =
+        text(image, driver.options.compute_capability).and_then(|text| parse(driver, label, &text));
     match &loaded {
         Ok(module) => {
             let entries = module.entries().len();
             let (major, minor) = module.version();
             let target = module.target();
-            logs.write(
-                &format!("{label}: PTX {major}.{minor} for sm_{target}, {entries} entries"),
-                "",
-            );
+            let mut info =
+                format!("{label}: PTX {major}.{minor} for sm_{target}, {entries} entries");
+            for (name, why) in module.refused() {
+                info.push_str(&format!("\nentry `{name}` cannot run: {why}"));
+            }
+            logs.write(&info, "");
         }
         Err(failed) => logs.write("", failed.said.as_deref().unwrap_or_default()),
     }
@@ -148,6 +227,12 @@ fn parse(driver: &Driver, label: &str, text: &str) -> Result<Module, Fail> {
         }
     }
     let module = Module::parse(label, text)?;
+    // One that cannot run is told when it is asked for; where none can, the module is refused.
+    if module.entries().is_empty()
+        && let Some((_, why)) = module.refused().into_iter().next()
+    {
+        return Err(why.into());
+    }
     if module.target() > options.compute_capability {
         let (target, have) = (module.target(), options.compute_capability);
         return Err(fail(

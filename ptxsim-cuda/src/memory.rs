@@ -1,6 +1,7 @@
 //! Memory: whose it is, device and page-locked host memory, and what an address is in words.
 
 use std::alloc::Layout;
+use std::collections::HashMap;
 
 use crate::code::{self, Fail, fail};
 use crate::driver::{FIRST, Kind, SPAN, Session, State};
@@ -21,6 +22,12 @@ pub(crate) struct Block {
     pub card: usize,
     /// The how many-th allocation of the run, as messages call it.
     pub serial: u64,
+    /// Stream-ordered memory comes to be when its stream gets there.
+    pub made: bool,
+    /// The pool that it is of; 0 where it is of none.
+    pub pool: u64,
+    /// Host memory that cards address too.
+    pub managed: bool,
 }
 
 /// Page-locked host memory.
@@ -33,15 +40,31 @@ pub(crate) struct Host {
     pub flags: u32,
     /// Times the driver wrote to it.
     pub writes: u64,
-    /// Bytes a pending copy would read: see [`Watch`].
+    /// No other memory has it.
     pub serial: u64,
+    pub managed: bool,
+    /// A program asked for its device address.
+    pub exposed: bool,
+}
+
+/// `CU_MEMHOSTALLOC_DEVICEMAP`, `CU_MEMHOSTREGISTER_DEVICEMAP`.
+const DEVICE_MAP: u32 = 2;
+
+impl Host {
+    /// Kernels may address all of it.
+    pub fn mapped(&self) -> bool {
+        self.managed || self.exposed || self.flags & DEVICE_MAP != 0
+    }
 }
 
 /// A pool of stream-ordered memory.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     pub card: usize,
+    /// A card's own is never destroyed.
     pub default: bool,
+    /// What was set, by attribute.
+    pub set: HashMap<u32, u64>,
 }
 
 /// Where one end of a copy is, as the caller gave it.
@@ -115,7 +138,7 @@ impl Session {
     /// What an address is, for messages; none where there is nothing to add.
     pub fn about(&self, at: u64, card: usize) -> Option<String> {
         if let Some((base, block)) = self.block(at) {
-            if block.card != card {
+            if block.card != card && !block.managed {
                 return Some(format!(
                     "{at:#x} is memory of card {} (byte {} of allocation {}), not of card {card}",
                     block.card,
@@ -123,7 +146,9 @@ impl Session {
                     block.serial
                 ));
             }
-            return None;
+            return (!block.made).then(|| {
+                format!("allocation {} at {base:#x} is stream-ordered, and its stream has not come to it", block.serial)
+            });
         }
         if let Some((&base, (bytes, what))) = self.freed.range(..=at).next_back()
             && at - base < *bytes
@@ -164,7 +189,9 @@ impl Session {
         if bytes as u64 > size - (at - base) {
             return Err(wrong(format!("the allocation of {size} bytes at {base:#x} ends before")));
         }
+        let managed = self.block(at).is_some_and(|(_, block)| block.managed);
         if let Some(current) = current
+            && !managed
             && card != current
             && !self.peers(current, card)
         {
@@ -214,6 +241,13 @@ impl Session {
                 Found::Pageable(at)
             })
         };
+        if let End::Device(at) | End::Any(at) = end
+            && self.card_of(at).is_none()
+            && self.pinned(at as usize, span).is_some()
+        {
+            // Managed and mapped memory has one address.
+            return Ok(Found::Pinned(at as usize));
+        }
         match end {
             End::Device(at) => Ok(Found::Card(self.device_range(at, span, current)?, at)),
             End::Host(at) => host(at),
@@ -296,7 +330,7 @@ impl Session {
         let position = self.give(stream, work, Vec::new())?;
         if blocks {
             let context = self.streams.get(&stream).map_or(0, |s| s.context);
-            self.reach(stream, position, None);
+            self.reach(stream, position, crate::order::Why::Wait);
             self.healthy(context)?;
         }
         Ok(())
@@ -334,7 +368,11 @@ impl Session {
         })?;
         let current =
             self.streams.get(&stream).and_then(|s| self.contexts.get(&s.context)).map(|c| c.card);
-        let card = self.device_range(at, span, current)?;
+        let card = if self.card_of(at).is_none() && self.pinned(at as usize, span).is_some() {
+            None
+        } else {
+            Some(self.device_range(at, span, current)?)
+        };
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(row.min(1 << 16)).map_err(|_| code::OUT_OF_MEMORY)?;
         // A multiple of 4 bytes, or the whole row.
@@ -359,7 +397,18 @@ impl Session {
         let at =
             self.driver.cards[card].alloc_named(bytes as u64, &format!("allocation {serial}"))?;
         self.allocations = serial;
-        self.memory.insert(at, Block { bytes: bytes as u64, context, card, serial });
+        self.memory.insert(
+            at,
+            Block {
+                bytes: bytes as u64,
+                context,
+                card,
+                serial,
+                made: true,
+                pool: 0,
+                managed: false,
+            },
+        );
         Ok(at)
     }
 
@@ -380,7 +429,12 @@ impl Session {
             };
             return Err(fail(code::INVALID_VALUE, why));
         };
-        let (card, context) = (block.card, block.context);
+        let (card, context, managed) = (block.card, block.context, block.managed);
+        if managed {
+            for card in 0..self.driver.cards.len() {
+                self.drain_card(card);
+            }
+        }
         self.drain_card(card);
         self.healthy(context)?;
         self.release(at);
@@ -390,8 +444,17 @@ impl Session {
     /// Lets go of device memory.
     pub fn release(&mut self, at: u64) {
         let Some(block) = self.memory.remove(&at) else { return };
-        // It was the device's, or a pool's that has not come to be.
-        let _ = self.driver.cards[block.card].free(at);
+        if block.managed {
+            self.release_host(at as usize);
+        } else {
+            // It was the device's, or a pool's that has not come to be.
+            let _ = self.driver.cards[block.card].free(at);
+        }
+        self.remember(at, &block);
+    }
+
+    /// Messages know of freed memory.
+    fn remember(&mut self, at: u64, block: &Block) {
         if self.freed.len() >= REMEMBERED {
             self.freed.pop_first();
         }
@@ -428,7 +491,16 @@ impl Session {
         let serial = self.handle(Kind::Pool);
         self.host.insert(
             at,
-            Host { bytes, owned: Some((got, layout)), context, flags, writes: 0, serial },
+            Host {
+                bytes,
+                owned: Some((got, layout)),
+                context,
+                flags,
+                writes: 0,
+                serial,
+                managed: false,
+                exposed: false,
+            },
         );
         Ok(at)
     }
@@ -447,14 +519,27 @@ impl Session {
             ));
         }
         let serial = self.handle(Kind::Pool);
-        self.host.insert(at, Host { bytes, owned: None, context, flags, writes: 0, serial });
+        self.host.insert(
+            at,
+            Host {
+                bytes,
+                owned: None,
+                context,
+                flags,
+                writes: 0,
+                serial,
+                managed: false,
+                exposed: false,
+            },
+        );
         Ok(())
     }
 
     /// Ends page-locked memory, once nothing pending uses it.
     pub fn host_end(&mut self, at: usize, owned: bool) -> Result<(), Fail> {
         self.current()?;
-        let found = self.host.get(&at).filter(|host| host.owned.is_some() == owned);
+        let found =
+            self.host.get(&at).filter(|host| host.owned.is_some() == owned && !host.managed);
         if found.is_none() {
             return Err(if owned {
                 fail(
@@ -480,5 +565,81 @@ impl Session {
             // SAFETY: made by `host_alloc` with this layout; nothing pending uses it: callers ran all work or dropped it.
             unsafe { std::alloc::dealloc(got as *mut u8, layout) }
         }
+    }
+
+    /// Stream-ordered memory of a pool.
+    pub fn alloc_async(&mut self, bytes: usize, pool: u64, stream: u64) -> Result<u64, Fail> {
+        if bytes == 0 {
+            return Err(fail(code::INVALID_VALUE, "an allocation of 0 bytes"));
+        }
+        let context = self.streams.get(&stream).map_or(0, |queue| queue.context);
+        let card = self.context(context)?.card;
+        let device = &self.driver.cards[card];
+        let used = device.used_bytes() + self.promised[card];
+        let have = self.driver.options.memory_bytes.saturating_sub(used);
+        let bytes = bytes as u64;
+        if bytes > have {
+            return Err(fail(
+                code::OUT_OF_MEMORY,
+                format!("out of device memory: need {bytes} bytes, have {have}"),
+            ));
+        }
+        let at = device.reserve(bytes)?;
+        self.allocations += 1;
+        self.promised[card] += bytes;
+        let serial = self.allocations;
+        self.memory
+            .insert(at, Block { bytes, context, card, serial, made: false, pool, managed: false });
+        self.give(stream, Work::Alloc { card, at, bytes, serial }, Vec::new())?;
+        Ok(at)
+    }
+
+    /// Frees stream-ordered memory in stream order: what is given from now on may not use it.
+    pub fn free_async(&mut self, at: u64, stream: u64) -> Result<(), Fail> {
+        let Some(block) = self.memory.get(&at) else {
+            let why = match self.freed.get(&at) {
+                Some((_, what)) => format!("{what} at {at:#x} was freed before"),
+                None => format!("no allocation begins at {at:#x}"),
+            };
+            return Err(fail(code::INVALID_VALUE, why));
+        };
+        if block.pool == 0 {
+            let serial = block.serial;
+            return Err(fail(
+                code::INVALID_VALUE,
+                format!("allocation {serial} at {at:#x} is not stream-ordered"),
+            ));
+        }
+        let card = block.card;
+        if let Some(block) = self.memory.remove(&at) {
+            self.remember(at, &block);
+        }
+        self.give(stream, Work::Free { card, at }, Vec::new())?;
+        Ok(())
+    }
+
+    /// Memory that host and cards address alike.
+    pub fn alloc_managed(&mut self, bytes: usize) -> Result<u64, Fail> {
+        let (context, card) = self.current_card()?;
+        let at = self.host_alloc(bytes, 0)?;
+        self.allocations += 1;
+        let serial = self.allocations;
+        if let Some(host) = self.host.get_mut(&at) {
+            host.managed = true;
+        }
+        let at = at as u64;
+        self.memory.insert(
+            at,
+            Block {
+                bytes: bytes as u64,
+                context,
+                card,
+                serial,
+                made: true,
+                pool: 0,
+                managed: true,
+            },
+        );
+        Ok(at)
     }
 }

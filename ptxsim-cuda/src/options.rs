@@ -74,7 +74,7 @@ impl Default for Options {
             compute_capability: 80,
             memory_bytes: 16 << 30,
             version: 12040,
-            pools: false,
+            pools: true,
             seed: 0,
             late: Late::Random,
             check: Check::Strict,
@@ -139,7 +139,7 @@ impl Options {
             }
             "MEMORY" => self.memory_bytes = bytes(value).ok_or("bytes, as 512M or 16G")?,
             "VERSION" => {
-                self.version = version(value).ok_or("a CUDA version from 11.0 to 13.9, as 12.4")?
+                self.version = version(value).ok_or("a CUDA version from 10.0 to 13.9, as 12.4")?
             }
             "POOLS" => self.pools = flag(value).ok_or("0 or 1")?,
             "SEED" => self.seed = value.parse().map_err(|_| "a whole number")?,
@@ -192,6 +192,10 @@ impl Options {
                     _ => return Err("off, errors or calls"),
                 }
             }
+            // Read where calls are counted: the first one comes before there is a driver.
+            "FAIL" => {
+                crate::fail::parse(value).ok_or("a call's number from 1, or number:code")?;
+            }
             "REPORT" => self.report = Some(PathBuf::from(value)),
             _ => return Err("no such switch; README.md lists them"),
         }
@@ -222,7 +226,7 @@ fn bytes(value: &str) -> Option<u64> {
 fn version(value: &str) -> Option<u32> {
     let (major, minor) = value.split_once('.')?;
     let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    ((11..=13).contains(&major) && minor <= 9).then_some(major * 1000 + minor * 10)
+    ((10..=13).contains(&major) && minor <= 9).then_some(major * 1000 + minor * 10)
 }
 
 #[cfg(test)]

@@ -24,6 +24,19 @@ pub(crate) struct Piece {
     pub work: Work,
     /// Streams and positions in them that come first.
     pub needs: Vec<(u64, u64)>,
+    /// The host's time when it was given.
+    pub given_at: f64,
+}
+
+/// Why work runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The host waits for it.
+    Wait,
+    /// It happens to run early. Not with a host function before it, which may wait for the host.
+    Early,
+    /// The host asked whether it is done: one piece.
+    Asked,
 }
 
 #[derive(Debug)]
@@ -42,6 +55,8 @@ pub(crate) struct Stream {
     pub closed: bool,
     /// Queries that were answered with "not ready".
     pub asked: u32,
+    /// When the last piece was done, in nanoseconds of the model.
+    pub clock: f64,
 }
 
 impl Stream {
@@ -57,6 +72,7 @@ impl Stream {
             busy: false,
             closed: false,
             asked: 0,
+            clock: 0.0,
         }
     }
 
@@ -80,7 +96,8 @@ impl Session {
     /// # Errors
     /// No such stream; one of a context that has ended or has a fault.
     pub fn stream(&mut self, handle: u64) -> Result<u64, Fail> {
-        match handle {
+        let own = handle == 0 && crate::driver::own_stream();
+        match if own { 2 } else { handle } {
             0 | 1 => {
                 let context = self.current()?;
                 Ok(self.context(context)?.null)
@@ -138,15 +155,19 @@ impl Session {
             Late::None => true,
             Late::All => false,
             Late::Copies => matches!(work, Work::Launch(_)),
-            Late::Kernels => matches!(work, Work::Move(_) | Work::Fill(_)),
+            Late::Kernels => matches!(
+                work,
+                Work::Move(_) | Work::Fill(_) | Work::Alloc { .. } | Work::Free { .. }
+            ),
             Late::Random => draw(self.driver.options.seed, stream, position) % 4 == 0,
         };
+        let given_at = self.now;
         if let Some(to) = self.streams.get_mut(&stream) {
-            to.waiting.push_back(Piece { position, work, needs });
+            to.waiting.push_back(Piece { position, work, needs, given_at });
             to.given = position;
         }
         if now {
-            self.reach(stream, position, None);
+            self.reach(stream, position, Why::Early);
         } else if self.driver.options.late == Late::Random {
             self.let_another_run(context, stream, position);
         }
@@ -171,20 +192,23 @@ impl Session {
                 .streams
                 .get(&other)
                 .map_or(0, |s| s.done + 1 + (drawn >> 40) % (s.given - s.done));
-            self.reach(other, until, None);
+            self.reach(other, until, Why::Early);
         }
     }
 
-    /// Runs a stream's work up to a position, and what that needs of other streams; at most `most` pieces of it.
-    pub fn reach(&mut self, stream: u64, until: u64, most: Option<usize>) {
-        let mut left = most.unwrap_or(usize::MAX);
+    /// Runs a stream's work up to a position, and what that needs of other streams.
+    pub fn reach(&mut self, stream: u64, until: u64, why: Why) {
         let mut path = vec![(stream, until)];
+        let mut ran = false;
         while let Some(&(at, until)) = path.last() {
             let Some(queue) = self.streams.get(&at).filter(|queue| queue.done < until) else {
                 path.pop();
                 continue;
             };
             if queue.busy {
+                if why != Why::Wait {
+                    return;
+                }
                 self.wait();
                 continue;
             }
@@ -202,11 +226,16 @@ impl Session {
                 path.push(need);
                 continue;
             }
-            if left == 0 {
+            let call = matches!(front.work, Work::Call { .. });
+            if why != Why::Wait && (call || why == Why::Asked && ran) {
                 return;
             }
-            left -= 1;
+            ran = true;
             self.run_front(at);
+        }
+        if why == Why::Wait {
+            let clock = self.streams.get(&stream).map_or(0.0, |queue| queue.clock);
+            self.now = self.now.max(clock);
         }
     }
 
@@ -238,15 +267,27 @@ impl Session {
     pub fn fault(&mut self, context: u64, code: Code, said: &str) {
         crate::report::say(&format!("{} ({}): {said}", code.label(), code.0));
         self.tally.faults.push(said.to_string());
+        let mut dropped = Vec::new();
         for queue in self.streams.values_mut().filter(|queue| queue.context == context) {
-            queue.waiting.clear();
+            dropped.extend(queue.waiting.drain(..));
             queue.done = queue.given;
+        }
+        for piece in dropped {
+            match piece.work {
+                Work::Alloc { card, bytes, .. } => self.promised[card] -= bytes,
+                // What a program gave back is not its leak.
+                Work::Free { card, at } => {
+                    let _ = self.driver.cards[card].free(at);
+                }
+                _ => {}
+            }
         }
         if let Some(context) = self.contexts.get_mut(&context)
             && context.fault.is_none()
         {
             context.fault = Some(code);
         }
+        self.streams.retain(|_, queue| !queue.closed || queue.busy || queue.done < queue.given);
         self.driver.changed.notify_all();
     }
 
@@ -260,7 +301,7 @@ impl Session {
             .collect();
         streams.sort_unstable();
         for (stream, until) in streams {
-            self.reach(stream, until, None);
+            self.reach(stream, until, Why::Wait);
         }
     }
 
@@ -278,7 +319,7 @@ impl Session {
     pub fn finish(&mut self, stream: u64) -> Result<(), Fail> {
         let Some(queue) = self.streams.get(&stream) else { return Ok(()) };
         let (context, given) = (queue.context, queue.given);
-        self.reach(stream, given, None);
+        self.reach(stream, given, Why::Wait);
         self.healthy(context)
     }
 
@@ -286,7 +327,7 @@ impl Session {
     /// a time, so that a program that asks until it is done gets there.
     pub fn passed(&mut self, stream: u64, until: u64, asked: u32) -> bool {
         if asked > 0 {
-            self.reach(stream, until, Some(1));
+            self.reach(stream, until, Why::Asked);
         }
         self.streams.get(&stream).is_none_or(|queue| queue.done >= until)
     }

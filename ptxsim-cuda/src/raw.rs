@@ -1,5 +1,5 @@
 //! What C passes: pointers that may be null, and are good otherwise, as the documentation of each function asks its
-//! callers. These types have no constructor: values of them are only ever the arguments of an exported function, whose
+//! callers. These types have no constructor but for null: values of them are only ever the arguments of an exported function, whose
 //! callers made that promise.
 
 use std::ffi::{CStr, c_char};
@@ -12,6 +12,11 @@ use crate::code::{Fail, INVALID_VALUE, fail};
 pub(crate) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
+    /// Nobody asks for the value.
+    pub fn none() -> Out<T> {
+        Out(std::ptr::null_mut())
+    }
+
     /// Writes it; a null pointer is an invalid value.
     pub fn put(self, value: T) -> Result<(), Fail> {
         if self.0.is_null() {

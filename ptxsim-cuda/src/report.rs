@@ -103,6 +103,15 @@ pub(crate) fn say(line: &str) {
     }
 }
 
+/// What kernels printed goes to standard output.
+pub(crate) fn printed(text: &[u8]) {
+    if !text.is_empty() {
+        let mut out = std::io::stdout().lock();
+        // Nobody is left to tell where standard output is closed.
+        let _ = out.write_all(text).and_then(|()| out.flush());
+    }
+}
+
 /// Tells a warning and keeps it for the report.
 pub(crate) fn warn(session: &mut Session, line: String) {
     say(&format!("warning: {line}"));
@@ -122,7 +131,9 @@ pub(crate) fn leaks(session: &mut Session, handle: u64, context: &Context) {
             block.serial, block.bytes, block.card
         ));
     }
-    for (at, host) in session.host.iter().filter(|(_, host)| host.context == handle) {
+    for (at, host) in
+        session.host.iter().filter(|(_, host)| host.context == handle && !host.managed)
+    {
         let what = if host.owned.is_some() { "page-locked memory" } else { "registered memory" };
         lines.push(format!("leak: {what}, {} bytes at {at:#x}", host.bytes));
     }

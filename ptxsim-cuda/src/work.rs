@@ -1,7 +1,7 @@
 //! Pieces of work, and how they are done.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ptxsim::{Arg, Counters, LaunchConfig, Module};
 
@@ -23,6 +23,23 @@ pub(crate) enum Work {
     },
     /// Only its needs.
     Wait,
+    /// A host function; a callback's (the older kind) also gets its stream.
+    Call {
+        function: usize,
+        data: usize,
+        stream: Option<u64>,
+    },
+    /// Stream-ordered memory comes to be, and ends.
+    Alloc {
+        card: usize,
+        at: u64,
+        bytes: u64,
+        serial: u64,
+    },
+    Free {
+        card: usize,
+        at: u64,
+    },
 }
 
 /// One end of a copy.
@@ -52,7 +69,8 @@ pub(crate) struct Move {
 
 #[derive(Debug)]
 pub(crate) struct Fill {
-    pub card: usize,
+    /// None: host memory that the card addresses too.
+    pub card: Option<usize>,
     pub at: u64,
     pub pitch: usize,
     pub row: usize,
@@ -69,6 +87,8 @@ pub(crate) struct Launch {
     pub kernel: String,
     pub config: LaunchConfig,
     pub args: Vec<Arg>,
+    /// Page-locked memory that an argument points to.
+    pub hosts: Vec<usize>,
 }
 
 /// What page-locked memory held when a copy from it was given: the program may not change it before the copy has run.
@@ -150,37 +170,114 @@ pub(crate) fn run(
     }
     session.launches += u64::from(matches!(piece.work, Work::Launch(_)));
     let number = session.launches;
-    let done = session.unlocked(|driver| {
-        catch_unwind(AssertUnwindSafe(|| perform(driver, &piece.work, number))).unwrap_or_else(
-            |_| Err(fail(code::UNKNOWN, "the simulator failed; this is a fault of it")),
-        )
-    });
-    let done = done.map_err(|failed| explain(session, card, failed))?;
-    if let Some(clock) = session.clocks.get_mut(card) {
-        // Nothing takes no time at all.
-        *clock += done.nanoseconds.max(1.0);
+    let shared = match &piece.work {
+        Work::Launch(launch) => shared_memory(session, launch),
+        _ => Vec::new(),
+    };
+    let mut start = piece.given_at;
+    for of in piece.needs.iter().map(|need| need.0).chain([stream]) {
+        start = start.max(session.streams.get(&of).map_or(0.0, |queue| queue.clock));
     }
-    if let Some(at) = done.wrote
-        && let Some((base, _)) = session.pinned(at, 1)
-        && let Some(host) = session.host.get_mut(&base)
-    {
-        host.writes += 1;
+    let done = session.unlocked(|driver| {
+        catch_unwind(AssertUnwindSafe(|| perform(driver, &piece.work, number, &shared)))
+            .unwrap_or_else(|_| {
+                Err(fail(code::UNKNOWN, "the simulator failed; this is a fault of it"))
+            })
+    });
+    if let Some(device) = session.driver.cards.get(card) {
+        crate::report::printed(&device.take_printed());
+    }
+    let done = done.map_err(|failed| explain(session, card, failed))?;
+    // Nothing takes no time at all.
+    let end = start + done.nanoseconds.max(1.0);
+    if let Some(queue) = session.streams.get_mut(&stream) {
+        queue.clock = end;
+    }
+    for at in done.wrote.into_iter().chain(shared.iter().map(|range| range.at)) {
+        if let Some((base, _)) = session.pinned(at, 1)
+            && let Some(host) = session.host.get_mut(&base)
+        {
+            host.writes += 1;
+        }
     }
     if let Some(counters) = &done.counters {
         session.tally.launch(counters);
     }
-    if let Work::Mark { event } = piece.work {
-        let now = session.clocks.get(card).copied();
-        if let Some(event) = session.events.get_mut(&event)
-            && event.at == Some((stream, piece.position))
-        {
-            event.time = now;
+    match piece.work {
+        Work::Mark { event } => {
+            if let Some(event) = session.events.get_mut(&event)
+                && event.at == Some((stream, piece.position))
+            {
+                event.time = Some(end);
+            }
         }
+        Work::Call { .. } => session.callbacks += 1,
+        Work::Alloc { card, at, bytes, .. } => {
+            session.promised[card] -= bytes;
+            if let Some(block) = session.memory.get_mut(&at) {
+                block.made = true;
+            }
+        }
+        _ => {}
     }
     Ok(())
 }
 
-fn perform(driver: &Driver, work: &Work, number: u64) -> Result<Done, Fail> {
+/// Host memory that a card's kernels address: copied to the card before a launch, and what changed back after it.
+struct Range {
+    at: usize,
+    bytes: usize,
+}
+
+/// What a launch may touch of it: managed memory, mapped memory, and what its arguments point to.
+fn shared_memory(session: &Session, launch: &Launch) -> Vec<Range> {
+    let hosts = session.host.iter().filter(|(at, host)| host.mapped() || launch.hosts.contains(at));
+    hosts.map(|(&at, host)| Range { at, bytes: host.bytes }).collect()
+}
+
+/// Runs a launch with the shared memory on its card.
+fn with_shared(
+    driver: &Driver,
+    card: usize,
+    shared: &[Range],
+    launch: impl FnOnce() -> Result<Done, Fail>,
+) -> Result<Done, Fail> {
+    if shared.is_empty() {
+        return launch();
+    }
+    // One launch at a time has it on the card.
+    let _one = driver.shared[card].lock().unwrap_or_else(PoisonError::into_inner);
+    let device = &driver.cards[card];
+    let mut before = Vec::with_capacity(shared.len());
+    for range in shared {
+        let at = range.at as u64;
+        if device.holding(at).is_none() {
+            device.alloc_at(at, range.bytes as u64, "host memory")?;
+        }
+        // SAFETY: page-locked or managed memory, which is freed only when all work is done. A program that writes it
+        // while a kernel may use it has a race of its own, as on a card.
+        let bytes = unsafe { HostAddress(range.at).bytes(0, range.bytes) }.to_vec();
+        device.write(at, &bytes).map_err(lost)?;
+        before.push(bytes);
+    }
+    let done = launch();
+    for (range, before) in shared.iter().zip(&before) {
+        let mut after = vec![0; range.bytes];
+        device.read_any(range.at as u64, &mut after).map_err(lost)?;
+        // Only what the kernel changed: the host may have written elsewhere.
+        for (i, (new, old)) in after.iter().zip(before).enumerate() {
+            if new != old {
+                // SAFETY: as above.
+                let byte = unsafe { HostAddress(range.at).bytes_mut(i, 1) };
+                byte[0] = *new;
+            }
+        }
+        device.free(range.at as u64).map_err(lost)?;
+    }
+    done
+}
+
+fn perform(driver: &Driver, work: &Work, number: u64, shared: &[Range]) -> Result<Done, Fail> {
     let done = |nanoseconds: f64| Done { nanoseconds, counters: None, wrote: None };
     match work {
         Work::Move(copy) => {
@@ -192,13 +289,18 @@ fn perform(driver: &Driver, work: &Work, number: u64) -> Result<Done, Fail> {
             Ok(Done { wrote, ..done((copy.row * copy.rows) as f64 / 16.0) })
         }
         Work::Fill(fill) => {
-            let card = &driver.cards[fill.card];
             for r in 0..fill.rows {
                 let mut at = fill.at + (r * fill.pitch) as u64;
                 let mut left = fill.row;
                 while left > 0 {
                     let n = left.min(fill.pattern.len());
-                    card.write(at, &fill.pattern[..n]).map_err(lost)?;
+                    let bytes = &fill.pattern[..n];
+                    match fill.card {
+                        Some(card) => driver.cards[card].write(at, bytes).map_err(lost)?,
+                        // SAFETY: managed memory, which is freed only when all work is done.
+                        None => unsafe { HostAddress(at as usize).bytes_mut(0, n) }
+                            .copy_from_slice(bytes),
+                    }
                     at += n as u64;
                     left -= n;
                 }
@@ -208,13 +310,45 @@ fn perform(driver: &Driver, work: &Work, number: u64) -> Result<Done, Fail> {
         Work::Launch(launch) => {
             let mut config = launch.config.clone();
             config.seed = draw(driver.options.seed, number, 0);
-            let card = &driver.cards[launch.card];
-            let counters = card.launch(&launch.module, &launch.kernel, config, &launch.args)?;
-            let nanoseconds = counters.total().total.warps as f64 + 1000.0;
-            Ok(Done { counters: Some(counters), ..done(nanoseconds) })
+            with_shared(driver, launch.card, shared, || {
+                let card = &driver.cards[launch.card];
+                let counters = card.launch(&launch.module, &launch.kernel, config, &launch.args)?;
+                let nanoseconds = counters.total().total.warps as f64 + 1000.0;
+                Ok(Done { counters: Some(counters), ..done(nanoseconds) })
+            })
+        }
+        &Work::Call { function, data, stream } => {
+            call_host(function, data, stream);
+            Ok(done(0.0))
+        }
+        &Work::Alloc { card, at, bytes, serial } => {
+            driver.cards[card].alloc_at(at, bytes, &format!("allocation {serial}"))?;
+            Ok(done(0.0))
+        }
+        &Work::Free { card, at } => {
+            driver.cards[card].free(at).map_err(lost)?;
+            Ok(done(0.0))
         }
         Work::Mark { .. } | Work::Wait => Ok(done(0.0)),
     }
+}
+
+/// Calls a program's function.
+fn call_host(function: usize, data: usize, stream: Option<u64>) {
+    crate::driver::as_callback(|| {
+        // SAFETY: the caller of `cuLaunchHostFunc` or `cuStreamAddCallback` gave a function of that type, which does not
+        // unwind, with its argument.
+        unsafe {
+            match stream {
+                None => std::mem::transmute::<usize, unsafe extern "C" fn(usize)>(function)(data),
+                Some(stream) => {
+                    std::mem::transmute::<usize, unsafe extern "C" fn(u64, u32, usize)>(function)(
+                        stream, 0, data,
+                    );
+                }
+            }
+        }
+    });
 }
 
 /// A range that was good at the call and is not any more, or bytes that nobody wrote.

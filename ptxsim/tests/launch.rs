@@ -247,3 +247,79 @@ fn host_access_is_checked() {
     device.write(empty, &[]).unwrap();
     assert!(device.write(empty, &[1]).is_err());
 }
+
+#[test]
+fn devices_have_addresses_of_their_own() {
+    let config = DeviceConfig::new(80);
+    let (first, second) = (0x2000_0000_0000, 0x2200_0000_0000);
+    let a = Device::with_addresses(config.clone(), first, second);
+    let b = Device::with_addresses(config, second, u64::MAX);
+    let (of_a, of_b) = (a.alloc(100).unwrap(), b.alloc(100).unwrap());
+    assert_eq!((of_a, of_b), (first, second));
+    assert!(b.write(of_a, &[1]).is_err() && a.write(of_b, &[1]).is_err());
+    assert_eq!(a.holding(of_a + 99), Some((of_a, 100)));
+    assert_eq!(a.holding(of_a + 100), None);
+    // From one to the other, with what was never written.
+    a.write(of_a, &[7; 10]).unwrap();
+    b.copy_from(of_b, &a, of_a, 20).unwrap();
+    let mut out = [0; 20];
+    assert_eq!(b.read_any(of_b, &mut out), Ok(Some(10)));
+    assert_eq!(out[..10], [7; 10]);
+    // A range that is used up.
+    let small = Device::with_addresses(DeviceConfig::new(80), first, first + (4 << 20));
+    small.alloc(1 << 20).unwrap();
+    assert!(matches!(small.alloc(2 << 20), Err(Error::OutOfMemory { .. })));
+    small.alloc(1 << 10).unwrap();
+}
+
+#[test]
+fn allocations_at_chosen_addresses() {
+    let d = Device::new(DeviceConfig::new(80));
+    let at = d.reserve(64).unwrap();
+    assert!(d.write(at, &[1]).is_err());
+    d.alloc_at(at, 64, "late").unwrap();
+    d.write(at, &[1]).unwrap();
+    let refused = |at, bytes, why: &str| {
+        let said = d.alloc_at(at, bytes, "").unwrap_err().to_string();
+        assert!(said.contains(why), "{said}");
+    };
+    refused(at, 64, "another allocation");
+    refused(at + 48, 64, "another allocation");
+    refused(at - 16, 32, "another allocation");
+    refused(at + 8, 4, "multiple of 16");
+    refused(0x0100_0000_0000, 64, "shared and local memory");
+    refused(u64::MAX - 15, 64, "the end of all addresses");
+    assert!(matches!(d.alloc_at(0xa000_0000_0000, 1 << 50, ""), Err(Error::OutOfMemory { .. })));
+    d.alloc_at(0x4000_0000_0000, 64, "").unwrap();
+    d.free(at).unwrap();
+    d.alloc_at(at, 64, "again").unwrap();
+    assert_eq!(d.used_bytes(), 128);
+}
+
+#[test]
+fn variables_are_freed_with_their_module() {
+    let text = ".version 7.0\n.target sm_75\n.address_size 64\n.visible .global .align 4 .u32 v[4] = {1, 2, 3, 4};\n\
+                .visible .entry k()\n{\nret;\n}";
+    let m = Module::parse("m", text).unwrap();
+    let d = Device::new(DeviceConfig::new(80));
+    let (at, bytes) = d.variable(&m, "v").unwrap();
+    assert_eq!((d.used_bytes(), bytes), (16, 16));
+    d.unload(&m);
+    assert_eq!(d.used_bytes(), 0);
+    assert!(d.write(at, &[1]).is_err());
+    d.unload(&m);
+    // Launched again, it has them anew.
+    d.launch(&m, "k", LaunchConfig::linear(1, 1), &[]).unwrap();
+    assert_ne!(d.variable(&m, "v").unwrap().0, at);
+}
+
+#[test]
+fn a_launch_is_checked_without_running() {
+    let m = module(75, "", 4).unwrap();
+    let d = Device::new(DeviceConfig::new(75));
+    d.check_launch(&m, "k", &LaunchConfig::linear(1, 1), &args()).unwrap();
+    let shape = d.check_launch(&m, "k", &LaunchConfig::linear(0, 1), &args());
+    assert!(matches!(shape, Err(Error::LaunchShape { .. })));
+    let count = d.check_launch(&m, "k", &LaunchConfig::linear(1, 1), &[]);
+    assert!(matches!(count, Err(Error::ParamCount { .. })));
+}

@@ -43,9 +43,6 @@ impl Counter {
     }
 }
 
-/// Streams that run late: none, each of the first four alone, every second one, all.
-const LATE: [u64; 7] = [0, 1, 2, 4, 8, 0b1010_1010_1010, u64::MAX];
-
 /// A backend on so many cards; `None` where the tests run on real ones, and there are fewer.
 fn several(late_streams: u64, limit: Option<u64>, count: usize) -> Option<Cuda> {
     Some(Cuda::with_cards(cards(count, late_streams, limit)?, Half::F16).unwrap())
@@ -95,7 +92,7 @@ fn tokens_do_not_depend_on_batches_streams_or_cards() {
     known.sort_unstable();
     known.dedup();
     assert_eq!(known.len(), 6, "equal images have one content, others each their own");
-    for late in LATE {
+    for &late in late_streams() {
         for batch in [0, 1, 2, 3] {
             let (features, _) = extracted(&backend(late, None), &images, batch);
             assert!(features == expected, "batches of {batch}, late {late:b}");

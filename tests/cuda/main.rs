@@ -1,6 +1,7 @@
 //! The CUDA backend on the simulator: the same code as on a card, with every access checked.
 #![cfg(feature = "sim")]
 
+mod by_the_driver;
 #[path = "../common/compare.rs"]
 mod compare;
 mod exact;

@@ -1,12 +1,11 @@
 //! What a card cannot do is an error that names the kernel or the device, what it needs and what there is.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use musc::backend::cuda::driver::sim::SimOptions;
 use musc::backend::cuda::kernels::KERNEL_ORIGIN;
 use musc::backend::cuda::launch::{Matrix, attention, gemm, gram_pool, interval_mean, layer_norm};
-use musc::backend::cuda::{Card, Cuda, Half};
+use musc::backend::cuda::{Cuda, Half};
 use musc::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use musc::image::Normalisation;
 use musc::model::{Activation, Vit};
@@ -55,7 +54,7 @@ fn old_cards_and_drivers() {
 
 #[test]
 fn cards_named_twice_or_not_at_all() {
-    let same = vec![card(SimOptions::default(), None), card(SimOptions::default(), None)];
+    let same = vec![simulated(SimOptions::default()), simulated(SimOptions::default())];
     says(Cuda::with_cards(same, Half::F16), &["sim", "twice"]);
     says(Cuda::with_cards(Vec::new(), Half::F16), &["no card"]);
 }
@@ -65,7 +64,7 @@ fn too_little_memory_says_need_and_have() {
     let vit = Vit::open(Path::new(&data("dinov2_tiny_weights.safetensors"))).unwrap();
     let extraction = extraction(ImageSize::square(56));
     let small = |limit| Cuda::with_cards(vec![card(SimOptions::default(), Some(limit))], Half::F16);
-    says(small(100_000).unwrap().load(&vit, &extraction), &["sim", "need", "have", "MiB"]);
+    says(small(100_000).unwrap().load(&vit, &extraction), &["device", "need", "have", "MiB"]);
     let memory = SimOptions { memory_bytes: Some(200_000), ..SimOptions::default() };
     says(with(memory, Half::F16).unwrap().load(&vit, &extraction), &["need", "have"]);
     let features = random_features(3, Grid::square(8), 128, 1);
@@ -201,7 +200,7 @@ fn launches_that_do_not_fit() {
 /// What the simulator finds in a stream's work is told by whoever waits for it.
 #[test]
 fn reading_what_nobody_wrote_is_an_error() {
-    let card: Arc<Card> = card(SimOptions::default(), None);
+    let card = simulated(SimOptions::default());
     let stream = card.stream().unwrap();
     let input = card.alloc::<f32>(128, "input").unwrap();
     let mut out = card.alloc::<u16>(128, "out").unwrap();

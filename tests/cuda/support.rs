@@ -36,6 +36,17 @@ pub fn card(options: SimOptions, limit: Option<u64>) -> Arc<Card> {
     }
 }
 
+/// A simulated card, whatever device is named: one that may fail, which a real one does for good.
+pub fn simulated(options: SimOptions) -> Arc<Card> {
+    Card::with_driver(Arc::new(Sim::new(options)), None)
+}
+
+/// Streams that run late: none, each of the first four alone, every second one, all. A real card has its own ways.
+pub fn late_streams() -> &'static [u64] {
+    const LATE: [u64; 7] = [0, 1, 2, 4, 8, 0b1010_1010_1010, u64::MAX];
+    if real_cards().is_empty() { &LATE } else { &LATE[..1] }
+}
+
 /// Several cards in one backend; `None` where real ones are named, but not so many.
 pub fn cards(count: usize, late_streams: u64, limit: Option<u64>) -> Option<Vec<Arc<Card>>> {
     let real = real_cards();

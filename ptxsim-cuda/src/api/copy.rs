@@ -1,6 +1,5 @@
 //! Copies and fills.
 
-use super::unless;
 use crate::code::{self, Fail, fail};
 use crate::driver::Session;
 use crate::memory::{End, Shape, Wait};
@@ -74,28 +73,27 @@ fn copy_2d(given: In<Copy2d>, stream: u64, wait: Wait) -> Result<(), Fail> {
     )
 }
 
+/// Between contexts; in order with all that both have to do where `stream` is none.
 fn copy_peer(
     (to, to_context): (u64, u64),
     (from, from_context): (u64, u64),
     bytes: usize,
-    stream: u64,
+    stream: Option<u64>,
 ) -> Result<(), Fail> {
     let mut session = Session::open()?;
-    let stream = session.stream(stream)?;
+    let on = session.stream(stream.unwrap_or(0))?;
     for (at, context) in [(to, to_context), (from, from_context)] {
         let card = session.context(context)?.card;
         if let Some(about) = session.about(at, card) {
             return Err(fail(code::INVALID_VALUE, about));
         }
+        if stream.is_none() {
+            session.drain(context);
+            session.healthy(context)?;
+        }
     }
-    session.copy_between(
-        stream,
-        End::Device(from),
-        End::Device(to),
-        Shape::line(bytes),
-        Wait::Memory,
-        None,
-    )
+    let wait = if stream.is_none() { Wait::Always } else { Wait::Memory };
+    session.copy_between(on, End::Device(from), End::Device(to), Shape::line(bytes), wait, None)
 }
 
 fn fill(at: u64, value: &[u8], shape: (usize, usize, usize), stream: u64) -> Result<(), Fail> {
@@ -105,118 +103,105 @@ fn fill(at: u64, value: &[u8], shape: (usize, usize, usize), stream: u64) -> Res
 }
 
 api! {
-    fn cuMemcpyHtoD_v2(to: u64, from: usize, bytes: usize) {
+    fn cuMemcpyHtoD_v2 as cuMemcpyHtoD_v2_ptds(to: u64, from: usize, bytes: usize) {
         copy(End::Host(from), End::Device(to), bytes, 0, Wait::Always)
     }
 
-    fn cuMemcpyHtoDAsync_v2(to: u64, from: usize, bytes: usize, stream: u64) {
+    fn cuMemcpyHtoDAsync_v2 as cuMemcpyHtoDAsync_v2_ptsz(to: u64, from: usize, bytes: usize, stream: u64) {
         copy(End::Host(from), End::Device(to), bytes, stream, Wait::Memory)
     }
 
-    fn cuMemcpyDtoH_v2(to: usize, from: u64, bytes: usize) {
+    fn cuMemcpyDtoH_v2 as cuMemcpyDtoH_v2_ptds(to: usize, from: u64, bytes: usize) {
         copy(End::Device(from), End::Host(to), bytes, 0, Wait::Always)
     }
 
-    fn cuMemcpyDtoHAsync_v2(to: usize, from: u64, bytes: usize, stream: u64) {
+    fn cuMemcpyDtoHAsync_v2 as cuMemcpyDtoHAsync_v2_ptsz(to: usize, from: u64, bytes: usize, stream: u64) {
         copy(End::Device(from), End::Host(to), bytes, stream, Wait::Memory)
     }
 
     /// The host does not wait for copies inside the device.
-    fn cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) {
+    fn cuMemcpyDtoD_v2 as cuMemcpyDtoD_v2_ptds(to: u64, from: u64, bytes: usize) {
         copy(End::Device(from), End::Device(to), bytes, 0, Wait::Memory)
     }
 
-    fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: u64) {
+    fn cuMemcpyDtoDAsync_v2 as cuMemcpyDtoDAsync_v2_ptsz(to: u64, from: u64, bytes: usize, stream: u64) {
         copy(End::Device(from), End::Device(to), bytes, stream, Wait::Memory)
     }
 
-    fn cuMemcpy(to: u64, from: u64, bytes: usize) {
+    fn cuMemcpy as cuMemcpy_ptds(to: u64, from: u64, bytes: usize) {
         copy(End::Any(from), End::Any(to), bytes, 0, Wait::Always)
     }
 
-    fn cuMemcpyAsync(to: u64, from: u64, bytes: usize, stream: u64) {
+    fn cuMemcpyAsync as cuMemcpyAsync_ptsz(to: u64, from: u64, bytes: usize, stream: u64) {
         copy(End::Any(from), End::Any(to), bytes, stream, Wait::Memory)
     }
 
-    fn cuMemcpyPeer(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize) {
-        copy_peer((to, to_context), (from, from_context), bytes, 0)
+    fn cuMemcpyPeer as cuMemcpyPeer_ptds(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize) {
+        copy_peer((to, to_context), (from, from_context), bytes, None)
     }
 
-    fn cuMemcpyPeerAsync(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize, stream: u64) {
-        copy_peer((to, to_context), (from, from_context), bytes, stream)
+    fn cuMemcpyPeerAsync as cuMemcpyPeerAsync_ptsz(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize, stream: u64) {
+        copy_peer((to, to_context), (from, from_context), bytes, Some(stream))
     }
 
-    fn cuMemcpy2D_v2(given: In<Copy2d>) {
+    fn cuMemcpy2D_v2 as cuMemcpy2D_v2_ptds(given: In<Copy2d>) {
         copy_2d(given, 0, Wait::Always)
     }
 
-    fn cuMemcpy2DUnaligned_v2(given: In<Copy2d>) {
+    fn cuMemcpy2DUnaligned_v2 as cuMemcpy2DUnaligned_v2_ptds(given: In<Copy2d>) {
         copy_2d(given, 0, Wait::Always)
     }
 
-    fn cuMemcpy2DAsync_v2(given: In<Copy2d>, stream: u64) {
+    fn cuMemcpy2DAsync_v2 as cuMemcpy2DAsync_v2_ptsz(given: In<Copy2d>, stream: u64) {
         copy_2d(given, stream, Wait::Memory)
     }
 
     /// The host does not wait for fills, whatever their name says.
-    fn cuMemsetD8_v2(at: u64, value: u8, count: usize) {
+    fn cuMemsetD8_v2 as cuMemsetD8_v2_ptds(at: u64, value: u8, count: usize) {
         fill(at, &[value], (count, 1, count), 0)
     }
 
-    fn cuMemsetD8Async(at: u64, value: u8, count: usize, stream: u64) {
+    fn cuMemsetD8Async as cuMemsetD8Async_ptsz(at: u64, value: u8, count: usize, stream: u64) {
         fill(at, &[value], (count, 1, count), stream)
     }
 
-    fn cuMemsetD16_v2(at: u64, value: u16, count: usize) {
+    fn cuMemsetD16_v2 as cuMemsetD16_v2_ptds(at: u64, value: u16, count: usize) {
         fill(at, &value.to_le_bytes(), (count, 1, 0), 0)
     }
 
-    fn cuMemsetD16Async(at: u64, value: u16, count: usize, stream: u64) {
+    fn cuMemsetD16Async as cuMemsetD16Async_ptsz(at: u64, value: u16, count: usize, stream: u64) {
         fill(at, &value.to_le_bytes(), (count, 1, 0), stream)
     }
 
-    fn cuMemsetD32_v2(at: u64, value: u32, count: usize) {
+    fn cuMemsetD32_v2 as cuMemsetD32_v2_ptds(at: u64, value: u32, count: usize) {
         fill(at, &value.to_le_bytes(), (count, 1, 0), 0)
     }
 
-    fn cuMemsetD32Async(at: u64, value: u32, count: usize, stream: u64) {
+    fn cuMemsetD32Async as cuMemsetD32Async_ptsz(at: u64, value: u32, count: usize, stream: u64) {
         fill(at, &value.to_le_bytes(), (count, 1, 0), stream)
     }
 
-    fn cuMemsetD2D8_v2(at: u64, pitch: usize, value: u8, width: usize, height: usize) {
+    fn cuMemsetD2D8_v2 as cuMemsetD2D8_v2_ptds(at: u64, pitch: usize, value: u8, width: usize, height: usize) {
         fill(at, &[value], (width, height, pitch), 0)
     }
 
-    fn cuMemsetD2D8Async(at: u64, pitch: usize, value: u8, width: usize, height: usize, stream: u64) {
+    fn cuMemsetD2D8Async as cuMemsetD2D8Async_ptsz(at: u64, pitch: usize, value: u8, width: usize, height: usize, stream: u64) {
         fill(at, &[value], (width, height, pitch), stream)
     }
 
-    fn cuMemsetD2D16_v2(at: u64, pitch: usize, value: u16, width: usize, height: usize) {
+    fn cuMemsetD2D16_v2 as cuMemsetD2D16_v2_ptds(at: u64, pitch: usize, value: u16, width: usize, height: usize) {
         fill(at, &value.to_le_bytes(), (width, height, pitch), 0)
     }
 
-    fn cuMemsetD2D16Async(at: u64, pitch: usize, value: u16, width: usize, height: usize, stream: u64) {
+    fn cuMemsetD2D16Async as cuMemsetD2D16Async_ptsz(at: u64, pitch: usize, value: u16, width: usize, height: usize, stream: u64) {
         fill(at, &value.to_le_bytes(), (width, height, pitch), stream)
     }
 
-    fn cuMemsetD2D32_v2(at: u64, pitch: usize, value: u32, width: usize, height: usize) {
+    fn cuMemsetD2D32_v2 as cuMemsetD2D32_v2_ptds(at: u64, pitch: usize, value: u32, width: usize, height: usize) {
         fill(at, &value.to_le_bytes(), (width, height, pitch), 0)
     }
 
-    fn cuMemsetD2D32Async(at: u64, pitch: usize, value: u32, width: usize, height: usize, stream: u64) {
+    fn cuMemsetD2D32Async as cuMemsetD2D32Async_ptsz(at: u64, pitch: usize, value: u32, width: usize, height: usize, stream: u64) {
         fill(at, &value.to_le_bytes(), (width, height, pitch), stream)
-    }
-
-    /// Advice about managed memory is taken, and of no effect.
-    fn cuMemAdvise(at: u64, bytes: usize, advice: u32, _device: i32) {
-        let session = Session::open()?;
-        session.current()?;
-        unless(!(1..=6).contains(&advice) || bytes == 0, code::INVALID_VALUE, || format!("advice {advice} for {bytes} bytes at {at:#x}"))
-    }
-
-    fn cuMemAdvise_v2(at: u64, bytes: usize, advice: u32, _location: u64) {
-        let session = Session::open()?;
-        session.current()?;
-        unless(!(1..=6).contains(&advice) || bytes == 0, code::INVALID_VALUE, || format!("advice {advice} for {bytes} bytes at {at:#x}"))
     }
 }

@@ -57,11 +57,11 @@ api! {
         Ok(())
     }
 
-    fn cuEventRecord(event: u64, stream: u64) {
+    fn cuEventRecord as cuEventRecord_ptsz(event: u64, stream: u64) {
         record(event, stream)
     }
 
-    fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) {
+    fn cuEventRecordWithFlags as cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) {
         flags_within(flags, 1)?;
         record(event, stream)
     }
@@ -87,7 +87,7 @@ api! {
         let found = session.event(event)?;
         let context = found.context;
         if let Some((stream, until)) = found.at {
-            session.reach(stream, until, None);
+            session.reach(stream, until, crate::order::Why::Wait);
         }
         session.healthy(context)
     }

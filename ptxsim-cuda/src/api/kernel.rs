@@ -88,6 +88,30 @@ pub(super) struct Given {
     pub extra: In<usize>,
 }
 
+/// `CUlaunchConfig`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Config {
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    stream: u64,
+    attributes: In<Attribute>,
+    attribute_count: u32,
+}
+
+/// `CUlaunchAttribute`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Attribute {
+    id: u32,
+    _value: [u64; 8],
+}
+
+/// Launch attributes that change nothing here: none, what the L2 cache keeps, synchronisation policy, launching while the
+/// kernel before ends (the order of streams is kept all the same), priority, memory domains.
+const IGNORED: [u32; 8] = [0, 1, 3, 6, 8, 9, 10, 14];
+
 /// The arguments: from one pointer a parameter, or from one buffer.
 fn arguments(entry: &Entry, params: In<usize>, extra: In<usize>) -> Result<Vec<Arg>, Fail> {
     let wrong = |said: String| fail(code::INVALID_VALUE, said);
@@ -172,18 +196,36 @@ pub(super) fn launch(given: &Given) -> Result<(), Fail> {
     let card = session.context(context)?.card;
     let (module, module_handle) = (Arc::clone(&found.module), found.module_handle);
     session.driver.cards[card].check_launch(&module, &entry.name, &config, &args)?;
-    let work = Launch { card, module_handle, module, kernel: entry.name.clone(), config, args };
+    let hosts = pointed_to(&session, &args);
+    let work =
+        Launch { card, module_handle, module, kernel: entry.name.clone(), config, args, hosts };
     session.give(stream, Work::Launch(Box::new(work)), Vec::new())?;
     Ok(())
 }
 
-/// The function that a handle stands for.
+/// The page-locked memory that arguments point to: kernels may use it as it is.
+fn pointed_to(session: &Session, args: &[Arg]) -> Vec<usize> {
+    let words = args.iter().flat_map(|arg| arg.0.chunks_exact(8));
+    let mut hosts: Vec<usize> = words
+        .filter_map(|word| {
+            let at = u64::from_le_bytes(word.try_into().ok()?) as usize;
+            session.pinned(at, 1).map(|(base, _)| base)
+        })
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+/// The function that a handle stands for: its own, or a library's kernel in the current context.
 pub(super) fn resolve(session: &mut Session, handle: u64) -> Result<u64, Fail> {
     if session.functions.contains_key(&handle) {
-        Ok(handle)
-    } else {
-        Err(session.no(crate::driver::Kind::Function, handle))
+        return Ok(handle);
     }
+    if session.kernels.contains_key(&handle) {
+        return super::library::function(session, handle);
+    }
+    Err(session.no(crate::driver::Kind::Function, handle))
 }
 
 api! {
@@ -256,7 +298,17 @@ api! {
         resolve(&mut session, function).map(|_| ())
     }
 
-    fn cuLaunchKernel(
+    fn cuLaunchKernelEx as cuLaunchKernelEx_ptsz(config: In<Config>, function: u64, params: In<usize>, extra: In<usize>) {
+        let config = config.get()?;
+        for at in 0..config.attribute_count as usize {
+            let id = config.attributes.at(at)?.id;
+            unless(!IGNORED.contains(&id), code::NOT_SUPPORTED, || format!("launch attribute {id} is not simulated"))?;
+        }
+        let Config { grid, block, shared_bytes, stream, .. } = config;
+        launch(&Given { function, grid, block, shared_bytes, stream, params, extra })
+    }
+
+    fn cuLaunchKernel as cuLaunchKernel_ptsz(
         function: u64, grid_x: u32, grid_y: u32, grid_z: u32, block_x: u32, block_y: u32, block_z: u32, shared_bytes: u32,
         stream: u64, params: In<usize>, extra: In<usize>,
     ) {

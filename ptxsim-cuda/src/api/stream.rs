@@ -46,13 +46,13 @@ api! {
         Ok(())
     }
 
-    fn cuStreamSynchronize(stream: u64) {
+    fn cuStreamSynchronize as cuStreamSynchronize_ptsz(stream: u64) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         session.finish(stream)
     }
 
-    fn cuStreamQuery(stream: u64) {
+    fn cuStreamQuery as cuStreamQuery_ptsz(stream: u64) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         let (given, asked) = session.streams.get(&stream).map_or((0, 0), |queue| (queue.given, queue.asked));
@@ -65,7 +65,7 @@ api! {
         if passed { Ok(()) } else { Err(code::NOT_READY.into()) }
     }
 
-    fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) {
+    fn cuStreamWaitEvent as cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) {
         let mut session = Session::open()?;
         flags_within(flags, 1)?;
         let stream = session.stream(stream)?;
@@ -75,39 +75,39 @@ api! {
         Ok(())
     }
 
-    fn cuStreamGetCtx(stream: u64, context: Out<u64>) {
+    fn cuStreamGetCtx as cuStreamGetCtx_ptsz(stream: u64, context: Out<u64>) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         context.put(session.streams.get(&stream).map_or(0, |queue| queue.context))
     }
 
-    fn cuStreamGetDevice(stream: u64, device: Out<i32>) {
+    fn cuStreamGetDevice as cuStreamGetDevice_ptsz(stream: u64, device: Out<i32>) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         let context = session.streams.get(&stream).map_or(0, |queue| queue.context);
         device.put(session.context(context)?.card as i32)
     }
 
-    fn cuStreamGetFlags(stream: u64, flags: Out<u32>) {
+    fn cuStreamGetFlags as cuStreamGetFlags_ptsz(stream: u64, flags: Out<u32>) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         flags.put(session.streams.get(&stream).map_or(0, |queue| queue.flags))
     }
 
-    fn cuStreamGetPriority(stream: u64, priority: Out<i32>) {
+    fn cuStreamGetPriority as cuStreamGetPriority_ptsz(stream: u64, priority: Out<i32>) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         priority.put(session.streams.get(&stream).map_or(0, |queue| queue.priority))
     }
 
-    fn cuStreamGetId(stream: u64, id: Out<u64>) {
+    fn cuStreamGetId as cuStreamGetId_ptsz(stream: u64, id: Out<u64>) {
         let mut session = Session::open()?;
         let stream = session.stream(stream)?;
         id.put(stream >> 4 & 0xffff_ffff)
     }
 
     /// Nothing is ever captured.
-    fn cuStreamIsCapturing(stream: u64, status: Out<u32>) {
+    fn cuStreamIsCapturing as cuStreamIsCapturing_ptsz(stream: u64, status: Out<u32>) {
         let mut session = Session::open()?;
         session.stream(stream)?;
         status.put(0)

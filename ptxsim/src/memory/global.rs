@@ -53,6 +53,16 @@ impl Allocation {
         let mut rest = data;
         while !rest.is_empty() {
             let (word, lane) = ((at / 4) as usize, (at % 4) as usize);
+            if lane == 0 && rest.len() >= 4 {
+                let (whole, tail) = rest.as_chunks::<4>();
+                for (i, &bytes) in whole.iter().enumerate() {
+                    self.words[word + i].store(u32::from_le_bytes(bytes), Relaxed);
+                    self.tags.host_write(word + i, 15);
+                }
+                at += 4 * whole.len() as u64;
+                rest = tail;
+                continue;
+            }
             let n = rest.len().min(4 - lane);
             let mut bytes = [0; 4];
             bytes[lane..lane + n].copy_from_slice(&rest[..n]);
@@ -71,6 +81,23 @@ impl Allocation {
         let mut rest = out;
         while !rest.is_empty() {
             let (word, lane) = ((at / 4) as usize, (at % 4) as usize);
+            if lane == 0 && rest.len() >= 4 && unwritten.is_none() {
+                let (whole, _) = rest.as_chunks_mut::<4>();
+                let mut known = 0;
+                for bytes in whole {
+                    let at = word + known / 4;
+                    if written(self.tags.get(at)) != 15 {
+                        break;
+                    }
+                    *bytes = self.words[at].load(Relaxed).to_le_bytes();
+                    known += 4;
+                }
+                if known > 0 {
+                    at += known as u64;
+                    rest = &mut rest[known..];
+                    continue;
+                }
+            }
             let n = rest.len().min(4 - lane);
             let bytes = self.words[word].load(Relaxed).to_le_bytes();
             let (head, tail) = rest.split_at_mut(n);

@@ -110,7 +110,10 @@ impl Tags {
 
     /// The host wrote these bytes.
     pub fn host_write(&self, word: usize, mask: u32) {
-        self.tags[word].fetch_or(u64::from(mask), Relaxed);
+        let mask = u64::from(mask);
+        if self.tags[word].load(Relaxed) & mask != mask {
+            self.tags[word].fetch_or(mask, Relaxed);
+        }
     }
 
     /// A block reads; the caller has looked at the written bytes in `tag`.

@@ -141,6 +141,17 @@ impl CudaCard {
         self.context.cu_ctx().cast()
     }
 
+    /// An error of earlier work that a call of this name is told of: what it was called for is not to blame.
+    fn earlier_work(&self, name: &str, error: DriverError) -> Error {
+        let said = describe(error);
+        Error::Device {
+            device: self.info.label.clone(),
+            reason: format!(
+                "{name}: {said}: work before this failed; CUDA_LAUNCH_BLOCKING=1 names the kernel"
+            ),
+        }
+    }
+
     /// Makes the context current on this thread, then calls the driver.
     fn call<T>(
         &self,
@@ -222,7 +233,7 @@ unsafe impl Driver for CudaCard {
         let mut module: sys::CUmodule = std::ptr::null_mut();
         // SAFETY: the image is text that ends in a zero byte and is copied; both options have their value; the log is
         // as long as it says and lives.
-        let loaded = self.call("cuModuleLoadDataEx", || unsafe {
+        let loaded = self.context.bind_to_thread().and_then(|()| unsafe {
             sys::cuModuleLoadDataEx(
                 &mut module,
                 text.as_ptr().cast(),
@@ -233,6 +244,10 @@ unsafe impl Driver for CudaCard {
             .result()
         });
         loaded.map(|()| ModuleHandle(module as u64)).map_err(|error| {
+            if of_earlier_work(error) {
+                return self.earlier_work("cuModuleLoadDataEx", error);
+            }
+            let error = format!("cuModuleLoadDataEx: {}", describe(error));
             let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
             Error::Kernel {
                 kernel: name.to_string(),
@@ -441,13 +456,10 @@ unsafe impl Driver for CudaCard {
             )
         });
         launched.map_err(|error| {
-            let reason = format!("cuLaunchKernel: {}", describe(error));
             if of_earlier_work(error) {
-                // The kernel that is being launched is not the one to blame.
-                let device = self.info.label.clone();
-                let hint = "work before this failed; checked launches name the kernel";
-                return Error::Device { device, reason: format!("{reason}: {hint}") };
+                return self.earlier_work("cuLaunchKernel", error);
             }
+            let reason = format!("cuLaunchKernel: {}", describe(error));
             Error::Kernel { kernel: kernel.to_string(), reason }
         })
     }
