@@ -59,6 +59,12 @@ pub struct GemmParams {
     pub row_sum_b: u64,
     /// gram: f32 `[N]` of the set of B
     pub mean_b: u64,
+    /// gram_max: f32 `[N, L]` of the set of A, of degree 1
+    pub inv_norm_a: u64,
+    /// gram_max: f32 `[N, L]` of the set of B, of degree 1
+    pub inv_norm_b: u64,
+    /// gram_max: `[kept, N, L]` of degree 1, N of the set of B
+    pub keys: u64,
     /// rows of A and of the output
     pub m: u32,
     /// rows of B, columns of the output
@@ -81,8 +87,12 @@ pub struct GemmParams {
     pub channels: u32,
     /// gram: 1: A and B are of one set, and only pairs i < j count; 0: every pair
     pub symmetric: u32,
-    /// no meaning; keeps the size a multiple of 8
-    pub reserved: u32,
+    /// gram_max: N of the set of B
+    pub images: u32,
+    /// gram_max: images first_kept .. first_kept + kept have a row of keys
+    pub first_kept: u32,
+    /// gram_max: see first_kept
+    pub kept: u32,
 }
 /// layer_norm: rows of the residual stream, normalised or only rounded.
 #[repr(C)]
@@ -157,13 +167,13 @@ pub struct LnamdParams {
     /// no meaning; keeps the size a multiple of 8
     pub reserved: u32,
 }
-/** What gram_pool, patch_distance and local_distance write: the largest cosine of a patch token p of image i with any
- patch token of image j, as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for the images i that
- are kept; 0 before the first launch.
+/** What gemm_gram_max, gram_pool, patch_distance and local_distance write: the largest cosine of a patch token p of
+ image i with any patch token of image j, as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for
+ the images i that are kept; 0 before the first launch.
 
- symmetric 1: A and B are runs of one set of N images, only the pairs i < j count, and each serves both images. 0: A is
- a run of one set, B of another of N; every pair counts, and serves the image of A alone. A patch whose inverse norm is
- NaN is in nobody's maximum; its own key may be anything.*/
+ symmetric 1: A and B are runs of one set of N images, only the pairs i < j count, and each serves both images. 0: A
+ is a run of one set, B of another of N; every pair counts, and serves the image of A alone. A patch whose inverse
+ norm is NaN is in nobody's maximum; its own key may be anything.*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PatchDistanceParams {

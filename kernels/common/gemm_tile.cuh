@@ -1,11 +1,11 @@
 // The main loop of gemm, patch_distance and local_distance: one 128x128 tile of A * B^T by a block of four warps. With
-// WARP_N = 32 it is a tile of 128x64, whose accumulators are half as many: for those who keep as many numbers beside. Its
-// rows may be few: a warp whose part of the tile lies outside the product does no products.
+// WARP_N = 32 it is a tile of 128x64, whose accumulators are half as many: for those who keep as many numbers beside.
+// Its rows may be few: a warp whose part of the tile lies outside the product does no products.
 //
 // A and B are row-major with K side by side ("NT"). A block copies 32 numbers of K (64 bytes) of 128 rows of A and of B
 // a stage; a warp owns 64x64 of the tile, so that 8 ldmatrix feed 32 mma (64x32: 6 feed 16). On 8.0 and later three
-// stages are filled by cp.async two tiles ahead; on 7.5 two stages are filled through registers, loaded before and stored
-// after the product.
+// stages are filled by cp.async two tiles ahead; on 7.5 two stages are filled through registers, loaded before and
+// stored after the product.
 //
 // Shared rows are 64 bytes, two to a line of 128 bytes. The 16-byte chunk c of row r lies at r*64 + (c ^ s(r))*16,
 // with s chosen so that the eight rows an ldmatrix reads together fall into eight different groups of four banks:
@@ -54,6 +54,7 @@ template <class Half, int OWNED, int WARP_N = TILE_WARP>
 struct GemmTile {
     static_assert(OWNED == 4 || OWNED == 8, "a thread owns 16 bytes of a row");
     static_assert(WARP_N == TILE_WARP || WARP_N == TILE_WARP / 2, "columns of a warp");
+    static constexpr int OWNED_COLUMNS = OWNED;
     // Rows of B in the tile, copies of them by a thread, and the bytes of a stage and of all.
     static constexpr int COLUMNS = TILE_N / TILE_WARP * WARP_N;
     static constexpr int COPIES_B = COLUMNS / TILE_COPY_ROWS;
@@ -77,8 +78,13 @@ struct GemmTile {
         return acc[mt][group * TILES_IN_GROUP + k / 2][half * 2 + k % 2];
     }
 
-    // acc = A[row0 .. row0+128] * B[column0 ..+COLUMNS]^T. Rows from `m` and columns from `n` on repeat the last one: what
-    // they give is not stored. All threads of the block call it; one that calls it again waits for the others before.
+    MUSC_DEVICE float &value(int mt, int half, int group, int k) {
+        return acc[mt][group * TILES_IN_GROUP + k / 2][half * 2 + k % 2];
+    }
+
+    // acc = A[row0 .. row0+128] * B[column0 ..+COLUMNS]^T. Rows from `m` and columns from `n` on repeat the last one:
+    // what they give is not stored. All threads of the block call it; one that calls it again waits for the others
+    // before.
     MUSC_DEVICE void run(uint8_t *shared, const uint16_t *a, const uint16_t *b, uint32_t m, uint32_t n, uint32_t k,
                          uint32_t lda, uint32_t ldb, uint32_t row0, uint32_t column0) {
         const uint32_t thread = threadIdx.x;
@@ -188,8 +194,8 @@ struct GemmTile {
         }
     }
 
-    MUSC_DEVICE static void store_stage(uint32_t to_a, uint32_t to_b, uint32_t stage, const uint4 (&next_a)[TILE_COPIES],
-                                        const uint4 (&next_b)[COPIES_B]) {
+    MUSC_DEVICE static void store_stage(uint32_t to_a, uint32_t to_b, uint32_t stage,
+                                        const uint4 (&next_a)[TILE_COPIES], const uint4 (&next_b)[COPIES_B]) {
 #pragma unroll
         for (int i = 0; i < TILE_COPIES; i++) {
             store_shared16(to_a + stage + i * TILE_COPY_ROWS * TILE_ROW_BYTES, next_a[i]);

@@ -65,6 +65,9 @@ typedef struct GemmParams {
     MUSC_PTR(const float) mean_a;      /* gram: f32 `[N]` of the set of A, from lnamd */
     MUSC_PTR(const float) row_sum_b;   /* gram: f32 `[N, L]` of the set of B */
     MUSC_PTR(const float) mean_b;      /* gram: f32 `[N]` of the set of B */
+    MUSC_PTR(const float) inv_norm_a;  /* gram_max: f32 `[N, L]` of the set of A, of degree 1 */
+    MUSC_PTR(const float) inv_norm_b;  /* gram_max: f32 `[N, L]` of the set of B, of degree 1 */
+    MUSC_PTR(uint32_t) keys;           /* gram_max: `[kept, N, L]` of degree 1, N of the set of B */
     uint32_t m;                        /* rows of A and of the output */
     uint32_t n;                        /* rows of B, columns of the output */
     uint32_t k;                        /* length of the sums */
@@ -76,7 +79,9 @@ typedef struct GemmParams {
     uint32_t first_image_b;            /* gram: index of the image of row 0 of B in its set */
     uint32_t channels;                 /* gram: C, k less the zeros that pad a token */
     uint32_t symmetric;                /* gram: 1: A and B are of one set, and only pairs i < j count; 0: every pair */
-    uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
+    uint32_t images;                   /* gram_max: N of the set of B */
+    uint32_t first_kept;               /* gram_max: images first_kept .. first_kept + kept have a row of keys */
+    uint32_t kept;                     /* gram_max: see first_kept */
 } GemmParams;
 
 /* layer_norm: rows of the residual stream, normalised or only rounded. */
@@ -120,13 +125,13 @@ typedef struct LnamdParams {
     uint32_t reserved;                 /* no meaning; keeps the size a multiple of 8 */
 } LnamdParams;
 
-/* What gram_pool, patch_distance and local_distance write: the largest cosine of a patch token p of image i with any
- * patch token of image j, as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for the images i that
- * are kept; 0 before the first launch.
+/* What gemm_gram_max, gram_pool, patch_distance and local_distance write: the largest cosine of a patch token p of
+ * image i with any patch token of image j, as a key (see common/reduce.cuh) in `keys[degree][i - first_kept][j][p]` for
+ * the images i that are kept; 0 before the first launch.
  *
- * symmetric 1: A and B are runs of one set of N images, only the pairs i < j count, and each serves both images. 0: A is
- * a run of one set, B of another of N; every pair counts, and serves the image of A alone. A patch whose inverse norm is
- * NaN is in nobody's maximum; its own key may be anything. */
+ * symmetric 1: A and B are runs of one set of N images, only the pairs i < j count, and each serves both images. 0: A
+ * is a run of one set, B of another of N; every pair counts, and serves the image of A alone. A patch whose inverse
+ * norm is NaN is in nobody's maximum; its own key may be anything. */
 typedef struct PatchDistanceParams {
     MUSC_PTR(const uint16_t) tokens_a; /* half `[images_a, L, width]` */
     MUSC_PTR(const uint16_t) tokens_b; /* half `[images_b, L, width]` */

@@ -14,6 +14,17 @@ MUSC_DEVICE float warp_max(float v) {
     return v;
 }
 
+// Of COUNT maxima that two lanes `step` apart share, each keeps half, the lane with `upper` the second half, in front.
+template <int COUNT, int N>
+MUSC_DEVICE void keep_half(float (&v)[N], bool upper, int step) {
+    static_assert(COUNT % 2 == 0 && COUNT <= N, "two halves");
+#pragma unroll
+    for (int k = 0; k < COUNT / 2; k++) {
+        const float other = __shfl_xor_sync(FULL_WARP, upper ? v[k] : v[k + COUNT / 2], step);
+        v[k] = fmaxf(upper ? v[k + COUNT / 2] : v[k], other);
+    }
+}
+
 // A float as an unsigned number of the same order, so that an integer maximum across blocks is exact and does not
 // depend on their order. 0 is below every float: the value of memory nobody has written a maximum to.
 MUSC_DEVICE uint32_t key_of(float v) {

@@ -211,7 +211,10 @@ fn gram_of_pairs_that_count() {
     let (images_a, images_b, patches, k) = (3usize, 4usize, 49usize, 128usize);
     let (m, n, ldo) = (images_a * patches, images_b * patches, 200);
     for (target, half) in SHIPPED {
-        for (first_b, symmetric) in [(0usize, true), (1, true), (0, false), (1, false)] {
+        let runs = [(0usize, true), (1, true), (0, false), (1, false)];
+        for ((first_b, symmetric), maxima) in
+            runs.into_iter().flat_map(|run| [(run, false), (run, true)])
+        {
             let case = case(half, m, n, k, 17);
             let mut device = Device::new(target);
             let mut params = params(&mut device, &case, m, n, k, ldo);
@@ -233,9 +236,16 @@ fn gram_of_pairs_that_count() {
             };
             params.mean_b = device.upload(&mean_b);
             params.row_sum_b = device.upload(&row_sum_b);
+            if maxima {
+                // What is stored is the same with degree 1 beside it; its keys are mutual.rs's.
+                params.inv_norm_a = device.upload(&vec![1.0f32; 5 * patches]);
+                params.inv_norm_b = params.inv_norm_a;
+                params.keys = device.upload(&vec![0u32; 5 * 5 * patches]);
+                (params.images, params.kept) = (5, 5);
+            }
             device.launch(
                 "gemm",
-                &format!("gemm_gram_{}", half.name()),
+                &format!("gemm_gram{}_{}", if maxima { "_max" } else { "" }, half.name()),
                 blocks(m, n),
                 128,
                 0,
@@ -269,7 +279,7 @@ fn gram_of_pairs_that_count() {
                 );
             }
             assert_within(
-                &format!("gram {half:?} {target} symmetric {symmetric}"),
+                &format!("gram {half:?} {target} symmetric {symmetric} maxima {maxima}"),
                 &found,
                 &expected,
                 |i| bound[i],

@@ -1,4 +1,4 @@
-//! `lnamd`, `patch_distance`, and `gemm_gram` + `gram_pool`: from tokens to the largest cosines, against f64.
+//! `lnamd`, `patch_distance`, and `gemm_gram` or `gemm_gram_max` + `gram_pool`: from tokens to the largest cosines, against f64.
 
 use musc::Grid;
 use musc::backend::cuda::launch::gram_pool::Shape;
@@ -178,7 +178,21 @@ fn patch_distance(target: u32, run: &Run, (a, b): (&Images, &Images), step: usiz
     let b = if symmetric { a } else { b };
     let against = Against { a, b, symmetric, radius: None, step };
     let expected = run.of_kept(against.largest_cosines(&[1]), 1);
-    let keys = device.upload(&vec![0u32; expected.len()]);
+    let keys = fused_keys(&mut device, run, (a, b), (side_a, side_b));
+    let what = format!("patch distance {:?} {target} {} {run:?}", a.half, a.grid);
+    check_keys(&what, &keys, &expected);
+}
+
+/// The keys of a run, by patch_distance.
+fn fused_keys(
+    device: &mut Device,
+    run: &Run,
+    (a, b): (&Images, &Images),
+    (side_a, side_b): (Prepared, Prepared),
+) -> Vec<u32> {
+    let symmetric = run.symmetric();
+    let count = run.kept.1 * b.n * a.patches();
+    let keys = device.upload(&vec![0u32; count]);
     let l = a.patches() as u32;
     for block in run.blocks {
         let [first_a, images_a, first_b, images_b] = *block;
@@ -209,9 +223,7 @@ fn patch_distance(target: u32, run: &Run, (a, b): (&Images, &Images), step: usiz
         let entry = format!("patch_distance_max_{}", a.half.name());
         device.launch("patch_distance", &entry, [tiles, 1, 1], 128, 0, &params);
     }
-    let keys = device.download::<u32>(keys, expected.len());
-    let what = format!("patch distance {:?} {target} {} {run:?}", a.half, a.grid);
-    check_keys(&what, &keys, &expected);
+    device.download::<u32>(keys, count)
 }
 
 #[test]
@@ -277,7 +289,15 @@ fn pooled_keys(
         let [first_a, images_a, first_b, images_b] = *block;
         let (m, columns) = (images_a * l, images_b * l);
         let gram = device.alloc::<f32>(m as usize * GRAM_STRIDE);
+        // Degree 1 is the product's own.
+        let first = usize::from(degrees[0] == 1);
         let product = GemmParams {
+            inv_norm_a: side_a.inv_norm,
+            inv_norm_b: side_b.inv_norm,
+            keys,
+            images: b.n as u32,
+            first_kept: run.kept.0 as u32,
+            kept: run.kept.1 as u32,
             a: side_a.tokens + u64::from(first_a) * a.image_bytes(),
             b: side_b.tokens + u64::from(first_b) * a.image_bytes(),
             out: gram,
@@ -299,16 +319,22 @@ fn pooled_keys(
             ..GemmParams::default()
         };
         let tiles = m.div_ceil(128) * columns.div_ceil(128);
-        let entry = format!("gemm_gram_{}", a.half.name());
+        let variant = if first == 1 { "gram_max" } else { "gram" };
+        let entry = format!("gemm_{variant}_{}", a.half.name());
         device.launch("gemm", &entry, [tiles, 1, 1], 128, 0, &product);
-        let shape = pool_shape(a.grid, degrees, case.strip);
+        let pooled = &degrees[first..];
+        if pooled.is_empty() {
+            continue;
+        }
+        let shape = pool_shape(a.grid, pooled, case.strip);
         let mut degree = [0; 4];
-        degree[..degrees.len()].copy_from_slice(degrees);
+        degree[..pooled.len()].copy_from_slice(pooled);
+        let of_degrees = |images: usize| (4 * first * images * a.patches()) as u64;
         let pool = GramPoolParams {
             gram,
-            inv_norm_a: side_a.inv_norm,
-            inv_norm_b: side_b.inv_norm,
-            keys,
+            inv_norm_a: side_a.inv_norm + of_degrees(a.n),
+            inv_norm_b: side_b.inv_norm + of_degrees(b.n),
+            keys: keys + of_degrees(run.kept.1 * b.n),
             set_images_a: a.n as u32,
             images: b.n as u32,
             rows: a.grid.rows as u32,
@@ -319,7 +345,7 @@ fn pooled_keys(
             images_b,
             strip_rows: shape.strip_rows as u32,
             strip_columns: shape.strip_columns as u32,
-            degrees: degrees.len() as u32,
+            degrees: pooled.len() as u32,
             degree,
             first_kept: run.kept.0 as u32,
             kept: run.kept.1 as u32,
@@ -367,6 +393,25 @@ fn pooled_gram_of_every_degree() {
             let run = Run { images: (n, None), blocks, kept: (0, n) };
             let case = PoolCase { target, degrees, strip: Some((strip_rows, side)), step: 1 };
             pooled_gram(&case, &run, (&images, &images));
+        }
+    }
+}
+
+#[test]
+fn degree_1_is_the_same_bits_stored_or_fused_and_however_the_pairs_are_cut() {
+    for (target, half) in SHIPPED {
+        let images = Images::new(half, 3, Grid::new(5, 11), 128).leaving_out(7);
+        let all = Run { images: (3, None), blocks: &[[0, 3, 0, 3]], kept: (0, 3) };
+        let cut = Run { blocks: &[[0, 1, 1, 2], [1, 1, 2, 1]], ..all };
+        let case = PoolCase { target, degrees: &[1], strip: None, step: 1 };
+        let mut device = Device::new(target);
+        let side = lnamd(&mut device, &images, &[1]);
+        let (sets, sides) = ((&images, &images), (side, side));
+        let fused = fused_keys(&mut device, &all, sets, sides);
+        assert_eq!(fused_keys(&mut device, &cut, sets, sides), fused, "{half:?} {target}");
+        for run in [all, cut] {
+            let (keys, count) = pooled_keys(&mut device, &case, &run, sets, sides);
+            assert_eq!(device.download::<u32>(keys, count), fused, "{half:?} {target} {run:?}");
         }
     }
 }

@@ -89,7 +89,7 @@ fn entries_are_named_and_sized_alike() {
 /// Threads of a block as the launchers have them; where the block depends on the shape, the most.
 fn launch_threads(entry: &str) -> u32 {
     match entry.trim_end_matches("_f32").trim_end_matches("_bf16").trim_end_matches("_f16") {
-        "gram_pool_135" => gram_pool::MAX_THREADS_135 as u32,
+        "gram_pool_35" => gram_pool::MAX_THREADS_35 as u32,
         "gram_pool_to5" | "gram_pool_to7" => gram_pool::MAX_THREADS_ANY as u32,
         "interval_mean_keys" => interval_mean::THREADS,
         "lnamd_sums" => lnamd::SUMS_THREADS,

@@ -8,7 +8,8 @@
     tools/cuda/prebuild.py gemm ...   only these stems
 
 Beside the PTX goes kernels/prebuilt/resources.json, a line for each entry and architecture: registers, shared memory and
-spills as ptxas reports them, instructions of the machine code, and those of its main loop where that has tensor work.
+spills as ptxas reports them, instructions of the machine code, those of its main loop where that has tensor work, and of
+the rows of gram_pool's roles (count_rows.py).
 `musc-bench` reads it.
 
 NVRTC 12.4 writes PTX ISA 8.4, which drivers from CUDA 12.4 on load, though the kernels need nothing of it. So each file
@@ -28,6 +29,8 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from count_rows import f32_pipe, roles
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels"
@@ -123,7 +126,8 @@ def same_code(path, original, architecture):
 
 
 def machine_code(text):
-    """Instructions of each entry, and of its innermost loop with the most tensor work: (all, of them mma, ldmatrix)."""
+    """Of each entry: instructions, of them IMAD (which the f32 pipe takes), those of its innermost loop with the most tensor
+    work, and where it has producers and consumers what a row costs each: all instructions, and those of the f32 pipe."""
     found = {}
     for part in re.split(r"^\.text\.", text, flags=re.M)[1:]:
         name = part[:part.index(":")]
@@ -144,7 +148,12 @@ def machine_code(text):
             mma = sum(c.startswith(("HMMA", "IMMA")) for c in inside)
             return [len(inside), mma, sum(c.startswith("LDSM") for c in inside)]
         main = max((count(*loop) for loop in innermost), key=lambda c: (c[1], c[0]), default=[0, 0, 0])
-        found[name] = (sum(c != "NOP" for c in codes), main if main[1] else None)
+        found[name] = {"instructions": sum(c != "NOP" for c in codes), "imad": sum(c.startswith("IMAD") for c in codes)}
+        if main[1]:
+            found[name]["main_loop"] = dict(zip(("instructions", "mma", "ldmatrix"), main))
+        if rows := roles(text, name):
+            pair = [[[round(r["all"], 2), round(f32_pipe(r), 2)] for r in role] for role in rows]
+            found[name]["rows"] = dict(zip(("inside", "edge", "consumers"), pair))
     return found
 
 
@@ -160,9 +169,7 @@ def assemble(path, architecture):
     for line in run.stderr.splitlines():
         if found := re.search(r"Compiling entry function '(\w+)'", line):
             entry = {"kernel": found.group(1), "arch": f"sm_{architecture}", "registers": 0, "shared": 0}
-            entry["instructions"], main = code[found.group(1)]
-            if main:
-                entry["main_loop"] = dict(zip(("instructions", "mma", "ldmatrix"), main))
+            entry.update(code[found.group(1)])
             entries.append(entry)
         elif found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
             entry["stack"], entry["spill_stores"], entry["spill_loads"] = map(int, found.groups())

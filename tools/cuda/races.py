@@ -39,10 +39,11 @@ LAUNCHES = [
     ("gemm", "gemm_bias_residual_f16", "GemmParams", (4, 1, 1), 128, 0, GEMM),
     ("gemm", "gemm_embed_f16", "GemmParams", (4, 1, 1), 128, 0, GEMM),
     ("gemm", "gemm_gram_f16", "GemmParams", (4, 1, 1), 128, 0, GEMM),
+    ("gemm", "gemm_gram_max_f16", "GemmParams", (4, 1, 1), 128, 0, dict(GEMM, images=4, kept=4)),
     ("patch_distance", "patch_distance_max_f16", "PatchDistanceParams", (4, 1, 1), 128, 0,
      dict(images=4, rows_per_image=68, width=64, images_a=2, first_image_b=2, images_b=2, kept=4, channels=64)),
-    ("gram_pool", "gram_pool_135_f32", "GramPoolParams", (2, 1, 1), 256, (24 * 552 + 3 * 8 * 8 + 3 * 5 * 4) * 4,
-     dict(images=2, grid=5, images_a=1, first_image_b=1, images_b=1, strip_rows=8, degrees=3, degree=[1, 3, 5, 0],
+    ("gram_pool", "gram_pool_35_f32", "GramPoolParams", (2, 1, 1), 160, (16 * 552 + 2 * 8 * 8 + 2 * 5 * 4 + 4) * 4,
+     dict(images=2, grid=5, images_a=1, first_image_b=1, images_b=1, strip_rows=8, degrees=2, degree=[3, 5, 0, 0],
           kept=2)),
 ]
 

@@ -58,9 +58,9 @@ pub enum Op {
     Mean { images: usize, grid: usize, width: usize, degrees: Vec<usize> },
     /// Norms of the pooled tokens.
     Norms { images: usize, grid: usize, width: usize, degrees: Vec<usize> },
-    /// The Gram block of a chunk.
+    /// The Gram block of a chunk, with the maxima of degree 1.
     Gram { block: PairBlock, patches: usize, width: usize },
-    /// Its pooling.
+    /// Its pooling for the other degrees.
     Pool { block: PairBlock, grid: usize, degrees: Vec<usize> },
     /// The path of the single degree 1.
     PatchDistance { block: PairBlock, patches: usize, width: usize },
@@ -106,9 +106,9 @@ impl Op {
             Op::Sums { .. } => "sums_f16",
             Op::Mean { .. } => "mean_f32",
             Op::Norms { .. } => "norms_f16",
-            Op::Gram { .. } => "gram_f16",
+            Op::Gram { .. } => "gram_max_f16",
             Op::Pool { grid, degrees, .. } => Shape::best(Grid::square(*grid), degrees, u32::MAX)
-                .map_or("135_f32", |shape| shape.variant),
+                .map_or("35_f32", |shape| shape.variant),
             Op::PatchDistance { .. } => "max_f16",
             Op::IntervalMean { .. } => "keys_f32",
         };
@@ -320,6 +320,7 @@ impl Op {
             Op::Gram { block, patches, width } => {
                 let out = gram_bytes(block, *patches);
                 operands(block.images_a * patches, block.images_b * patches, *width)
+                    + keys(block, *patches, 1)
                     + if fits(gram_span(block, *patches)) { 0.0 } else { out }
             }
             Op::Pool { block, grid, degrees } => {
@@ -400,7 +401,7 @@ mod tests {
 
     #[test]
     fn gram_block_stays_in_a_large_cache_only() {
-        let op = Op::Pool { block: PAIR, grid: 37, degrees: vec![1, 3, 5] };
+        let op = Op::Pool { block: PAIR, grid: 37, degrees: vec![3, 5] };
         let gram = (4 * 1369 * 1369) as f64;
         assert!(op.dram_bytes(6e6) - op.dram_bytes(40e6) == gram);
     }

@@ -225,7 +225,7 @@ pub fn scoring_by(setting: &Setting, group: usize, chunk: (usize, usize)) -> Vec
     }
     for (block, times) in shapes {
         works.push(Work { role: "gram", op: Op::Gram { block, patches, width }, times });
-        let degrees = degrees.clone();
+        let degrees = degrees.iter().copied().filter(|degree| *degree > 1).collect();
         works.push(Work { role: "pooling", op: Op::Pool { block, grid, degrees }, times });
     }
     works

@@ -98,6 +98,7 @@ fn lengths(op: &Op) -> Lengths {
                 b: block.images_b * patches * width,
                 vector: last * patches,
                 matrix: block.images_a * patches * GRAM_STRIDE,
+                keys: last * last * patches,
                 ..none
             }
         }
@@ -279,7 +280,11 @@ impl Probe {
                 };
                 let out = self.matrix.view_mut();
                 let side = side(vector, &block);
-                gemm::gram(stream, &operands, block, (patches, width), (&side, &side), out)
+                let images = (block.first_a + block.images_a).max(block.first_b + block.images_b);
+                let mut keys =
+                    Keys { keys: self.keys.view_mut(), images, first_kept: 0, kept: images };
+                let (sizes, sides) = ((patches, width), (&side, &side));
+                gemm::gram_max(stream, &operands, block, sizes, sides, out, &mut keys)
             }
             Op::Pool { block, grid, degrees } => {
                 let gram = self.matrix.view();

@@ -95,7 +95,7 @@ pub(super) struct Job<'a> {
     unseen: Vec<Vec<usize>>,
     /// Ascending, each once.
     pub degrees: Vec<usize>,
-    /// Runs of `degrees` that one launch takes.
+    /// Runs of `degrees` that one launch of the pooling takes; degree 1 is in none.
     launches: Vec<Range<usize>>,
     radius: usize,
     ranks: Vec<(usize, usize)>,
@@ -201,10 +201,10 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Degrees cut into runs that one launch can take.
+/// Degrees cut into runs that one launch of the pooling can take. Degree 1 is the product's own.
 fn launches(grid: Grid, degrees: &[usize], shared_bytes: u32) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
-    let mut start = 0;
+    let mut start = usize::from(degrees.first() == Some(&1));
     while start < degrees.len() {
         let most = (degrees.len() - start).min(MAX_DEGREES);
         let count = (1..=most)
@@ -375,7 +375,14 @@ impl<'a> Worker<'a> {
             k: width,
         };
         let sides = (&self.queries.side(all.clone())?, &columns.side(all)?);
-        gemm::gram(&self.stream, &operands, block, (l, channels), sides, gram.view_mut())?;
+        let sizes = (l, channels);
+        if job.degrees.first() == Some(&1) {
+            let mut keys = keys_of(&mut self.keys, job, group, 0..1)?;
+            let out = gram.view_mut();
+            gemm::gram_max(&self.stream, &operands, block, sizes, sides, out, &mut keys)?;
+        } else {
+            gemm::gram(&self.stream, &operands, block, sizes, sides, gram.view_mut())?;
+        }
         for run in &job.launches {
             let sides = (&self.queries.side(run.clone())?, &columns.side(run.clone())?);
             let mut keys = keys_of(&mut self.keys, job, group, run.clone())?;
@@ -554,13 +561,15 @@ mod tests {
     #[test]
     fn degrees_are_cut_where_a_launch_is_full() {
         let square = Grid::square;
-        assert_eq!(launches(square(37), &[1, 3, 5], 99 << 10), vec![0..3; 1]);
-        assert_eq!(launches(square(37), &[1], 64 << 10), vec![0..1; 1]);
+        assert_eq!(launches(square(37), &[1, 3, 5], 99 << 10), vec![1..3; 1]);
+        assert_eq!(launches(square(37), &[1], 64 << 10), vec![0..0; 0]);
+        assert_eq!(launches(square(37), &[3], 64 << 10), vec![0..1; 1]);
         for grid in [square(64), Grid::new(128, 64), Grid::new(3, 128)] {
             for degrees in [&[1, 3, 5, 7][..], &[3, 7], &[1, 5, 7]] {
                 for shared in [64 << 10, 99 << 10, 227 << 10] {
                     let runs = launches(grid, degrees, shared);
-                    assert_eq!(runs.first().map(|run| run.start), Some(0));
+                    let first = usize::from(degrees[0] == 1);
+                    assert_eq!(runs.first().map(|run| run.start), Some(first));
                     assert_eq!(runs.last().map(|run| run.end), Some(degrees.len()));
                     assert!(runs.windows(2).all(|pair| pair[0].end == pair[1].start));
                 }

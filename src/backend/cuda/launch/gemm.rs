@@ -1,6 +1,6 @@
 //! `kernels/gemm.cu`: out = epilogue(A·Bᵀ), every product of the backbone and the Gram blocks of the mutual scores.
 
-use super::{Call, GRAM_STRIDE, GemmParams, Half, Matrix, PairBlock, Side};
+use super::{Call, GRAM_STRIDE, GemmParams, Half, Keys, Matrix, PairBlock, Side};
 use crate::Result;
 use crate::backend::cuda::buffer::{View, ViewMut};
 use crate::backend::cuda::stream::Stream;
@@ -186,7 +186,51 @@ pub fn gram(
     out: ViewMut<'_, f32>,
 ) -> Result<()> {
     let call = Call::of_half(stream, "gemm", "gram", operands.half);
-    block.check(&call, (a.images, b.images))?;
+    let params = gram_params(&call, operands, block, (patches, channels), (a, b), &out)?;
+    launch(&call, &params)
+}
+
+/// As [`gram`], and the largest cosines of degree 1 merged into the keys of the pairs that count: from the sums before they
+/// are stored, so that they are the same bits however the pairs are cut.
+///
+/// # Shapes
+/// As [`gram`]; `a` and `b` with the norms of degree 1 (in front, if of others, too); the keys are of one degree.
+///
+/// # Errors
+/// [`Error::Kernel`](crate::Error::Kernel) for shapes that do not fit.
+pub fn gram_max(
+    stream: &Stream,
+    operands: &Operands<'_>,
+    block: PairBlock,
+    (patches, channels): (usize, usize),
+    (a, b): (&Side<'_>, &Side<'_>),
+    out: ViewMut<'_, f32>,
+    keys: &mut Keys<'_>,
+) -> Result<()> {
+    let call = Call::of_half(stream, "gemm", "gram_max", operands.half);
+    let params = gram_params(&call, operands, block, (patches, channels), (a, b), &out)?;
+    let key_count = keys.check(&call, 1, patches, (a.images, b.images))?;
+    let params = GemmParams {
+        inv_norm_a: call.input("norms of a", a.inv_norm, a.images * patches)?,
+        inv_norm_b: call.input("norms of b", b.inv_norm, b.images * patches)?,
+        keys: call.output("keys", &keys.keys, key_count)?,
+        images: call.count("images N", keys.images)?,
+        first_kept: call.count("first kept image", keys.first_kept)?,
+        kept: call.count("kept images", keys.kept)?,
+        ..params
+    };
+    launch(&call, &params)
+}
+
+fn gram_params(
+    call: &Call<'_>,
+    operands: &Operands<'_>,
+    block: PairBlock,
+    (patches, channels): (usize, usize),
+    (a, b): (&Side<'_>, &Side<'_>),
+    out: &ViewMut<'_, f32>,
+) -> Result<GemmParams> {
+    block.check(call, (a.images, b.images))?;
     let (m, n) = (operands.a.rows, operands.b.rows);
     call.require(
         m == block.images_a * patches,
@@ -208,19 +252,18 @@ pub fn gram(
     )?;
     let expected = format!("at most {GRAM_STRIDE}, a row of the Gram block");
     call.require(n <= GRAM_STRIDE, "rows of b", n, &expected)?;
-    let params = GemmParams {
+    Ok(GemmParams {
         row_sum_a: call.input("row sums of a", a.row_sum, a.images * patches)?,
         mean_a: call.input("means of a", a.mean, a.images)?,
         row_sum_b: call.input("row sums of b", b.row_sum, b.images * patches)?,
         mean_b: call.input("means of b", b.mean, b.images)?,
-        out: call.output_wide("out", &out, m * GRAM_STRIDE)?,
+        out: call.output_wide("out", out, m * GRAM_STRIDE)?,
         ldo: GRAM_STRIDE as u32,
         rows_per_image: call.count("patches", patches)?,
         channels: call.count("channels", channels)?,
         first_image_a: call.count("first image of a", block.first_a)?,
         first_image_b: call.count("first image of b", block.first_b)?,
         symmetric: u32::from(block.symmetric),
-        ..operands.params(&call)?
-    };
-    launch(&call, &params)
+        ..operands.params(call)?
+    })
 }

@@ -1,4 +1,5 @@
-//! `kernels/gram_pool.cu`: 4-D box sums of Gram blocks for every degree, scaled, row and column maxima.
+//! `kernels/gram_pool.cu`: 4-D box sums of Gram blocks for every degree from 3 on, scaled, row and column
+//! maxima. Degree 1 has no sums: it is [`super::gemm::gram_max`]'s.
 
 use super::pairs::check_grid;
 use super::{Call, GRAM_STRIDE, GramPoolParams, Keys, MAX_SIDE, PairBlock, Side, degree_fields};
@@ -10,8 +11,8 @@ use crate::{Grid, Result};
 pub const COLUMNS: usize = 4;
 /// The most producers of a block.
 pub const MAX_PRODUCERS: usize = 544;
-/// The most threads of a block for the degrees 1, 3 and 5.
-pub const MAX_THREADS_135: usize = 768;
+/// The most threads of a block for the degrees 3 and 5.
+pub const MAX_THREADS_35: usize = 672;
 /// The most threads of a block for other degrees.
 pub const MAX_THREADS_ANY: usize = 512;
 /// Floats from one plane of shared memory to the next.
@@ -44,14 +45,14 @@ impl Shape {
         let count = degrees.len();
         let largest = degrees.iter().copied().max()?;
         let (variant, max_radius, limit) = match degrees {
-            [1, 3, 5] => ("135_f32", 2, MAX_THREADS_135),
+            [3, 5] => ("35_f32", 2, MAX_THREADS_35),
             _ if largest <= 5 => ("to5_f32", 2, MAX_THREADS_ANY),
             _ => ("to7_f32", 3, MAX_THREADS_ANY),
         };
         if strip_rows == 0
             || strip_columns == 0
             || strip_columns > grid.columns
-            || (degrees == [1, 3, 5] && !strip_rows.is_multiple_of(4))
+            || (degrees == [3, 5] && !strip_rows.is_multiple_of(4))
         {
             return None;
         }
@@ -88,7 +89,7 @@ impl Shape {
             .find(|shape| shape.shared_bytes <= shared_bytes as usize)
     }
 
-    /// The shape that a launch takes: whole rows where they fit, else the equal parts of a row with the fewest threads in
+    /// The shape that a launch for these degrees, from 3 on, takes: whole rows where they fit, else the equal parts of a row with the fewest threads in
     /// all. `None` when even the smallest strip does not fit: too many degrees for one launch.
     pub fn best(grid: Grid, degrees: &[usize], shared_bytes: u32) -> Option<Shape> {
         let of_columns = |columns| Shape::of_columns(grid, degrees, columns, shared_bytes);
@@ -114,7 +115,7 @@ impl Shape {
 /// Pools a Gram block for every degree and merges the maxima into the keys of the pairs that count.
 ///
 /// # Shapes
-/// `gram` `[images_a·L, GRAM_STRIDE]` from [`super::gemm::gram`]; `a` and `b` the sets of A and B with the norms of
+/// `gram` `[images_a·L, GRAM_STRIDE]` from [`super::gemm::gram`] or [`super::gemm::gram_max`]; `a` and `b` the sets of A and B with the norms of
 /// `degrees`, the same one twice where the block is symmetric.
 ///
 /// # Errors
@@ -129,13 +130,19 @@ pub fn pool(
     keys: &mut Keys<'_>,
 ) -> Result<()> {
     let shared = stream.card().info().shared_bytes_per_block;
-    let call = Call::new(stream, "gram_pool", "135_f32");
+    let call = Call::new(stream, "gram_pool", "35_f32");
     let patches = check_grid(&call, grid)?;
     call.require(
         degrees.is_sorted_by(|a, b| a < b),
         "aggregation degrees",
         format!("{degrees:?}"),
         "ascending, no two equal",
+    )?;
+    call.require(
+        degrees.first() != Some(&1),
+        "aggregation degrees",
+        format!("{degrees:?}"),
+        "3 or more: degree 1 is gemm_gram_max's",
     )?;
     let (count, degree) = degree_fields(&call, degrees)?;
     let Some(shape) = Shape::best(grid, degrees, shared) else {
@@ -189,15 +196,18 @@ pub fn pool(
 mod tests {
     use super::*;
 
-    const DEGREES: [&[usize]; 9] =
-        [&[1, 3, 5], &[1], &[3], &[5], &[7], &[1, 3], &[3, 5], &[1, 5], &[1, 7]];
+    const DEGREES: [&[usize]; 6] = [&[3, 5], &[3], &[5], &[7], &[3, 7], &[5, 7]];
 
     #[test]
     fn shapes_of_known_grids() {
-        let shape = Shape::best(Grid::square(37), &[1, 3, 5], 99 << 10).unwrap();
+        let shape = Shape::best(Grid::square(37), &[3, 5], 99 << 10).unwrap();
         assert_eq!((shape.strip_rows, shape.strip_columns), (8, 37));
-        assert_eq!(shape.shared_bytes, 58_624, "the header's example");
-        let wide = Shape::best(Grid::new(4, 128), &[1, 3, 5], 99 << 10).unwrap();
+        assert_eq!(
+            (shape.threads, shape.shared_bytes),
+            (MAX_THREADS_35, 39_088),
+            "the header's example"
+        );
+        let wide = Shape::best(Grid::new(4, 128), &[3, 5], 99 << 10).unwrap();
         assert!(wide.strip_columns < 128, "{wide:?}");
         assert_eq!(wide.strips(Grid::new(4, 128)), 128usize.div_ceil(wide.strip_columns));
     }
