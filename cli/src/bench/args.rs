@@ -23,6 +23,10 @@ pub const STEMS: [&str; 8] = [
 /// The models shown by `kernels --model all`, with their sides.
 const SHOWN: [(&str, usize); 2] = [("ViT-L-14-336", 518), ("dinov2_vits14", 224)];
 
+const VERIFY_HELP: &str = "\
+Exit codes: 0 all is verified; 5 something differs, was not run, or a seeded fault went unnoticed; 1 the device cannot be opened;
+2 wrong usage.";
+
 /// What the kernels and the CPU stages cost. Without a card it counts on the simulator and models times from the counts,
 /// labelled so; with one it measures.
 #[derive(Debug, Parser)]
@@ -41,6 +45,7 @@ pub enum Command {
     /// Features and scoring on the CPU, timed
     Stages(StagesArgs),
     /// Whether every kernel gives the right numbers on a card: each output against f64, faults seeded to be found
+    #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
 }
 

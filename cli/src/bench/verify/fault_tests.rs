@@ -150,8 +150,9 @@ fn kernels_as_they_are_verify() {
 /// One of the products of each k-step is left out: 16x8 of a warp's 64x64.
 #[test]
 fn a_product_that_is_missing_is_found() {
-    let said = told("gemm", |_, ptx| edited(ptx, "gemm_gram_f16", "mma.sync", |_| String::new()));
-    assert!(said.contains("gemm_gram_f16") && said.contains("beyond their bound"), "{said}");
+    let said =
+        told("gemm", |_, ptx| edited(ptx, "gemm_gram_max_f16", "mma.sync", |_| String::new()));
+    assert!(said.contains("gemm_gram_max_f16") && said.contains("beyond their bound"), "{said}");
 }
 
 /// A store that is left out, by a predicate that is never true: elements keep what was there.
@@ -187,12 +188,12 @@ fn a_k_step_of_64_and_norms_of_a_degree_are_found() {
 fn what_does_not_verify_is_not_timed() {
     let block = PairBlock { first_a: 0, images_a: 1, first_b: 1, images_b: 1, symmetric: true };
     let gram = Op::Gram { block, patches: 16, width: 64 };
-    let pool = Op::Pool { block, grid: 4, degrees: vec![1, 3, 5] };
-    let broken = faulty(|_, ptx| edited(ptx, "gemm_gram_f16", "mma.sync", |_| String::new()));
+    let pool = Op::Pool { block, grid: 4, degrees: vec![3, 5] };
+    let broken = faulty(|_, ptx| edited(ptx, "gemm_gram_max_f16", "mma.sync", |_| String::new()));
     let mut timer = Timer::new(&broken).unwrap();
     for said in [timer.time(&gram).unwrap_err(), timer.time_chain(&gram, &pool).unwrap_err()] {
         let said = said.to_string();
-        assert!(said.contains("gemm_gram_f16") && said.contains("not timed"), "{said}");
+        assert!(said.contains("gemm_gram_max_f16") && said.contains("not timed"), "{said}");
     }
     // Kernels that need none of it may be timed: only then is the clock asked for.
     let other = Op::IntervalMean { images: 20, patches: 40, scored: 2, ranks: (0, 5) };
