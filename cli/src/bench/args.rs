@@ -1,9 +1,10 @@
 //! What the command line of `musc-bench` says, and what it comes to once checked.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cards::{CARDS, Card, USUAL};
 use super::pipeline::Setting;
+use musc::backend::cuda::driver::sim::MmaSums;
 use musc::backend::device::Device as Named;
 use musc::model::{Backbone, backbone};
 use musc::{Error, Result};
@@ -21,6 +22,10 @@ pub const STEMS: [&str; 8] = [
 ];
 /// The models shown by `kernels --model all`, with their sides.
 const SHOWN: [(&str, usize); 2] = [("ViT-L-14-336", 518), ("dinov2_vits14", 224)];
+
+const VERIFY_HELP: &str = "\
+Exit codes: 0 all is verified; 5 something differs, was not run, or a seeded fault went unnoticed; 1 the device cannot be opened;
+2 wrong usage.";
 
 /// What the kernels and the CPU stages cost. Without a card it counts on the simulator and models times from the counts,
 /// labelled so; with one it measures.
@@ -40,6 +45,7 @@ pub enum Command {
     /// Features and scoring on the CPU, timed
     Stages(StagesArgs),
     /// Whether every kernel gives the right numbers on a card: each output against f64, faults seeded to be found
+    #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
 }
 
@@ -129,6 +135,9 @@ pub struct VerifyArgs {
     /// One kernel file only, such as gemm
     #[arg(long, value_name = "STEM")]
     pub only: Option<String>,
+    /// How the simulator's tensor cores take sums: in f32, or cut toward zero as a card's
+    #[arg(long, value_enum, value_name = "CARD", default_value = "f32")]
+    pub sums: SumsArg,
     /// Kernels by themselves: no repeats of the scoring, no images
     #[arg(long)]
     pub kernels_only: bool,
@@ -140,10 +149,39 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// How the simulator's tensor cores take sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SumsArg {
+    F32,
+    V100,
+    A100,
+    H100,
+}
+
+impl SumsArg {
+    /// As the simulator has it.
+    pub fn of_simulator(self) -> MmaSums {
+        match self {
+            SumsArg::F32 => MmaSums::F32,
+            SumsArg::V100 => MmaSums::V100,
+            SumsArg::A100 => MmaSums::A100,
+            SumsArg::H100 => MmaSums::H100,
+        }
+    }
+}
+
 impl VerifyArgs {
     /// The device.
     pub fn device(&self) -> Result<Device> {
-        device(&self.device)
+        let device = device(&self.device)?;
+        if self.sums != SumsArg::F32 && device != Device::Sim {
+            return Err(Error::invalid(
+                "--sums",
+                format!("{:?} on {}", self.sums, self.device),
+                "--device sim: a card has its own",
+            ));
+        }
+        Ok(device)
     }
 
     /// Whether only small shapes are run.

@@ -186,12 +186,16 @@ impl Timer {
         let mut there = self.card.alloc::<u8>(HOST_BYTES, "a copy")?;
         let (mut to, mut from) = (Vec::new(), Vec::new());
         for _ in 0..REPEATS {
-            // SAFETY: both live, and the stream is waited for in `between` before either is used again.
+            // SAFETY: both live, and the stream is waited for before either is used again.
             let mut up = || unsafe { stream.upload_async(there.view_mut(), &host) };
-            to.push(self.between(&stream, &mut up)?);
+            let time = self.between(&stream, &mut up);
+            stream.synchronise()?;
+            to.push(time?);
             // SAFETY: as above.
             let mut down = || unsafe { stream.download_async(there.view(), &mut host) };
-            from.push(self.between(&stream, &mut down)?);
+            let time = self.between(&stream, &mut down);
+            stream.synchronise()?;
+            from.push(time?);
         }
         let median = |times| Measured::of(times).map_or(f64::NAN, |measured| measured.median_ms);
         Ok((median(to), median(from)))
@@ -212,7 +216,7 @@ impl Timer {
     fn between(&self, stream: &Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
         let (start, end) = (self.card.timing_event()?, self.card.timing_event()?);
         stream.record(&start)?;
-        // What failed may still have been given in part: wait before it is told.
+        // What failed may still have been given in part: it is waited for before it is told.
         let done = work();
         stream.record(&end)?;
         let time = self.milliseconds(&start, &end);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use musc::Result;
 use musc::backend::cuda::Card;
-use musc::backend::cuda::driver::sim::{Sim, SimOptions};
 use musc::backend::cuda::driver::{
     CardInfo, Driver, EventHandle, Function, LaunchShape, ModuleHandle, StreamHandle,
 };
@@ -151,8 +150,9 @@ fn kernels_as_they_are_verify() {
 /// One of the products of each k-step is left out: 16x8 of a warp's 64x64.
 #[test]
 fn a_product_that_is_missing_is_found() {
-    let said = told("gemm", |_, ptx| edited(ptx, "gemm_gram_f16", "mma.sync", |_| String::new()));
-    assert!(said.contains("gemm_gram_f16") && said.contains("beyond their bound"), "{said}");
+    let said =
+        told("gemm", |_, ptx| edited(ptx, "gemm_gram_max_f16", "mma.sync", |_| String::new()));
+    assert!(said.contains("gemm_gram_max_f16") && said.contains("beyond their bound"), "{said}");
 }
 
 /// A store that is left out, by a predicate that is never true: elements keep what was there.
@@ -188,12 +188,12 @@ fn a_k_step_of_64_and_norms_of_a_degree_are_found() {
 fn what_does_not_verify_is_not_timed() {
     let block = PairBlock { first_a: 0, images_a: 1, first_b: 1, images_b: 1, symmetric: true };
     let gram = Op::Gram { block, patches: 16, width: 64 };
-    let pool = Op::Pool { block, grid: 4, degrees: vec![1, 3, 5] };
-    let broken = faulty(|_, ptx| edited(ptx, "gemm_gram_f16", "mma.sync", |_| String::new()));
+    let pool = Op::Pool { block, grid: 4, degrees: vec![3, 5] };
+    let broken = faulty(|_, ptx| edited(ptx, "gemm_gram_max_f16", "mma.sync", |_| String::new()));
     let mut timer = Timer::new(&broken).unwrap();
     for said in [timer.time(&gram).unwrap_err(), timer.time_chain(&gram, &pool).unwrap_err()] {
         let said = said.to_string();
-        assert!(said.contains("gemm_gram_f16") && said.contains("not timed"), "{said}");
+        assert!(said.contains("gemm_gram_max_f16") && said.contains("not timed"), "{said}");
     }
     // Kernels that need none of it may be timed: only then is the clock asked for.
     let other = Op::IntervalMean { images: 20, patches: 40, scored: 2, ranks: (0, 5) };
@@ -217,4 +217,36 @@ fn a_launch_that_fails_is_told() {
     let verdicts = verdicts(&entries, &records);
     assert_eq!(verdicts["interval_mean_keys_f32"], Verdict::Differs);
     assert_eq!(verdicts["gemm_x"], Verdict::NotRun);
+}
+
+/// Bounds hold for tensor cores that cut their sums, those of every generation; and so much is lost that it shows in the bias.
+#[test]
+fn sums_that_are_cut_toward_zero_verify() {
+    for (mma_sums, compute_capability) in
+        [(MmaSums::V100, 75), (MmaSums::A100, 80), (MmaSums::H100, 90)]
+    {
+        let options = SimOptions { mma_sums, compute_capability, ..SimOptions::default() };
+        let card = Card::with_driver(Arc::new(Sim::new(options)), None);
+        let mut duplicates = Vec::new();
+        for stem in ["gemm", "attention", "patch_distance"] {
+            for trial in trials(Half::F16, Some(stem), true) {
+                for record in run_trial(&card, &trial, None).unwrap() {
+                    let judged = record.result.unwrap();
+                    assert!(
+                        judged.verified(),
+                        "{mma_sums:?} {} {}: {:?}",
+                        record.entry,
+                        record.shape,
+                        judged.faults()
+                    );
+                    if record.shape.contains("an image twice") {
+                        duplicates.push(judged.bias);
+                    }
+                }
+            }
+        }
+        // The cosine of a patch with itself is a sum of one sign.
+        assert!(duplicates.len() == 1 && duplicates[0] < -1e-7, "{mma_sums:?}: {duplicates:?}");
+        assert!(defects::seed(&card, Some("gemm")).unwrap().iter().all(defects::Seeded::caught));
+    }
 }

@@ -8,7 +8,7 @@ use super::numbers::{Random, TINY, U32, dot, gelu, quick_gelu, round, roundoff, 
 use super::{Class, Trial};
 use musc::Result;
 use musc::backend::cuda::launch::gemm::{self, Operands, TILE};
-use musc::backend::cuda::launch::{GRAM_STRIDE, Half, Matrix, PairBlock, Side};
+use musc::backend::cuda::launch::{GRAM_STRIDE, Half, Keys, Matrix, PairBlock, Side, value_of_key};
 use musc::model::Activation;
 
 /// Columns beyond a row's numbers: strides are wider than the rows.
@@ -205,8 +205,15 @@ impl GramCase {
     }
 }
 
-/// The Gram block. Its row sums and means are of the size that tokens have, so that the product decides.
-pub fn gram(lab: &Lab<'_>, half: Half, case: GramCase, class: Class) -> Result<Vec<Outcome>> {
+/// The Gram block, and with `maxima` the largest cosines of degree 1 that are taken of it. Its row sums and means are of the
+/// size that tokens have, so that the product decides.
+pub fn gram(
+    lab: &Lab<'_>,
+    half: Half,
+    case: GramCase,
+    maxima: bool,
+    class: Class,
+) -> Result<Vec<Outcome>> {
     let GramCase { block, patches, width } = case;
     let (m, n) = (block.images_a * patches, block.images_b * patches);
     let sets = case.sets();
@@ -228,6 +235,14 @@ pub fn gram(lab: &Lab<'_>, half: Half, case: GramCase, class: Class) -> Result<V
             random.vec(sets, 0.2),
         ),
     };
+    // Powers of two, or of the size that norms have; some patches are left out.
+    let inv_norm: Vec<f32> = (0..sets * patches)
+        .map(|at| match class {
+            _ if at % 11 == 3 => f32::NAN,
+            Class::Exact => [0.5, 0.25, 1.0][at % 3],
+            Class::Rounding => 0.02 + 0.01 * random.uniform(),
+        })
+        .collect();
     let product = Product::new(half, &a, &b, (m, n, width), width);
     let image = |first: usize, row: usize| first + row / patches;
     let worked = |row: usize, column: usize| {
@@ -235,33 +250,38 @@ pub fn gram(lab: &Lab<'_>, half: Half, case: GramCase, class: Class) -> Result<V
         let last = (column + TILE).min(n) - 1;
         !block.symmetric || image(block.first_a, row) < image(block.first_b, last)
     };
-    let want = |at: usize| {
-        let (row, column) = (at / GRAM_STRIDE, at % GRAM_STRIDE);
-        if column >= n.next_multiple_of(4) || !worked(row, column.min(n - 1)) {
-            return Want::Untouched;
-        }
+    // An element, and how far off it may be; none of pairs that do not count.
+    let element = |row: usize, column: usize| -> Option<(f64, f64)> {
         let (i, j) = (image(block.first_a, row), image(block.first_b, column));
-        // A tile is worked on whole, up to three columns past the last.
-        if column >= n || (block.symmetric && i >= j) {
-            return Want::Free;
+        if block.symmetric && i >= j {
+            return None;
         }
         let (sum, magnitude) = product.sums[row * n + column];
         let (m_i, m_j) = (f64::from(mean[i]), f64::from(mean[j]));
         let s_i = f64::from(row_sum[i * patches + row % patches]);
         let s_j = f64::from(row_sum[j * patches + column % patches]);
-        let centred = s_j - width as f64 * m_j;
-        let expected = sum - m_j * s_i - m_i * centred;
-        if class == Class::Exact {
-            return Want::Near(expected, 0.0);
-        }
+        let expected = sum - m_j * s_i - m_i * (s_j - width as f64 * m_j);
         let terms = (m_j * s_i).abs() + m_i.abs() * (s_j.abs() + width as f64 * m_j.abs());
-        Want::Near(expected, sum_error(width, magnitude) + 8.0 * U32 * (terms + magnitude))
+        let off = sum_error(width, magnitude) + 8.0 * U32 * (terms + magnitude);
+        Some((expected, if class == Class::Exact { 0.0 } else { off }))
+    };
+    let want = |at: usize| {
+        let (row, column) = (at / GRAM_STRIDE, at % GRAM_STRIDE);
+        if column >= n.next_multiple_of(4) || !worked(row, column.min(n - 1)) {
+            return Want::Untouched;
+        }
+        // A tile is worked on whole, up to three columns past the last.
+        let found = if column < n { element(row, column) } else { None };
+        found.map_or(Want::Free, |(expected, off)| Want::Near(expected, off))
     };
     let wants: Vec<Want> = (0..m * GRAM_STRIDE).into_par_iter().map(want).collect();
-    let entry = format!("gemm_gram_{}", half.name());
+    let keys = if maxima { largest(&case, &inv_norm, element) } else { Vec::new() };
+    let variant = if maxima { "gram_max" } else { "gram" };
+    let entry = format!("gemm_{variant}_{}", half.name());
     lab.judge(|pass| {
         let (a, b) = (pass.input("a", &product.a)?, pass.input("b", &product.b)?);
         let (row_sum, mean) = (pass.input("row_sum", &row_sum)?, pass.input("mean", &mean)?);
+        let inv_norm = pass.input("inv_norm", &inv_norm)?;
         let mut out = pass.output::<f32>("gram", m * GRAM_STRIDE)?;
         let matrix = |values, rows| Matrix { values, rows, stride: width };
         let operands =
@@ -269,24 +289,63 @@ pub fn gram(lab: &Lab<'_>, half: Half, case: GramCase, class: Class) -> Result<V
         let side = Side {
             row_sum: row_sum.view()?,
             mean: mean.view()?,
-            // Not read.
-            inv_norm: row_sum.view()?,
+            inv_norm: inv_norm.view()?,
             images: sets,
         };
-        gemm::gram(
-            pass.stream,
-            &operands,
-            block,
-            (patches, width),
-            (&side, &side),
-            out.view_mut()?,
-        )?;
+        let (sizes, sides) = ((patches, width), (&side, &side));
+        if maxima {
+            let mut found = pass.in_place("keys", &vec![0u32; keys.len()])?;
+            let mut to = Keys { keys: found.view_mut()?, images: sets, first_kept: 0, kept: sets };
+            gemm::gram_max(pass.stream, &operands, block, sizes, sides, out.view_mut()?, &mut to)?;
+            pass.want(&entry, &found, |key| f64::from(value_of_key(key)), &keys)?;
+        } else {
+            gemm::gram(pass.stream, &operands, block, sizes, sides, out.view_mut()?)?;
+        }
         pass.want(&entry, &out, f64::from, &wants)?;
         for input in [&a, &b] {
             pass.unchanged(input)?;
         }
-        [&row_sum, &mean].into_iter().try_for_each(|input| pass.unchanged(input))
+        [&row_sum, &mean, &inv_norm].into_iter().try_for_each(|input| pass.unchanged(input))
     })
+}
+
+/// The largest cosines of a block's pairs, `[N, N, L]`.
+fn largest(
+    case: &GramCase,
+    inv_norm: &[f32],
+    element: impl Fn(usize, usize) -> Option<(f64, f64)>,
+) -> Vec<Want> {
+    let GramCase { block, patches, .. } = *case;
+    let sets = case.sets();
+    let mut best: Vec<Option<(f64, f64)>> = vec![None; sets * sets * patches];
+    for row in 0..block.images_a * patches {
+        for column in 0..block.images_b * patches {
+            let Some((value, off)) = element(row, column) else { continue };
+            let (i, j) = (block.first_a + row / patches, block.first_b + column / patches);
+            let (p, q) = (row % patches, column % patches);
+            let scale = f64::from(inv_norm[i * patches + p]) * f64::from(inv_norm[j * patches + q]);
+            if scale.is_nan() {
+                continue;
+            }
+            // Twice scaled; exact where the element is.
+            let (cosine, off) = (value * scale, off * scale * 1.01);
+            let off = if off == 0.0 { 0.0 } else { off + 4.0 * U32 * cosine.abs() };
+            let mut merge = |at: usize| {
+                let known = best[at].unwrap_or((f64::NEG_INFINITY, 0.0));
+                best[at] = Some((known.0.max(cosine), known.1.max(off)));
+            };
+            merge((i * sets + j) * patches + p);
+            if block.symmetric {
+                merge((j * sets + i) * patches + q);
+            }
+        }
+    }
+    let want = |(at, best): (usize, Option<(f64, f64)>)| match best {
+        _ if inv_norm[at / patches / sets * patches + at % patches].is_nan() => Want::Free,
+        Some((cosine, off)) => Want::Near(cosine, off),
+        None => Want::Untouched,
+    };
+    best.into_iter().enumerate().map(want).collect()
 }
 
 /// Blocks of images: tiles that hold several, pairs i >= j that count and that do not.
@@ -346,7 +405,9 @@ pub fn trials(half: Half, quick: bool) -> Vec<Trial> {
         }
     }
     for case in gram_cases(quick) {
-        for class in [Class::Exact, Class::Rounding] {
+        for (maxima, class) in
+            [false, true].into_iter().flat_map(|m| [(m, Class::Exact), (m, Class::Rounding)])
+        {
             let GramCase { block, patches, width } = case;
             let shape = format!(
                 "({}x{patches})x({}x{patches})x{width}, {}",
@@ -354,9 +415,10 @@ pub fn trials(half: Half, quick: bool) -> Vec<Trial> {
                 block.images_b,
                 if block.symmetric { "pairs i < j" } else { "two sets" }
             );
-            let entry = format!("gemm_gram_{}", half.name());
+            let variant = if maxima { "gram_max" } else { "gram" };
+            let entry = format!("gemm_{variant}_{}", half.name());
             trials.push(Trial::new("gemm", &entry, shape, class, move |lab| {
-                gram(lab, half, case, class)
+                gram(lab, half, case, maxima, class)
             }));
         }
     }

@@ -38,8 +38,8 @@ pub struct Loaded {
 /// Threads and dynamic shared bytes of a block of an entry, as large as it is at 518 px.
 fn block(card: &Card, entry: &str, function: &Function) -> (u32, u32) {
     let degrees: &[usize] = match entry {
-        "gram_pool_135_f32" => &[1, 3, 5],
-        "gram_pool_to5_f32" => &[3, 5],
+        "gram_pool_35_f32" => &[3, 5],
+        "gram_pool_to5_f32" => &[5],
         "gram_pool_to7_f32" => &[7],
         _ => return (function.max_threads, 0),
     };

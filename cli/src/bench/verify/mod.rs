@@ -35,10 +35,11 @@ use std::time::Instant;
 
 use self::judge::Judged;
 use self::memory::{Lab, Outcome, Tamper};
-use super::args::{Device, VerifyArgs};
+use super::args::{Device, SumsArg, VerifyArgs};
 use crate::shell::voice::Voice;
 use crate::shell::{Stop, interrupt};
 use musc::backend::cuda::Card;
+use musc::backend::cuda::driver::sim::{MmaSums, Sim, SimOptions};
 use musc::backend::cuda::kernels::{self, KERNELS, ptx_for};
 use musc::backend::cuda::launch::Half;
 use musc::{Error, Result};
@@ -212,9 +213,12 @@ fn check_trials(card: &Arc<Card>, stem: &str) -> Result<()> {
 }
 
 /// Opens what `--device` names.
-fn open(device: Device) -> Result<Arc<Card>> {
+fn open(device: Device, mma_sums: MmaSums) -> Result<Arc<Card>> {
     match device {
-        Device::Sim => Ok(Card::sim()),
+        Device::Sim => {
+            let sim = Sim::new(SimOptions { mma_sums, ..SimOptions::default() });
+            Ok(Card::with_driver(Arc::new(sim), None))
+        }
         Device::Cuda(number) => Card::open(number),
     }
 }
@@ -222,6 +226,7 @@ fn open(device: Device) -> Result<Arc<Card>> {
 /// Everything that was found, for the report.
 struct Findings {
     quick: bool,
+    sums: SumsArg,
     card: Arc<Card>,
     loaded: loaded::Loaded,
     entries: Vec<(&'static str, String)>,
@@ -249,7 +254,7 @@ pub fn run(args: &VerifyArgs) -> std::result::Result<(), Stop> {
     let quick = args.quick(device);
     let voice = Voice::new(args.quiet || args.json);
     let start = Instant::now();
-    let card = open(device)?;
+    let card = open(device, args.sums.of_simulator())?;
     let mut entries = entries(&card)?;
     entries.retain(|(stem, _)| only.is_none_or(|only| only == *stem));
     let loaded = loaded::load(&card, &entries)?;
@@ -273,15 +278,26 @@ pub fn run(args: &VerifyArgs) -> std::result::Result<(), Stop> {
     } else {
         None
     };
-    let images = if whole {
+    // The simulator that a run opens has sums in f32.
+    let images = if whole && args.sums == SumsArg::F32 {
         voice.say("images to scores");
         whole::images(&args.device, quick)?
     } else {
         None
     };
     let seconds = start.elapsed().as_secs_f64();
-    let findings =
-        Findings { quick, card, loaded, entries, records, defects, repeats, images, seconds };
+    let findings = Findings {
+        quick,
+        sums: args.sums,
+        card,
+        loaded,
+        entries,
+        records,
+        defects,
+        repeats,
+        images,
+        seconds,
+    };
     report::tell(&findings, args)?;
     if findings.verified() { Ok(()) } else { Err(Stop::Differs(report::summary(&findings))) }
 }

@@ -8,8 +8,13 @@ use super::{Class, Trial};
 use musc::Grid;
 use musc::backend::cuda::launch::{GRAM_STRIDE, Half};
 
-/// Degrees of a launch: one of each variant of `gram_pool`, every degree, alone and in company.
-const DEGREES: [&[usize]; 5] = [&[1, 3, 5], &[1], &[3, 5], &[7], &[1, 3, 7]];
+/// Degrees of a scoring: one for each variant of `gram_pool`, every degree, alone and in company. Degree 1 is the product's own.
+const DEGREES: [&[usize]; 5] = [&[1, 3, 5], &[3, 5], &[5], &[1, 7], &[3, 7]];
+
+/// Those that are pooled.
+fn pooled(degrees: &'static [usize]) -> &'static [usize] {
+    &degrees[usize::from(degrees.first() == Some(&1))..]
+}
 
 /// The trials of `lnamd`, `gram_pool`, `patch_distance` and `local_distance`.
 pub fn trials(half: Half, quick: bool) -> Vec<Trial> {
@@ -54,21 +59,25 @@ fn step_of(grid: Grid) -> usize {
     1 + grid.patches() / 200
 }
 
-fn pool_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
+fn pool_shapes(quick: bool) -> Vec<(Grid, usize)> {
     let mut shapes = vec![(Grid::square(1), 128), (Grid::square(5), 128), (Grid::new(2, 9), 256)];
     if !quick {
         shapes.extend([2, 16, 37, 61, 64].map(|side| (Grid::square(side), 128)));
         shapes.extend([(Grid::square(37), 1024), (Grid::new(4, 128), 384)]);
     }
-    for (grid, width) in shapes {
+    shapes
+}
+
+fn pool_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
+    for (grid, width) in pool_shapes(quick) {
         for degrees in DEGREES {
             let few = usize::from(GRAM_STRIDE / grid.patches() < 3);
             for meeting in MEETINGS.into_iter().skip(few) {
-                // What a launch of three degrees finds in a block of all pairs, the others find too: they take one meeting.
-                if degrees.len() < 3 && meeting.blocks.len() == 1 && !quick {
+                // What the scorings with degree 1 find in a block of all pairs, the others find too.
+                if degrees.first() != Some(&1) && meeting.blocks.len() == 1 && !quick {
                     continue;
                 }
-                let entry = pool_entry(grid, degrees, u32::MAX);
+                let entry = pool_entry(grid, pooled(degrees), u32::MAX);
                 let shape = format!("{grid}x{width}, degrees {degrees:?}, {}", meeting.words());
                 // Products of both formats come to the same pooling.
                 if half == Half::F16 && width <= 128 {
@@ -77,7 +86,7 @@ fn pool_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
                         &entry,
                         shape.clone(),
                         Class::Exact,
-                        move |lab| pool_exact(lab, meeting, grid, degrees),
+                        move |lab| pool_exact(lab, meeting, grid, pooled(degrees)),
                     ));
                 }
                 trials.push(Trial::new("gram_pool", &entry, shape, Class::Rounding, move |lab| {
@@ -147,5 +156,24 @@ fn local_trials(half: Half, quick: bool, trials: &mut Vec<Trial>) {
             let a = Images::new(half, meeting.images.0, grid, (128, 120), 9).leaving_out(11);
             local(lab, meeting, &a, degree, radius, step_of(grid))
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use musc::backend::cuda::launch::gram_pool::Shape;
+
+    /// What is only run on a card is at least not refused there: the smallest shared memory is that of 7.5.
+    #[test]
+    fn every_pooling_has_a_shape() {
+        for (grid, _) in pool_shapes(false) {
+            for degrees in DEGREES {
+                assert!(
+                    Shape::best(grid, pooled(degrees), 64 << 10).is_some(),
+                    "{grid} {degrees:?}"
+                );
+            }
+        }
     }
 }

@@ -153,7 +153,8 @@ impl Meeting {
 
     /// Those of the rows `[degrees, N of a, ...]` that are kept.
     fn of_kept(&self, all: &[Want], degrees: usize) -> Vec<Want> {
-        let row = all.len() / degrees / self.images.0;
+        // No degree, no rows.
+        let row = (all.len() / degrees / self.images.0).max(1);
         let (first, kept) = self.kept;
         let rows = all.chunks_exact(row).enumerate();
         rows.filter(|(at, _)| (first..first + kept).contains(&(at % self.images.0)))
@@ -182,7 +183,7 @@ impl Meeting {
     }
 }
 
-/// From tokens to keys by lnamd, the Gram product and pooling.
+/// From tokens to keys by lnamd, the Gram product, which has degree 1, and pooling, which has the others.
 pub fn chain(
     lab: &Lab<'_>,
     meeting: Meeting,
@@ -193,13 +194,27 @@ pub fn chain(
     let symmetric = meeting.symmetric();
     let b = if symmetric { a } else { b };
     let all = Against { a, b, symmetric, local: None, step }.wants(degrees);
-    let wants = meeting.of_kept(&all, degrees.len());
-    let shared = lab.card.info().shared_bytes_per_block;
-    let entry = pool_entry(a.grid, degrees, shared);
+    let ones = usize::from(degrees.first() == Some(&1));
+    let (first, others) = all.split_at(all.len() / degrees.len() * ones);
+    let wants_1 = meeting.of_kept(first, 1);
+    let pooled = &degrees[ones..];
+    let wants = meeting.of_kept(others, pooled.len());
+    let entry_1 = format!("gemm_gram_max_{}", a.half.name());
+    let entry = pool_entry(a.grid, pooled, lab.card.info().shared_bytes_per_block);
     lab.judge(|pass| {
         let side_a = Prepared::new(pass.stream, a, degrees)?;
         let side_b = Prepared::new(pass.stream, b, degrees)?;
-        let (norms_a, norms_b) = (side_a.side(), side_b.side());
+        let sides = (&side_a.side(), &side_b.side());
+        // The norms of the degrees that are pooled.
+        let behind = |norms: &Side<'_>, images: &Images| {
+            ones * images.n * images.patches()..norms.inv_norm.len()
+        };
+        let (norms_a, norms_b) = (sides.0.inv_norm, sides.1.inv_norm);
+        let of_pooled = (
+            &Side { inv_norm: norms_a.part(behind(sides.0, a))?, ..*sides.0 },
+            &Side { inv_norm: norms_b.part(behind(sides.1, b))?, ..*sides.1 },
+        );
+        let mut keys_1 = pass.in_place("keys of degree 1", &vec![0u32; wants_1.len()])?;
         let mut keys = pass.in_place("keys", &vec![0u32; wants.len()])?;
         for &block in meeting.blocks {
             let block = meeting.block(block);
@@ -214,11 +229,18 @@ pub fn chain(
                 b: Matrix { values: part_b, rows: n, stride: a.width },
                 k: a.width,
             };
-            let sides = (&norms_a, &norms_b);
-            let sizes = (a.patches(), a.channels);
-            gemm::gram(pass.stream, &operands, block, sizes, sides, gram.view_mut())?;
-            let mut out = meeting.keys(&mut keys)?;
-            gram_pool::pool(pass.stream, gram.view(), sides, block, a.grid, degrees, &mut out)?;
+            let (sizes, out) = ((a.patches(), a.channels), gram.view_mut());
+            if ones == 1 {
+                let mut to = meeting.keys(&mut keys_1)?;
+                gemm::gram_max(pass.stream, &operands, block, sizes, sides, out, &mut to)?;
+            } else {
+                gemm::gram(pass.stream, &operands, block, sizes, sides, out)?;
+            }
+            let mut to = meeting.keys(&mut keys)?;
+            gram_pool::pool(pass.stream, gram.view(), of_pooled, block, a.grid, pooled, &mut to)?;
+        }
+        if ones == 1 {
+            pass.want(&entry_1, &keys_1, cosine, &wants_1)?;
         }
         pass.want(&entry, &keys, cosine, &wants)
     })
@@ -226,7 +248,7 @@ pub fn chain(
 
 /// The entry that pools these degrees on such a card.
 pub fn pool_entry(grid: Grid, degrees: &[usize], shared: u32) -> String {
-    let variant = Shape::best(grid, degrees, shared).map_or("135_f32", |shape| shape.variant);
+    let variant = Shape::best(grid, degrees, shared).map_or("35_f32", |shape| shape.variant);
     format!("gram_pool_{variant}")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::args::VerifyArgs;
+use super::super::args::{SumsArg, VerifyArgs};
 use super::super::text::{cells, table};
 use super::{Class, Findings, Record, Verdict, verdicts, whole};
 use crate::shell::out;
@@ -133,6 +133,10 @@ fn text(findings: &Findings, told: Option<&smi::Told>) -> String {
         findings.loaded.seconds
     );
     let shapes = if findings.quick { "small shapes; --full takes all" } else { "all shapes" };
+    if findings.sums != SumsArg::F32 {
+        text +=
+            &format!("sums         of tensor cores cut toward zero, as an {:?}'s\n", findings.sums);
+    }
     text += &format!("verified on  {shapes}, in {:.1} s\n", findings.seconds);
 
     text += "\n## Kernels\n\n";
@@ -353,6 +357,7 @@ fn document(findings: &Findings, told: Option<&smi::Told>) -> Value {
         "version": crate::version(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         "shapes": if findings.quick { "quick" } else { "full" },
+        "sums": format!("{:?}", findings.sums).to_lowercase(),
         "seconds": findings.seconds,
         "device": {
             "label": info.label,
