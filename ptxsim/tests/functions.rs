@@ -267,9 +267,15 @@ fn calls_by_address_are_checked() {
     let e = run(f, "mov.u64 %x3, f; call (%d), %x3, (%t);", 1).unwrap_err();
     assert!(matches!(e, Error::UnknownInstruction { .. }), "{e}");
     // By name the sizes are known before anything runs.
-    for call in
-        ["call (%d), f, (%x1);", "call f, (%t);", "call (%d), f;", "call nothing;", "call broken;"]
-    {
+    for call in [
+        "call (%d), f, (%x1);",
+        "call f, (%t);",
+        "call (%d), f;",
+        "{ .param .b64 p; st.param.u64 [p], %x1; call (%d), f, (p); }",
+        "{ .param .b8 o[8]; call (o), f, (%t); }",
+        "call nothing;",
+        "call broken;",
+    ] {
         let e = run(f, call, 1).unwrap_err();
         assert!(matches!(e, Error::UnknownInstruction { .. }), "{call}: {e}");
     }
