@@ -267,9 +267,15 @@ fn calls_by_address_are_checked() {
     let e = run(f, "mov.u64 %x3, f; call (%d), %x3, (%t);", 1).unwrap_err();
     assert!(matches!(e, Error::UnknownInstruction { .. }), "{e}");
     // By name the sizes are known before anything runs.
-    for call in
-        ["call (%d), f, (%x1);", "call f, (%t);", "call (%d), f;", "call nothing;", "call broken;"]
-    {
+    for call in [
+        "call (%d), f, (%x1);",
+        "call f, (%t);",
+        "call (%d), f;",
+        "{ .param .b64 p; st.param.u64 [p], %x1; call (%d), f, (p); }",
+        "{ .param .b8 o[8]; call (o), f, (%t); }",
+        "call nothing;",
+        "call broken;",
+    ] {
         let e = run(f, call, 1).unwrap_err();
         assert!(matches!(e, Error::UnknownInstruction { .. }), "{call}: {e}");
     }
@@ -284,6 +290,20 @@ fn lanes_meet_again_after_a_call() {
     let sum = |t: u32| 100 + t * (t + 1) / 2 + 1000 * t.div_ceil(2);
     let want: Vec<u32> = (0..32).map(|t| if t & 1 == 0 { sum(t + 1) } else { 0 }).collect();
     assert_eq!(got, want);
+    // They meet at a shuffle of all, as deep as each of them is in the function, and part again.
+    let deep = ".func (.reg .u32 o) f(.reg .u32 n, .reg .u32 v) { .reg .pred %p; .reg .u32 %r;
+        setp.eq.u32 %p, n, 0; @%p bra last; sub.u32 %r, n, 1; call (%r), f, (%r, v);
+        add.u32 o, %r, 1000; ret;
+        last: shfl.sync.bfly.b32 o, v, 1, 31, -1; ret; }";
+    let got = run(deep, "and.b32 %r1, %t, 3; call (%d), f, (%r1, %t);", 32).unwrap();
+    let want: Vec<u32> = (0..32).map(|t| (t ^ 1) + 1000 * (t & 3)).collect();
+    assert_eq!(got, want);
+    let e = run(
+        deep,
+        "and.b32 %r1, %t, 3; setp.ne.u32 %p1, %t, 7; @%p1 call (%d), f, (%r1, %t); bar.warp.sync -1;",
+        32,
+    );
+    assert!(matches!(e.unwrap_err(), Error::DivergentWarp { .. }));
     // A lane that ends inside a function ends.
     let f = ".func f(.reg .u32 t) { .reg .pred %p; setp.gt.u32 %p, t, 2; @%p exit; ret; }";
     assert_eq!(run(f, "call f, (%t); mov.u32 %d, 5;", 4).unwrap()[..3], [5; 3]);

@@ -19,13 +19,12 @@ impl Block<'_> {
             self.builtin(w, pc as usize, b, c, active)?;
             return Ok(Flow::Next);
         }
-        let depth = w.groups[at].depth + 1;
         w.groups[at].pc = pc + 1;
         w.groups[at].mask &= !active;
         for l in lanes(active) {
             let (index, f) = self.callee(w, c, l).map_err(|f| f.at(l as u32))?;
             enter(w, l, pc, c, index, f).map_err(|f| f.at(l as u32))?;
-            join(w, f.start, depth, l);
+            join(w, f.start, l);
         }
         w.groups.retain(|g| g.mask != 0);
         Ok(Flow::Regroup)
@@ -65,12 +64,11 @@ impl Block<'_> {
 
     /// Lanes leave a function, each to where it was called.
     pub(super) fn give_back(&mut self, w: &mut Warp, at: usize, pc: u32, active: u32) -> Step {
-        let depth = w.groups[at].depth - 1;
         w.groups[at].pc = pc + 1;
         w.groups[at].mask &= !active;
         for l in lanes(active) {
             let call = self.leave(w, l).map_err(|f| f.at(l as u32))?;
-            join(w, call + 1, depth, l);
+            join(w, call + 1, l);
         }
         w.groups.retain(|g| g.mask != 0);
         Ok(Flow::Regroup)
@@ -126,7 +124,8 @@ impl Block<'_> {
 }
 
 /// Puts a lane at an instruction, beside those that are there.
-fn join(w: &mut Warp, pc: u32, depth: u32, lane: usize) {
+fn join(w: &mut Warp, pc: u32, lane: usize) {
+    let depth = w.frames[lane].len() as u32;
     let here = |g: &&mut Group| g.pc == pc && g.depth == depth && !g.blocked;
     match w.groups.iter_mut().find(here) {
         Some(g) => g.mask |= 1 << lane,

@@ -41,8 +41,14 @@ impl Block<'_> {
     fn choose(&mut self, w: &mut Warp) -> Result<usize, Box<Stop>> {
         // Who is in a function comes out of it before the others go on: there they meet again.
         let order = |g: &Group| (std::cmp::Reverse(g.depth), g.pc);
-        let ready = w.groups.iter().filter(|g| !g.blocked).map(order).min();
-        let Some(first) = ready else { return Err(self.stuck(w)) };
+        let first = loop {
+            if let Some(first) = w.groups.iter().filter(|g| !g.blocked).map(order).min() {
+                break first;
+            }
+            if !w.meet() {
+                return Err(self.stuck(w));
+            }
+        };
         if w.groups.len() > 1 {
             let mask = w.groups.iter().filter(|g| order(g) == first).fold(0, |m, g| m | g.mask);
             w.groups.retain(|g| order(g) != first);

@@ -65,11 +65,6 @@ pub(super) fn multiply<const K: usize>(
     c: &mut [[f32; N]; M],
     sums: Sums,
 ) {
-    let finite = |x: &f32| x.is_finite();
-    let all = a.iter().flatten().all(finite)
-        && b.iter().flatten().all(finite)
-        && c.iter().flatten().all(finite);
-    let before = *c;
     let wide_b = b.map(|row| row.map(f64::from));
     let exponents_b = b.map(|row| row.map(|x| exponent(x, sums.least)));
     for (row, acc) in a.iter().zip(c.iter_mut()) {
@@ -99,28 +94,6 @@ pub(super) fn multiply<const K: usize>(
                 } else {
                     cut(v)
                 };
-            }
-        }
-    }
-    if !all {
-        specials(a, b, &before, c);
-    }
-}
-
-/// Where a NaN or an infinity takes part: what the sum without any bound gives.
-#[cold]
-fn specials<const K: usize>(
-    a: &[[f32; K]; M],
-    b: &[[f32; N]; K],
-    before: &[[f32; N]; M],
-    c: &mut [[f32; N]; M],
-) {
-    for ((row, before), acc) in a.iter().zip(before).zip(c) {
-        for n in 0..N {
-            let products = row.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(y[n]));
-            let sum = products.sum::<f64>() + f64::from(before[n]);
-            if !sum.is_finite() {
-                acc[n] = sum as f32;
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::memory::local::Local;
 pub(crate) struct Group {
     pub pc: u32,
     pub mask: u32,
-    /// Functions its lanes are in.
+    /// Functions its lanes are in; the most, where they met at a warp-wide instruction.
     pub depth: u32,
     /// Waits for other lanes at a warp-wide instruction.
     pub blocked: bool,
@@ -216,6 +216,22 @@ impl Warp {
         let depth = self.groups[at].depth;
         self.groups.push(Group { pc, mask, depth, blocked: false });
         self.groups.retain(|g| g.mask != 0);
+    }
+
+    /// Joins two groups that wait at one instruction, as deep as they are in functions. False
+    /// where there are none.
+    pub fn meet(&mut self) -> bool {
+        for at in 0..self.groups.len() {
+            let g = self.groups[at];
+            let same = |o: &Group| o.pc == g.pc;
+            if let Some(other) = self.groups.iter().skip(at + 1).position(same) {
+                let o = self.groups.remove(at + 1 + other);
+                let depth = g.depth.max(o.depth);
+                self.groups[at] = Group { mask: g.mask | o.mask, depth, blocked: false, ..g };
+                return true;
+            }
+        }
+        false
     }
 
     /// Ends lanes. Those that waited for them look again.

@@ -164,7 +164,10 @@ fn the_ends_of_the_range() {
             );
         }
     }
+    // A root that is above a number by 2^-78 of itself.
+    let just = 1.0 + f64::from((1 << 26) - 1) * f64::EPSILON;
     for (op, x, want) in [
+        ("sqrt", 1.0 + f64::from((1 << 27) - 1) * f64::EPSILON, [just, just, just.next_up()]),
         ("sqrt", 4.0, [2.0; 3]),
         ("sqrt", TINY, [2f64.powi(-537); 3]),
         ("sqrt", 2.0, [2f64.sqrt().next_down(), 2f64.sqrt().next_down(), 2f64.sqrt()]),

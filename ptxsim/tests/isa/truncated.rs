@@ -336,6 +336,22 @@ fn what_is_kept_beside_a_one() {
     assert_eq!(beside(v100, 1.0, &[(0, -1.0, -24)]), 1.0);
 }
 
+/// A subnormal counts with the least exponent of its format: 2^-24 · 2^15 is aligned as 2^1, and
+/// 2^-25 beside it is below what is kept, though not below that of 2^-9.
+#[test]
+fn subnormal_factors_are_not_normalised() {
+    let (mut a, mut b) = (vec![vec![0; 16]; 16], vec![vec![0; 16]; 8]);
+    (a[0][0], b[0][0]) = (1, 0x7800);
+    (a[0][1], b[0][1]) = (0x0c00, 0x0800);
+    let start = vec![vec![0; 8]; 16];
+    for sums in [MmaSums::V100, MmaSums::A100, MmaSums::H100] {
+        let got = mma(sums, Format::F16, false, &a, &b, &start)[0][0];
+        assert_eq!(f32::from_bits(got), 2f32.powi(-9), "{sums:?}");
+    }
+    let got = mma(MmaSums::F32, Format::F16, false, &a, &b, &start)[0][0];
+    assert_eq!(f32::from_bits(got), 2f32.powi(-9) + 2f32.powi(-25));
+}
+
 #[test]
 fn infinities_and_nan_are_as_in_any_sum() {
     let infinite = 0x7c00;
