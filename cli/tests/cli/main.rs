@@ -4,6 +4,7 @@ mod bad_input;
 mod banks;
 mod bench;
 mod doctor;
+mod driver;
 mod hand_off;
 mod hub;
 mod regions;
