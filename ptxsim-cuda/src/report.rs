@@ -159,9 +159,14 @@ pub(crate) fn at_exit() {
 extern "C" fn end_of_process() {
     let told = std::panic::catch_unwind(|| {
         let driver = driver_if_made()?;
-        // A thread that ended the process inside a call holds the lock for ever.
-        let Ok(state) = driver.state.try_lock() else { return None };
-        drop(state);
+        // A thread that ended the process inside a call holds the lock for ever; any other lets go of it soon.
+        let free = |_: &u32| {
+            driver.state.try_lock().is_ok() || {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                false
+            }
+        };
+        (0..100).find(free)?;
         let mut session = Session::always().ok()?;
         let pending: u64 = session.streams.values().map(|s| s.given - s.done).sum();
         if pending > 0 {

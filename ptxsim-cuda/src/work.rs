@@ -187,6 +187,9 @@ pub(crate) fn run(
     if let Some(device) = session.driver.cards.get(card) {
         crate::report::printed(&device.take_printed());
     }
+    if let Work::Alloc { card, bytes, .. } = piece.work {
+        session.promised[card] -= bytes;
+    }
     let done = done.map_err(|failed| explain(session, card, failed))?;
     // Nothing takes no time at all.
     let end = start + done.nanoseconds.max(1.0);
@@ -212,8 +215,7 @@ pub(crate) fn run(
             }
         }
         Work::Call { .. } => session.callbacks += 1,
-        Work::Alloc { card, at, bytes, .. } => {
-            session.promised[card] -= bytes;
+        Work::Alloc { at, .. } => {
             if let Some(block) = session.memory.get_mut(&at) {
                 block.made = true;
             }
