@@ -375,6 +375,7 @@ fn by_name() {
         let query = std::mem::transmute::<usize, Query>(per_thread);
         let at = alloc(BYTES);
         ok(set(at, 1, BYTES, 0));
+        assert_eq!(cuStreamQuery(0), 0, "it was given to the null stream");
         assert_eq!(query(0), 600);
         assert_eq!(cuStreamQuery(2), 0, "asked twice, it ran");
     }
