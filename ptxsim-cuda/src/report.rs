@@ -143,6 +143,7 @@ pub(crate) fn leaks(session: &mut Session, handle: u64, context: &Context) {
     session.tally.leaks.append(&mut lines);
 }
 
+// SAFETY: the C library's, as its manual declares them.
 unsafe extern "C" {
     fn atexit(f: extern "C" fn()) -> i32;
     fn _exit(code: i32) -> !;
