@@ -146,6 +146,7 @@ pub(crate) fn leaks(session: &mut Session, handle: u64, context: &Context) {
 // SAFETY: the C library's, as its manual declares them.
 unsafe extern "C" {
     fn atexit(f: extern "C" fn()) -> i32;
+    fn fflush(file: *mut std::ffi::c_void) -> i32;
     fn _exit(code: i32) -> !;
 }
 
@@ -189,9 +190,11 @@ extern "C" fn end_of_process() {
         (driver.options.leaks == Leaks::Fail && !session.tally.leaks.is_empty()).then_some(())
     });
     if let Ok(Some(())) = told {
-        // SAFETY: ends the process; what `exit` would flush after this is the C library's output buffers, which it has not
-        // yet: a program that leaks loses what it left unflushed.
-        unsafe { _exit(LEAKED) }
+        // SAFETY: writes out all of the C library's buffers, as `exit` would after this, and ends the process.
+        unsafe {
+            fflush(std::ptr::null_mut());
+            _exit(LEAKED)
+        }
     }
 }
 
