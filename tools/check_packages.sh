@@ -3,7 +3,7 @@
 # (weights, sample images, goldens) is not needed for that. A package above 10 MB would be refused by a registry.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-members=(ptxsim musc musc-cli)
+members=(ptxsim ptxsim-cuda musc musc-cli)
 cargo package --locked --workspace --no-verify --quiet "$@"
 version=$(cargo metadata --no-deps --format-version 1 |
     python3 -c 'import json,sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "musc"))')

@@ -55,9 +55,12 @@ pub(crate) struct Stream {
     pub closed: bool,
     /// Queries that were answered with "not ready".
     pub asked: u32,
-    /// When the last piece was done, in nanoseconds of the model.
-    pub clock: f64,
+    /// When the last pieces were done, in nanoseconds of the model; the last is that of `done`.
+    ends: VecDeque<f64>,
 }
+
+/// Pieces of a stream whose end is known.
+const KNOWN_ENDS: usize = 4096;
 
 impl Stream {
     pub fn new(context: u64, order: Order, flags: u32, priority: i32) -> Stream {
@@ -72,8 +75,28 @@ impl Stream {
             busy: false,
             closed: false,
             asked: 0,
-            clock: 0.0,
+            ends: VecDeque::new(),
         }
+    }
+
+    /// When a piece was done, or one soon after it.
+    pub fn end_of(&self, position: u64) -> f64 {
+        let back = self.done.saturating_sub(position) as usize;
+        let at = self.ends.len().saturating_sub(back + 1);
+        self.ends.get(at).copied().unwrap_or(0.0)
+    }
+
+    /// When its last piece was done.
+    pub fn end(&self) -> f64 {
+        self.ends.back().copied().unwrap_or(0.0)
+    }
+
+    /// A piece is done.
+    pub fn ended(&mut self, end: f64) {
+        if self.ends.len() == KNOWN_ENDS {
+            self.ends.pop_front();
+        }
+        self.ends.push_back(end);
     }
 
     pub fn null(context: u64) -> Stream {
@@ -234,8 +257,8 @@ impl Session {
             self.run_front(at);
         }
         if why == Why::Wait {
-            let clock = self.streams.get(&stream).map_or(0.0, |queue| queue.clock);
-            self.now = self.now.max(clock);
+            let end = self.streams.get(&stream).map_or(0.0, |queue| queue.end_of(until));
+            self.now = self.now.max(end);
         }
     }
 

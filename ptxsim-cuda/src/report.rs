@@ -143,8 +143,10 @@ pub(crate) fn leaks(session: &mut Session, handle: u64, context: &Context) {
     session.tally.leaks.append(&mut lines);
 }
 
+// SAFETY: the C library's, as its manual declares them.
 unsafe extern "C" {
     fn atexit(f: extern "C" fn()) -> i32;
+    fn fflush(file: *mut std::ffi::c_void) -> i32;
     fn _exit(code: i32) -> !;
 }
 
@@ -159,9 +161,14 @@ pub(crate) fn at_exit() {
 extern "C" fn end_of_process() {
     let told = std::panic::catch_unwind(|| {
         let driver = driver_if_made()?;
-        // A thread that ended the process inside a call holds the lock for ever.
-        let Ok(state) = driver.state.try_lock() else { return None };
-        drop(state);
+        // A thread that ended the process inside a call holds the lock for ever; any other lets go of it soon.
+        let free = |_: &u32| {
+            driver.state.try_lock().is_ok() || {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                false
+            }
+        };
+        (0..100).find(free)?;
         let mut session = Session::always().ok()?;
         let pending: u64 = session.streams.values().map(|s| s.given - s.done).sum();
         if pending > 0 {
@@ -183,9 +190,11 @@ extern "C" fn end_of_process() {
         (driver.options.leaks == Leaks::Fail && !session.tally.leaks.is_empty()).then_some(())
     });
     if let Ok(Some(())) = told {
-        // SAFETY: ends the process; what `exit` would flush after this is the C library's output buffers, which it has not
-        // yet: a program that leaks loses what it left unflushed.
-        unsafe { _exit(LEAKED) }
+        // SAFETY: writes out all of the C library's buffers, as `exit` would after this, and ends the process.
+        unsafe {
+            fflush(std::ptr::null_mut());
+            _exit(LEAKED)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::code::{self, Fail, fail};
 use crate::driver::{Driver, Session};
 use crate::memory::Shape;
 use crate::options::Check;
-use crate::order::{Piece, draw};
+use crate::order::{Piece, Stream, draw};
 use crate::raw::HostAddress;
 
 #[derive(Debug)]
@@ -174,9 +174,11 @@ pub(crate) fn run(
         Work::Launch(launch) => shared_memory(session, launch),
         _ => Vec::new(),
     };
-    let mut start = piece.given_at;
-    for of in piece.needs.iter().map(|need| need.0).chain([stream]) {
-        start = start.max(session.streams.get(&of).map_or(0.0, |queue| queue.clock));
+    // It begins when it was given, what it needs is done, and its stream has come to it.
+    let own = session.streams.get(&stream).map_or(0.0, Stream::end);
+    let mut start = piece.given_at.max(own);
+    for &(of, position) in &piece.needs {
+        start = start.max(session.streams.get(&of).map_or(0.0, |queue| queue.end_of(position)));
     }
     let done = session.unlocked(|driver| {
         catch_unwind(AssertUnwindSafe(|| perform(driver, &piece.work, number, &shared)))
@@ -187,11 +189,14 @@ pub(crate) fn run(
     if let Some(device) = session.driver.cards.get(card) {
         crate::report::printed(&device.take_printed());
     }
+    if let Work::Alloc { card, bytes, .. } = piece.work {
+        session.promised[card] -= bytes;
+    }
     let done = done.map_err(|failed| explain(session, card, failed))?;
     // Nothing takes no time at all.
     let end = start + done.nanoseconds.max(1.0);
     if let Some(queue) = session.streams.get_mut(&stream) {
-        queue.clock = end;
+        queue.ended(end);
     }
     for at in done.wrote.into_iter().chain(shared.iter().map(|range| range.at)) {
         if let Some((base, _)) = session.pinned(at, 1)
@@ -212,8 +217,7 @@ pub(crate) fn run(
             }
         }
         Work::Call { .. } => session.callbacks += 1,
-        Work::Alloc { card, at, bytes, .. } => {
-            session.promised[card] -= bytes;
+        Work::Alloc { at, .. } => {
             if let Some(block) = session.memory.get_mut(&at) {
                 block.made = true;
             }

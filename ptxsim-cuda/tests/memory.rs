@@ -375,6 +375,7 @@ fn by_name() {
         let query = std::mem::transmute::<usize, Query>(per_thread);
         let at = alloc(BYTES);
         ok(set(at, 1, BYTES, 0));
+        assert_eq!(cuStreamQuery(0), 0, "it was given to the null stream");
         assert_eq!(query(0), 600);
         assert_eq!(cuStreamQuery(2), 0, "asked twice, it ran");
     }
@@ -445,4 +446,79 @@ fn occupancy() {
 #[test]
 fn occupancy_is_that_of_the_limits() {
     passes("occupancy", LATE);
+}
+
+/// Prints its parameter; asserts that it is not 0.
+const SHOUT: &str = r#"
+.version 7.0
+.target sm_75
+.address_size 64
+.extern .func (.param .b32 result) vprintf (.param .b64 text, .param .b64 values);
+.extern .func __assertfail (.param .b64 text, .param .b64 file, .param .b32 line, .param .b64 function, .param .b64 size);
+.global .align 1 .b8 text[9] = {110, 32, 105, 115, 32, 37, 100, 10, 0};
+.global .align 1 .b8 what[6] = {110, 32, 33, 61, 32, 0};
+.visible .entry shout(.param .u32 n)
+{
+    .local .align 8 .b8 values[8];
+    .reg .pred %p<2>; .reg .b32 %r<4>; .reg .b64 %rd<6>;
+    ld.param.u32 %r1, [n];
+    mov.u64 %rd1, values;
+    cvta.local.u64 %rd2, %rd1;
+    st.local.u32 [%rd1], %r1;
+    mov.u64 %rd3, text;
+    cvta.global.u64 %rd4, %rd3;
+    {
+    .param .b64 param0;
+    st.param.b64 [param0+0], %rd4;
+    .param .b64 param1;
+    st.param.b64 [param1+0], %rd2;
+    .param .b32 retval0;
+    call.uni (retval0), vprintf, (param0, param1);
+    ld.param.b32 %r2, [retval0+0];
+    }
+    setp.ne.u32 %p1, %r1, 0;
+    @%p1 bra done;
+    mov.u64 %rd3, what;
+    cvta.global.u64 %rd5, %rd3;
+    {
+    .param .b64 param0;
+    st.param.b64 [param0+0], %rd5;
+    .param .b64 param1;
+    st.param.b64 [param1+0], %rd5;
+    .param .b32 param2;
+    st.param.b32 [param2+0], 17;
+    .param .b64 param3;
+    st.param.b64 [param3+0], %rd5;
+    .param .b64 param4;
+    st.param.b64 [param4+0], 1;
+    call.uni __assertfail, (param0, param1, param2, param3, param4);
+    }
+done:
+    ret;
+}
+"#;
+
+#[test]
+#[ignore = "a program, run by the tests below"]
+fn shouts() {
+    start(0);
+    let text = CString::new(SHOUT).unwrap();
+    unsafe {
+        let module = made(|to| cuModuleLoadData(to, text.as_ptr().cast()));
+        let function = made(|to| cuModuleGetFunction(to, module, c"shout".as_ptr()));
+        for n in [5u32, 0] {
+            let mut n = n;
+            let mut params: [*mut c_void; 1] = [(&raw mut n).cast()];
+            ok(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, 0, params.as_mut_ptr(), null_mut()));
+            tell(&format!("sync{n}"), cuCtxSynchronize());
+        }
+    }
+}
+
+#[test]
+fn kernels_print_and_assert() {
+    let ran = passes("shouts", LATE);
+    assert!(ran.out.contains("n is 5\n") && ran.out.contains("n is 0\n"), "{ran:?}");
+    assert_eq!((ran.told("sync5"), ran.told("sync0")), ("0", "710"));
+    ran.says(&["CUDA_ERROR_ASSERT (710)", "assertion `n != ` failed"]);
 }

@@ -8,7 +8,8 @@ use crate::raw::{self, In, Out};
 /// Bytes that rows of `cuMemAllocPitch` begin at multiples of.
 const PITCH: usize = 512;
 
-/// The attributes of an address, by their numbers (`CUpointer_attribute`), written as the type each has.
+/// Writes an attribute of an address, by its number (`CUpointer_attribute`), as the type it has. Says whether the address is
+/// known.
 fn attribute(session: &Session, which: u32, at: u64, to: usize) -> Result<bool, Fail> {
     let block = session.block(at);
     let variable = session.card_of(at).filter(|_| block.is_none()).and_then(|card| {
@@ -28,32 +29,34 @@ fn attribute(session: &Session, which: u32, at: u64, to: usize) -> Result<bool, 
         || host.map_or((0, 0), |(base, h)| (base as u64, h.bytes as u64)),
         |d| (d.0, d.1),
     );
-    // SAFETY: of all blocks below: the caller gave room for the attribute's type.
-    match which {
-        1 => unsafe { raw::put_at_address(to, context) },
+    let serial = device.map_or_else(|| host.map_or(0, |(_, h)| h.serial), |d| d.4);
+    let managed = block.is_some_and(|(_, b)| b.managed);
+    let pool = block.map_or(0, |(_, b)| b.pool);
+    let long = |value: u64| (value, 8);
+    let flag = |value: bool| (u64::from(value), 1);
+    let (value, bytes) = match which {
+        1 => long(context),
         // Host memory or device memory.
-        2 => unsafe {
-            raw::put_at_address(to, if device.is_some() { 2u32 } else { u32::from(host.is_some()) })
-        },
-        3 => unsafe { raw::put_at_address(to, if device.is_some() { at } else { 0 }) },
-        4 => unsafe { raw::put_at_address(to, if host.is_some() { at } else { 0 }) },
-        6 => unsafe { raw::put_at_address(to, u8::from(false)) },
-        7 => unsafe {
-            raw::put_at_address(
-                to,
-                device.map_or_else(|| host.map_or(0, |(_, h)| h.serial), |d| d.4),
-            )
-        },
-        8 => unsafe { raw::put_at_address(to, u8::from(block.is_some_and(|(_, b)| b.managed))) },
-        9 => unsafe { raw::put_at_address(to, card) },
-        11 => unsafe { raw::put_at_address(to, range.0) },
-        12 => unsafe { raw::put_at_address(to, range.1 as usize) },
-        13 => unsafe { raw::put_at_address(to, u8::from(known)) },
-        // May be shared, may be direct, kinds of handles: nothing of it.
-        10 | 14 | 15 | 18 => unsafe { raw::put_at_address(to, 0u8) },
-        16 => unsafe { raw::put_at_address(to, 3u32) },
-        17 => unsafe { raw::put_at_address(to, 0u64) },
+        2 => (if device.is_some() { 2 } else { u64::from(host.is_some()) }, 4),
+        // Page-locked memory is the device's at the same address.
+        3 => long(if known { at } else { 0 }),
+        4 => long(if host.is_some() { at } else { 0 }),
+        7 => long(serial),
+        8 => flag(managed),
+        9 => (u64::from(card as u32), 4),
+        11 => long(range.0),
+        12 => long(range.1),
+        13 => flag(known),
+        // Synchronous operations, sharing, direct access, kinds of handles: nothing of it.
+        6 | 10 | 14 | 15 | 18 => flag(false),
+        // Reading and writing.
+        16 => (3, 4),
+        17 => long(pool),
         _ => return Err(fail(code::INVALID_VALUE, format!("no pointer attribute {which}"))),
+    };
+    for (i, &byte) in value.to_le_bytes()[..bytes].iter().enumerate() {
+        // SAFETY: the caller gave room for the attribute's type, which has `bytes` bytes.
+        unsafe { raw::put_at_address(to + i, byte) }
     }
     Ok(known)
 }
