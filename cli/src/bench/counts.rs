@@ -27,6 +27,31 @@ impl Pipes {
         self.fma + self.alu + self.xu + self.memory + self.mma + self.control + self.foldable
     }
 
+    /// These without those, which are some of them.
+    pub fn less(&self, some: &Pipes) -> Self {
+        Pipes {
+            fma: self.fma - some.fma,
+            alu: self.alu - some.alu,
+            xu: self.xu - some.xu,
+            memory: self.memory - some.memory,
+            mma: self.mma - some.mma,
+            control: self.control - some.control,
+            foldable: self.foldable - some.foldable,
+        }
+    }
+
+    fn times(&self, by: f64) -> Self {
+        Pipes {
+            fma: self.fma * by,
+            alu: self.alu * by,
+            xu: self.xu * by,
+            memory: self.memory * by,
+            mma: self.mma * by,
+            control: self.control * by,
+            foldable: self.foldable * by,
+        }
+    }
+
     fn add(&mut self, class: Class, text: &str, warps: f64) {
         let maximum = ["max.", "min."].iter().any(|op| text.contains(op));
         let to = match class {
@@ -74,6 +99,8 @@ pub struct Counts {
     pub conflicts: f64,
     /// Warp instructions that go through the shuffle unit.
     pub shuffles: f64,
+    /// Passes of global loads, stores and atomics through L1, which is the shared memory: a line of 128 bytes each.
+    pub lines: f64,
     /// Sectors of global memory asked for.
     pub sectors: f64,
     /// The fewest that hold the same bytes.
@@ -82,6 +109,8 @@ pub struct Counts {
     pub main_loop: Option<MainLoop>,
     /// Instructions of the PTX text: all but the foldable ones, and those.
     pub text: (u32, u32),
+    /// What loops with a barrier and without tensor work ran: of `gram_pool`, the rows of its roles.
+    pub rows: Pipes,
 }
 
 impl Counts {
@@ -89,8 +118,18 @@ impl Counts {
     pub fn new(counters: &Counters, scale: f64) -> Self {
         let total = counters.total();
         let mut pipes = Pipes::default();
-        let mut text = Pipes::default();
+        let (mut text, mut rows) = (Pipes::default(), Pipes::default());
+        let barred: Vec<(u32, u32)> = counters
+            .loops()
+            .iter()
+            .filter(|part| part.innermost && barred(&part.summary))
+            .map(|part| part.lines)
+            .collect();
         for instruction in counters.instructions() {
+            if barred.iter().any(|(first, last)| (*first..=*last).contains(&instruction.line)) {
+                let warps = instruction.counts.warps as f64 * scale;
+                rows.add(instruction.class, &instruction.text, warps);
+            }
             pipes.add(
                 instruction.class,
                 &instruction.text,
@@ -108,28 +147,27 @@ impl Counts {
             wavefronts: scaled(total.total.wavefronts),
             conflicts: scaled(total.total.bank_conflicts()),
             shuffles: scaled(total.class(Class::Warp).warps),
+            lines: [Class::LoadGlobal, Class::StoreGlobal, Class::Atomic]
+                .iter()
+                .map(|class| total.class(*class))
+                .map(|of| (of.warps as f64).max(of.sectors as f64 / 4.0) * scale)
+                .sum(),
             sectors: scaled(total.total.sectors),
             sectors_needed: scaled(total.total.sectors_needed),
             main_loop,
             text: ((text.total() - text.foldable) as u32, text.foldable as u32),
+            rows,
         }
     }
 
     /// The counts of a launch `by` times as large.
     pub fn times(&self, by: f64) -> Self {
-        let p = &self.pipes;
         Counts {
             scale: self.scale * by,
             mma_flops: self.mma_flops * by,
-            pipes: Pipes {
-                fma: p.fma * by,
-                alu: p.alu * by,
-                xu: p.xu * by,
-                memory: p.memory * by,
-                mma: p.mma * by,
-                control: p.control * by,
-                foldable: p.foldable * by,
-            },
+            pipes: self.pipes.times(by),
+            rows: self.rows.times(by),
+            lines: self.lines * by,
             wavefronts: self.wavefronts * by,
             conflicts: self.conflicts * by,
             shuffles: self.shuffles * by,
@@ -143,6 +181,11 @@ impl Counts {
     pub fn sector_efficiency(&self) -> f64 {
         if self.sectors > 0.0 { self.sectors_needed / self.sectors } else { 1.0 }
     }
+}
+
+/// Whether a loop meets a barrier and has no tensor work.
+fn barred(part: &Summary) -> bool {
+    part.class(Class::Sync).warps > 0 && part.class(Class::Mma).warps == 0
 }
 
 fn main_loop(part: &Summary) -> MainLoop {

@@ -17,6 +17,8 @@ use crate::smi;
 use musc::Result;
 use musc::backend::cuda::Card as OpenCard;
 use musc::backend::cuda::driver::CardInfo;
+use musc::backend::cuda::launch::{GRAM_STRIDE, PairBlock};
+use musc::backend::cuda::plan::MAX_LAUNCH_IMAGES;
 
 /// Memory that the plan of the scoring is made for: a card with room for the runtime's largest chunks.
 pub const PLAN_BYTES: u64 = 16 << 30;
@@ -48,6 +50,7 @@ pub fn account(
             dynamic_shared: shape.shared_bytes,
             dram_bytes: op.dram_bytes(card.l2_mb * 1e6),
             attention: matches!(op, Op::Attention { .. }),
+            rows: resources.rows.and_then(|rows| op.row_work(shared_bytes, &rows)),
         };
         on_cards.push(OnCard { card, resources, modelled: model(card, &launch, &resources) });
     }
@@ -99,15 +102,12 @@ fn shown(setting: &Setting, only: Option<&str>) -> Result<Vec<Work>> {
     all.extend(pipeline::scoring(setting, PLAN_BYTES)?);
     let grid = setting.grid();
     let width = setting.backbone.width.next_multiple_of(128);
-    let whole = musc::backend::cuda::launch::PairBlock {
-        first_a: 0,
-        images_a: setting.images,
-        first_b: 0,
-        images_b: setting.images,
-        symmetric: true,
-    };
     let patches = grid * grid;
-    let r1 = Op::PatchDistance { block: whole, patches, width };
+    // A launch of the runtime, of pairs i < j alone.
+    let images_b = (GRAM_STRIDE / patches).clamp(1, setting.images / 2);
+    let images_a = MAX_LAUNCH_IMAGES.clamp(1, setting.images - images_b);
+    let block = PairBlock { first_a: 0, images_a, first_b: images_a, images_b, symmetric: true };
+    let r1 = Op::PatchDistance { block, patches, width };
     all.push(Work { role: "degree 1 alone", op: r1, times: 1 });
     for work in all {
         if only.is_some_and(|stem| work.op.stem() != stem) {

@@ -7,10 +7,10 @@
 //! |---|---|
 //! | tensor | issued tensor operations / (peak · reach) |
 //! | issue | warp instructions / (4 · S · f · reach): four schedulers, one instruction each a clock |
-//! | f32 | arithmetic warp instructions / (lanes/32 · S · f · reach) |
-//! | integer | integers, comparisons, maxima, packing / (2 · S · f · reach): 64 lanes on every architecture here |
+//! | f32 | arithmetic and integer multiplications (IMAD) / (lanes/32 · S · f · reach) |
+//! | integer | other integers, comparisons, maxima, packing / (2 · S · f · reach): 64 lanes on every architecture here |
 //! | functions | exp2, reciprocals, conversions / (1/2 · S · f · reach): 16 lanes |
-//! | shared | passes through shared memory and shuffles / (S · f · reach): one a clock |
+//! | shared | passes through shared memory, shuffles, lines of global memory / (S · f · reach): one a clock, L1 is the same |
 //! | L2 | 32 bytes · sectors asked / measured L2 rate |
 //! | DRAM | bytes that must come from or go to it / (rate · reach) |
 //!
@@ -26,6 +26,8 @@
 //! others. So integers, moves and constants are scaled by φ = (instructions of the machine code − other PTX
 //! instructions) / (foldable PTX instructions), kept within 0 and 1, over the main loop where it has tensor work (per
 //! mma, where both are exact), else over the text of the whole kernel. Loops that ptxas unrolls make φ too large, never too small.
+//! The same share of them is IMAD as of the kernel's text beside the other PTX instructions. Rows of `gram_pool` for the
+//! degrees 3 and 5, nearly all of its work, are counted in machine code by role (`tools/cuda/count_rows.py`) instead.
 //!
 //! *DRAM.* Inputs are read once and outputs written once, to DRAM. A product whose right operand exceeds half of L2 reads
 //! it again for every 8 rows of tiles, the order in which its blocks run. The Gram block between `gemm_gram` and `gram_pool` goes through
@@ -36,7 +38,7 @@ use serde_json::{Value, json};
 
 use super::cards::Card;
 use super::counts::Counts;
-use super::resources::{Occupancy, Resources};
+use super::resources::{Occupancy, Resources, Row};
 
 /// Seconds from one launch to the next on a stream.
 pub const LAUNCH_SECONDS: f64 = 3e-6;
@@ -60,6 +62,8 @@ pub struct Launch<'a> {
     pub dram_bytes: f64,
     /// The kernel's tensor work is attention's.
     pub attention: bool,
+    /// Machine instructions of its rows, all and those of the f32 pipe, in place of the PTX of [`Counts::rows`].
+    pub rows: Option<Row>,
 }
 
 /// The outcome for one launch.
@@ -113,6 +117,12 @@ pub fn folded(counts: &Counts, resources: &Resources) -> f64 {
     ((f64::from(resources.instructions) - f64::from(others)) / f64::from(foldable)).clamp(0.0, 1.0)
 }
 
+/// The share of IMAD in what is left of the foldable instructions.
+fn imad_share(counts: &Counts, resources: &Resources) -> f64 {
+    let left = f64::from(resources.instructions) - f64::from(counts.text.0);
+    if left > 0.0 { (f64::from(resources.imad) / left).min(1.0) } else { 1.0 }
+}
+
 /// The factor by which whole blocks on whole multiprocessors take longer than the work divided evenly.
 pub fn quantisation(blocks: u64, multiprocessors: u32, held: u32) -> f64 {
     if blocks == 0 {
@@ -137,17 +147,30 @@ pub fn model(card: &Card, launch: &Launch<'_>, resources: &Resources) -> Modelle
     );
     let reach = &card.reach;
     let pipes = &counts.pipes;
-    let integers = pipes.foldable * folded(counts, resources);
+    // What is modelled from PTX, and what is counted in machine code.
+    let (ptx, [rows, rows_f32]) = match launch.rows {
+        Some(rows) => (pipes.less(&counts.rows), rows),
+        None => (*pipes, [0.0; 2]),
+    };
+    let integers = ptx.foldable * folded(counts, resources);
+    let imads = integers * imad_share(counts, resources);
+    // Of the rows, what is no PTX instruction of another kind and no IMAD.
+    let rows_left = if launch.rows.is_some() {
+        let known = counts.rows.total() - counts.rows.foldable;
+        (rows - known - (rows_f32 - counts.rows.fma)).max(0.0)
+    } else {
+        0.0
+    };
     let tensor = if launch.attention { reach.attention } else { reach.gemm };
     let clocks = card.clocks();
     let at = |instructions: f64, a_clock: f64| instructions / (a_clock * clocks * reach.issue);
     let limits = vec![
         ("tensor", counts.mma_flops / (card.tensor_tflops * 1e12 * tensor)),
-        ("issue", at(pipes.total() - pipes.foldable + integers, 4.0)),
-        ("f32", at(pipes.fma, f64::from(card.fp32_lanes) / 32.0)),
-        ("integer", at(pipes.alu + integers, 2.0)),
+        ("issue", at(ptx.total() - ptx.foldable + integers + rows, 4.0)),
+        ("f32", at(ptx.fma + imads + rows_f32, f64::from(card.fp32_lanes) / 32.0)),
+        ("integer", at(pipes.alu + integers - imads + rows_left, 2.0)),
         ("functions", at(pipes.xu, 0.5)),
-        ("shared", (counts.wavefronts + counts.shuffles) / (clocks * reach.shared)),
+        ("shared", (counts.wavefronts + counts.shuffles + counts.lines) / (clocks * reach.shared)),
         ("L2", counts.sectors * 32.0 / (card.l2_gbs * 1e9)),
         ("DRAM", launch.dram_bytes / (card.dram_gbs * 1e9 * reach.dram)),
     ];
@@ -188,6 +211,8 @@ mod tests {
             sectors_needed: 0.0,
             main_loop: None,
             text: (100, 100),
+            rows: Pipes::default(),
+            lines: 0.0,
         }
     }
 
@@ -197,6 +222,8 @@ mod tests {
         spilled: 0,
         instructions: 150,
         main_loop: None,
+        imad: 10,
+        rows: None,
     };
 
     fn launch(counts: &Counts) -> Launch<'_> {
@@ -207,6 +234,7 @@ mod tests {
             dynamic_shared: 0,
             dram_bytes: 0.0,
             attention: false,
+            rows: None,
         }
     }
 
@@ -230,6 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn integer_multiplications_go_through_the_f32_pipe() {
+        // 100 of PTX's foldable, half left, 10 of these 50 IMAD; the rows of a launch are taken as they are.
+        let pipes = Pipes { fma: 1000.0, foldable: 100.0, ..Pipes::default() };
+        let counts = Counts { pipes, ..counts() };
+        let clocks = CARDS[2].clocks() * CARDS[2].reach.issue;
+        let f32 = |launch: &Launch<'_>| {
+            let made = model(&CARDS[2], launch, &RESOURCES);
+            made.limits.iter().find(|(name, _)| *name == "f32").unwrap().1 * clocks * 2.0
+        };
+        assert!((f32(&launch(&counts)) - 1010.0).abs() < 1e-9);
+        let counts =
+            Counts { rows: Pipes { fma: 900.0, foldable: 100.0, ..Pipes::default() }, ..counts };
+        let rows = Launch { rows: Some([2000.0, 950.0]), ..launch(&counts) };
+        assert!((f32(&rows) - (100.0 + 950.0)).abs() < 1e-9);
+    }
+
+    #[test]
     fn quantisation_as_worked_out_by_hand() {
         assert_eq!(quantisation(164, 82, 2), 1.0);
         // One block too many: it runs alone, at 0.72 of the rate, so 1.39 block times on top of 2.
@@ -241,7 +286,8 @@ mod tests {
 
     #[test]
     fn more_work_never_takes_less_time() {
-        let change: [fn(&mut Counts, &mut f64, f64); 8] = [
+        let change: [fn(&mut Counts, &mut f64, f64); 9] = [
+            |c, _, by| c.lines += by,
             |c, _, by| c.mma_flops += by,
             |c, _, by| c.pipes.fma += by,
             |c, _, by| c.pipes.alu += by,

@@ -4,9 +4,11 @@
 use musc::Grid;
 use musc::backend::cuda::driver::LaunchShape;
 use musc::backend::cuda::launch::gemm::{self, TILE};
-use musc::backend::cuda::launch::gram_pool::Shape;
+use musc::backend::cuda::launch::gram_pool::{COLUMNS, Shape};
 use musc::backend::cuda::launch::layer_norm::{self, Rows};
 use musc::backend::cuda::launch::{PairBlock, attention, interval_mean, lnamd, patch_embed};
+
+use super::resources::{RoleRows, Row};
 
 /// Rows of tiles that a product's blocks walk before the next columns (`TILE_GROUP_M` of the kernel).
 const TILE_GROUP: usize = 8;
@@ -202,6 +204,38 @@ impl Op {
             Op::Pool { block, .. } => x * y * pairs(block),
             _ => x * y * z,
         }
+    }
+
+    /// Machine instructions of the rows of all working blocks of `gram_pool_35`, all and those of the f32 pipe.
+    pub fn row_work(&self, shared_bytes: u32, rows: &RoleRows) -> Option<Row> {
+        let Op::Pool { block, grid, degrees } = self else { return None };
+        let shape = Shape::best(Grid::square(*grid), degrees, shared_bytes)?;
+        if shape.variant != "35_f32" {
+            return None;
+        }
+        let (radius, turn) = (2, 4);
+        let turns = (grid + radius + 1).div_ceil(turn);
+        let blocks = grid.div_ceil(COLUMNS);
+        // Blocks whose four columns and their halo lie inside the grid.
+        let inside = (0..blocks)
+            .filter(|at| at * COLUMNS >= radius && at * COLUMNS + COLUMNS + radius <= *grid)
+            .count();
+        let warps = |threads: usize| (threads / 32) as f64;
+        let (producers, consumers) =
+            (warps(shape.producers), warps(shape.threads - shape.producers) / 2.0);
+        let of = |kind: usize| {
+            let walk = |[most, last]: [Row; 2]| {
+                let whole = grid / turn;
+                (whole as f64 * most[kind] + (turns - whole) as f64 * last[kind]) * turn as f64
+            };
+            let produced =
+                inside as f64 * walk(rows.inside) + (blocks - inside) as f64 * walk(rows.edge);
+            let consumed = (turns * turn * blocks) as f64
+                * rows.consumers.iter().map(|row| row[kind]).sum::<f64>();
+            let strips = shape.strips(Grid::square(*grid)) as f64;
+            (producers * produced + consumers * consumed) * strips * pairs(block) as f64
+        };
+        Some([of(0), of(1)])
     }
 
     /// The units in which the work of this kind grows: blocks, tiles, pairs, or images times heads.
@@ -404,6 +438,23 @@ mod tests {
         let op = Op::Pool { block: PAIR, grid: 37, degrees: vec![3, 5] };
         let gram = (4 * 1369 * 1369) as f64;
         assert!(op.dram_bytes(6e6) - op.dram_bytes(40e6) == gram);
+    }
+
+    #[test]
+    fn rows_of_pooling_as_worked_out_by_hand() {
+        // 37 rows: 9 whole turns and one more; 7 of 10 blocks inside; 15 and 3 warps, 5 strips, one pair.
+        let rows = RoleRows {
+            inside: [[50.0, 1.0], [60.0, 1.0]],
+            edge: [[70.0, 1.0], [80.0, 1.0]],
+            consumers: [[100.0, 1.0], [200.0, 1.0]],
+        };
+        let op = Op::Pool { block: PAIR, grid: 37, degrees: vec![3, 5] };
+        let produced = 7 * 4 * (9 * 50 + 60) + 3 * 4 * (9 * 70 + 80);
+        let all = f64::from(5 * (15 * produced + 3 * 10 * 40 * 300));
+        let pipe = f64::from(5 * (15 * 10 * 40 + 3 * 10 * 40 * 2));
+        assert_eq!(op.row_work(99 << 10, &rows), Some([all, pipe]));
+        let other = Op::Pool { block: PAIR, grid: 37, degrees: vec![3, 7] };
+        assert_eq!(other.row_work(99 << 10, &rows), None);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use musc::backend::cuda::launch::PairBlock;
 use musc::backend::cuda::launch::layer_norm::Rows;
 use musc::backend::cuda::launch::patch_embed::row_width;
-use musc::backend::cuda::plan::{BackboneSizes, ScoringPlan, ScoringSizes, SetSizes};
+use musc::backend::cuda::plan::{
+    BackboneSizes, MAX_LAUNCH_IMAGES, ScoringPlan, ScoringSizes, SetSizes,
+};
 use musc::model::{Activation, Backbone, Family};
 use musc::scoring::MutualScoring;
 use musc::scoring::schedule::Schedule;
@@ -217,11 +219,18 @@ pub fn scoring_by(setting: &Setting, group: usize, chunk: (usize, usize)) -> Vec
                 None => shapes.push((alike, layers)),
             }
         }
-        works.push(Work {
-            role: "lowest distances",
-            op: Op::IntervalMean { images, patches, scored, ranks },
-            times: layers * degrees.len() as u64,
-        });
+        let times = layers * degrees.len() as u64;
+        let whole = (scored / MAX_LAUNCH_IMAGES) as u64;
+        let rest = scored % MAX_LAUNCH_IMAGES;
+        for (scored, launches) in [(MAX_LAUNCH_IMAGES, whole), (rest, u64::from(rest > 0))] {
+            if launches > 0 {
+                works.push(Work {
+                    role: "lowest distances",
+                    op: Op::IntervalMean { images, patches, scored, ranks },
+                    times: times * launches,
+                });
+            }
+        }
     }
     for (block, times) in shapes {
         works.push(Work { role: "gram", op: Op::Gram { block, patches, width }, times });

@@ -17,7 +17,7 @@ const WARP_UNIT: u32 = 4;
 const KEPT_BYTES: u32 = 1024;
 
 /// A kernel's needs on one architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Resources {
     /// Registers of a thread.
     pub registers: u32,
@@ -29,6 +29,24 @@ pub struct Resources {
     pub instructions: u32,
     /// Of the main loop, where it has tensor work: instructions, of them mma, of them ldmatrix.
     pub main_loop: Option<(u32, u32, u32)>,
+    /// Of `instructions`, those that multiply integers: the f32 pipe takes them.
+    pub imad: u32,
+    /// What a row costs a warp of each role, of `gram_pool` with both its degrees known.
+    pub rows: Option<RoleRows>,
+}
+
+/// Machine instructions of a warp and row, all and those of the f32 pipe.
+pub type Row = [f64; 2];
+
+/// RoleRows of the roles of `gram_pool` (`tools/cuda/count_rows.py`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RoleRows {
+    /// Producers of blocks inside the grid: most rows, and the last ones.
+    pub inside: [Row; 2],
+    /// Producers of blocks at its edge.
+    pub edge: [Row; 2],
+    /// Consumers of the degrees 3 and 5.
+    pub consumers: [Row; 2],
 }
 
 /// Reads the table's row of an entry.
@@ -48,11 +66,23 @@ pub fn resources(entry: &str, arch: u32) -> Result<Resources> {
         })?;
     let number = |at: &Value| at.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let main = &row["main_loop"];
+    let pair = |of: &Value| -> Option<[Row; 2]> {
+        let one = |at: usize| Some([of[at][0].as_f64()?, of[at][1].as_f64()?]);
+        (of.as_array()?.len() == 2).then_some(())?;
+        Some([one(0)?, one(1)?])
+    };
+    let rows = &row["rows"];
+    let rows = || {
+        let (inside, edge) = (pair(&rows["inside"])?, pair(&rows["edge"])?);
+        Some(RoleRows { inside, edge, consumers: pair(&rows["consumers"])? })
+    };
     Ok(Resources {
         registers: number(&row["registers"]),
         shared_bytes: number(&row["shared"]),
         spilled: number(&row["spill_stores"]) + number(&row["spill_loads"]),
         instructions: number(&row["instructions"]),
+        imad: number(&row["imad"]),
+        rows: rows(),
         main_loop: main.is_object().then(|| {
             (number(&main["instructions"]), number(&main["mma"]), number(&main["ldmatrix"]))
         }),
@@ -128,9 +158,11 @@ mod tests {
             for entry in ["gemm_gram_max_f16", "attention_flash_f16", "gram_pool_35_f32"] {
                 let found = resources(entry, card.arch).unwrap();
                 assert!(found.registers > 0 && found.spilled == 0 && found.instructions > 0);
+                assert!(found.imad > 0 && found.imad < found.instructions, "{entry}");
+                assert_eq!(found.rows.is_some(), entry == "gram_pool_35_f32", "{entry}");
             }
             let (all, mma, ldmatrix) =
-                resources("gemm_gram_f16", card.arch).unwrap().main_loop.unwrap();
+                resources("gemm_gram_max_f16", card.arch).unwrap().main_loop.unwrap();
             assert!(mma >= 4 * ldmatrix && all > mma + ldmatrix);
         }
         assert!(matches!(resources("no_such", 80), Err(Error::Kernel { .. })));

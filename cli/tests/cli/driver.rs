@@ -33,7 +33,7 @@ fn run(folder: &Path, driver: &TempDir, device: &str, out: &str) -> assert_cmd::
     command
 }
 
-/// Every file of a result by its place in the folder; `run.json` has times and the device.
+/// Every file of a result by its place in the folder, but those that tell times and the device: `run.json` and the report.
 fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
@@ -42,7 +42,7 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if entry.file_name() != "run.json" {
+            } else if !["run.json", "report.html"].iter().any(|name| entry.file_name() == *name) {
                 let place = path.strip_prefix(root).expect("inside").to_path_buf();
                 found.insert(place, std::fs::read(&path).expect("read"));
             }

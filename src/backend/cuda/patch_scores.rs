@@ -20,7 +20,7 @@ use super::launch::{
 };
 use super::left_out;
 use super::merge::Merge;
-use super::plan::{Route, ScoringPlan, ScoringSizes, SetSizes, local_radius};
+use super::plan::{MAX_LAUNCH_IMAGES, Route, ScoringPlan, ScoringSizes, SetSizes, local_radius};
 use super::stream::{Event, Stream};
 use crate::backend::features::{References, check_alike, unseen};
 use crate::progress::go_on;
@@ -492,12 +492,16 @@ impl<'a> Worker<'a> {
     fn means(&mut self, job: &Job<'_>, group: &Range<usize>, scores: &mut [f32]) -> Result<()> {
         let (n, m, l) = (job.queries.images, job.references().images, job.queries.patches);
         let kept = job.keys_of_degree(group.len());
-        let ranks = self.ranks.view().part(2 * group.start..2 * group.end)?;
         for degree in 0..job.degrees.len() {
-            let keys = self.keys.view().part(degree * kept..(degree + 1) * kept)?;
-            let at = (degree * n + group.start) * l..(degree * n + group.end) * l;
-            let out = self.scores.view_mut().part(at)?;
-            interval_mean::keys(&self.stream, keys, out, (m, l), group.len(), ranks)?;
+            for start in group.clone().step_by(MAX_LAUNCH_IMAGES) {
+                let end = group.end.min(start + MAX_LAUNCH_IMAGES);
+                let row = |image: usize| degree * kept + (image - group.start) * m * l;
+                let keys = self.keys.view().part(row(start)..row(end))?;
+                let out = self.scores.view_mut();
+                let out = out.part((degree * n + start) * l..(degree * n + end) * l)?;
+                let ranks = self.ranks.view().part(2 * start..2 * end)?;
+                interval_mean::keys(&self.stream, keys, out, (m, l), end - start, ranks)?;
+            }
         }
         for degree in 0..job.degrees.len() {
             let at = (degree * n + group.start) * l..(degree * n + group.end) * l;

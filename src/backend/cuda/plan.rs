@@ -7,8 +7,13 @@ use crate::scoring::MutualScoring;
 use crate::scoring::schedule::Schedule;
 use crate::{Grid, Result};
 
-/// The most images of A in a Gram block: more than a few pad no less, and the block leaves the cache anyway.
-pub const MAX_GRAM_IMAGES: usize = 4;
+/// The most images of A in a Gram block, where memory allows: twice as many pad less and fill a card's last round of blocks
+/// better (modelled 2 % of a run), more only cost memory. The block leaves the cache anyway.
+pub const MAX_GRAM_IMAGES: usize = 8;
+
+/// The most images of A in a launch whose work grows with N, of `patch_distance` and `interval_mean`: with 2000 images of
+/// ViT-L a T4 would take a second for all, and a watchdog of the display ends a launch after two.
+pub const MAX_LAUNCH_IMAGES: usize = 64;
 
 /// Tokens of a batch that a card chooses itself: enough tiles for a last round of blocks that counts for little on the
 /// largest card (22,000 tokens of width 1024 are 1376 tiles of a product, 5.2 rounds of an H100), for half a gigabyte.
@@ -276,7 +281,7 @@ impl ScoringSizes {
         let wanted = scoring.group_images((n, m), self.patches, usize::MAX);
         let gram_wanted = match self.route {
             Route::Gram => MAX_GRAM_IMAGES.min(n),
-            Route::Fused => n,
+            Route::Fused => MAX_LAUNCH_IMAGES.min(n),
             Route::Local => 1,
         };
         let fits = |group: usize, gram: usize, block: usize, bytes: u64| {

@@ -237,7 +237,7 @@ impl Against<'_> {
         if places.is_empty() {
             return Want::Untouched;
         }
-        if p % self.step != 0 {
+        if !p.is_multiple_of(self.step) {
             return Want::Written;
         }
         let width = self.a.width;

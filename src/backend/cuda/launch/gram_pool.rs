@@ -31,6 +31,8 @@ pub struct Shape {
     pub strip_columns: usize,
     /// Threads of a block.
     pub threads: usize,
+    /// Of them producers.
+    pub producers: usize,
     /// Dynamic shared memory in bytes.
     pub shared_bytes: usize,
 }
@@ -69,6 +71,7 @@ impl Shape {
             strip_rows,
             strip_columns,
             threads: producers + consumers,
+            producers,
             shared_bytes: floats * size_of::<f32>(),
         })
     }
