@@ -135,6 +135,7 @@ fn freed_behind_the_work_of_streams() {
 }
 
 #[test]
+#[cfg_attr(packaged, ignore = "minutes, and the same from the repository")]
 fn every_call_fails_once() {
     // With memory from pools a run makes all calls that it makes without, and more.
     let off = ("PTXSIM_CUDA_LOG", "off");

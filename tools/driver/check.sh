@@ -73,6 +73,11 @@ END
 )
 step "cust is built"
 
+# The library's own use of cust: memory and streams of one crate in the other.
+CUDA_LIBRARY_PATH=$work/cust-lib LD_LIBRARY_PATH=$work/lib PTXSIM_CUDA_LEAKS=fail \
+    cargo test --quiet --locked -p musc --features sim,cust-interop --test cust_interop
+step "musc and cust in one process"
+
 python=$work/python/bin/python
 if ! cmp -s "$here/requirements.txt" "$work/python/installed.txt"; then
     python3 -m venv "$work/python"
