@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use musc::backend::cpu::Cpu;
-use musc::backend::cuda::plan::{BackboneSizes, ScoringSizes, SetSizes, total};
+use musc::backend::cuda::plan::{BackboneSizes, MAX_LAUNCH_IMAGES, ScoringSizes, SetSizes, total};
 use musc::backend::cuda::{Cuda, Features, Half};
 use musc::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels, References};
 use musc::image::{Normalisation, RgbImage};
@@ -315,6 +315,25 @@ fn many_images_equal_the_cpu() {
     let cpu = Cpu::new(2).unwrap();
     let expected = cpu.patch_scores(&features, References::Others, &scoring, &()).unwrap();
     scores_within("28x28", &scores.by_degree_layer, &expected.by_degree_layer, 1e-4);
+}
+
+/// More images than a launch takes where its time grows with them, against themselves and against references.
+#[test]
+fn launches_of_many_images_are_cut() {
+    let cpu = Cpu::new(2).unwrap();
+    let images = MAX_LAUNCH_IMAGES + 6;
+    let queries = random_features(images, Grid::new(1, 3), 64, 1);
+    let references = random_features(5, Grid::new(1, 3), 64, 1);
+    for degrees in [&[1][..], &[1, 3]] {
+        for set in [None, Some(&references)] {
+            let scoring = MutualScoring::default().with_degrees(degrees);
+            let scores = scored(&backend(0, None), &queries, set, &scoring);
+            let against = set.map_or(References::Others, References::Set);
+            let expected = cpu.patch_scores(&queries, against, &scoring, &()).unwrap();
+            let what = format!("{images} images, {degrees:?}, {}", set.is_some());
+            scores_within(&what, &scores.by_degree_layer, &expected.by_degree_layer, 1e-4);
+        }
+    }
 }
 
 /// Both kinds of references, with and without a radius and patches left out, on grids that are not square. Through Gram
