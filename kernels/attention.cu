@@ -7,7 +7,7 @@
 //   2 numbers of every 8 in 4 rows of the scores and of the output.
 //
 // Shared memory: static, two stages of 64 keys and 64 values of 128 bytes: 2 * 2 * 8192 = 32768. The queries pass through
-//   the second stage into registers, the output through both. Chunk c of row r lies at r*128 + (c ^ r % 8)*16: no conflicts.
+//   the second stage into registers, the output through the first. Chunk c of row r lies at r*128 + (c ^ r % 8)*16: no conflicts.
 //
 // Numerics: products of halves summed in f32 by the tensor cores; softmax in f32 by exp2 with log2(e)/8 folded in; the
 //   probabilities are rounded to halves for the second product, their sum is not. The last tile multiplies only the
