@@ -348,8 +348,10 @@ mod inside {
         let mut to = vec![0u32; 1000];
         // SAFETY: `to` lives until the stream is waited for.
         unsafe { second.download_async(from.view(), &mut to).unwrap() };
-        // The buffer goes while the copy out of it may not have begun; its place may be taken at once.
+        // The buffer goes while the copy out of it may not have begun. Asking what is free waits until it is gone, and so for
+        // the copy; its place may be taken at once.
         drop(from);
+        card.available_bytes().unwrap();
         let mut next = card.alloc::<u32>(1000, "the next").unwrap();
         first.zero(next.view_mut()).unwrap();
         second.synchronise().unwrap();
@@ -362,6 +364,7 @@ mod inside {
         unsafe { lent.download_async(from.view(), &mut to).unwrap() };
         drop(lent);
         drop(from);
+        card.available_bytes().unwrap();
         let mut next = card.alloc::<u32>(1000, "the next").unwrap();
         first.zero(next.view_mut()).unwrap();
         second.synchronise().unwrap();
@@ -369,14 +372,14 @@ mod inside {
         assert_eq!(card.available_bytes().unwrap() / 1_000_000_000, 16);
     }
 
-    /// A small run: two images through the tiny backbone in two batches, scored against each other.
+    /// A small run: two images through the tiny backbone, scored against each other.
     fn small_run() -> musc::Result<Vec<f32>> {
         let card = Card::with_driver(Arc::new(CudaCard::open(0)?), None);
         let cuda = Cuda::with_cards(vec![card], Half::F16)?;
         let vit = Vit::open(Path::new(&data("dinov2_tiny_weights.safetensors")))?;
         let size = ImageSize::square(28);
         let extraction = Extraction::new(vec![1], size, Activation::Gelu, Normalisation::IMAGENET)
-            .with_batch_size(1);
+            .with_batch_size(2);
         let image = |seed: u8| {
             let bytes = (0..size.pixels() * 3).map(|at| (at as u8).wrapping_mul(seed));
             RgbImage::new(28, 28, bytes.collect())

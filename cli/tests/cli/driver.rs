@@ -133,3 +133,44 @@ fn devices_that_are_not_there() {
     let done = run(folder.path(), &driver, "auto", "c").env(none.0, none.1).assert().success();
     assert!(stderr(&done).contains("device: cpu, since"), "{}", stderr(&done));
 }
+
+/// The verifier and the doctor on a card: registers as loaded, the card's name, and what helps where there is none.
+#[test]
+fn a_card_verifies_and_the_doctor_knows_it() {
+    let (folder, driver) = (photos(0), driver());
+    let program = |name: &str| {
+        let mut command = assert_cmd::Command::cargo_bin(name).expect("the program is built");
+        command
+            .current_dir(folder.path())
+            .env("LD_LIBRARY_PATH", driver.path())
+            .env("PTXSIM_CUDA_LEAKS", "fail");
+        command
+    };
+    let done = program("musc-bench")
+        .args(["verify", "--device", "cuda:0", "--quick", "--kernels-only", "--json"])
+        .assert()
+        .success();
+    let said: serde_json::Value = serde_json::from_str(&stdout(&done)).expect("JSON");
+    assert_eq!(
+        (&said["verdict"], &said["device"]["label"]),
+        (&"verified".into(), &"cuda:0".into())
+    );
+    let kernels = said["kernels"].as_array().expect("a list");
+    assert!(kernels.len() > 30, "{}", kernels.len());
+    for kernel in kernels {
+        assert_eq!(kernel["verdict"], "verified", "{kernel}");
+        assert!(kernel["registers"].as_u64().is_some_and(|count| count > 0), "{kernel}");
+    }
+    let done =
+        program("musc-run").args(["doctor", "--device", "cuda:0", "--json"]).assert().success();
+    let said: serde_json::Value = serde_json::from_str(&stdout(&done)).expect("JSON");
+    assert_eq!(said["device"]["works"], true);
+    assert!(said["cards"].to_string().contains("ptxsim sm_80"), "{}", said["cards"]);
+    let none = ("PTXSIM_CUDA_DEVICES", "0");
+    let done = program("musc-run")
+        .env(none.0, none.1)
+        .args(["doctor", "--device", "cuda:0"])
+        .assert()
+        .code(1);
+    assert!(stdout(&done).contains("does not work"), "{}", stdout(&done));
+}
