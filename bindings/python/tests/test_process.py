@@ -48,14 +48,15 @@ def test_ctrl_c_ends_the_work() -> None:
         time.sleep(2)
         began = time.monotonic()
         # Should it not stop, it is not waited for.
-        killer = threading.Timer(60, child.kill)
+        killer = threading.Timer(120, child.kill)
         killer.start()
         child.send_signal(signal.SIGINT)
-        assert list(lines)[-2:] == ["interrupted\n", "(3, 49)\n"]
-        assert child.wait(60) == 0
+        told = list(lines)
+        code, seconds = child.wait(60), time.monotonic() - began
         killer.cancel()
+        assert (told[-2:], code) == (["interrupted\n", "(3, 49)\n"], 0), f"after {seconds:.0f} s"
         # Not the minutes of the work; a busy machine takes a while for a block of it.
-        assert time.monotonic() - began < 20
+        assert seconds < 60
 
 
 FORK = """
