@@ -148,10 +148,10 @@ mod inside {
     use std::path::Path;
     use std::sync::Arc;
 
-    use musc::backend::cuda::driver::LaunchShape;
     use musc::backend::cuda::driver::card::CudaCard;
+    use musc::backend::cuda::driver::{LaunchShape, StreamHandle};
     use musc::backend::cuda::launch::layer_norm;
-    use musc::backend::cuda::{Card, Cuda, CudaOptions, Half};
+    use musc::backend::cuda::{Card, Cuda, CudaOptions, Half, Stream};
     use musc::backend::{Backend, Extraction, FeatureSet, Pixels, References};
     use musc::image::{Normalisation, RgbImage};
     use musc::model::{Activation, Vit};
@@ -345,7 +345,8 @@ mod inside {
         let (first, second) = (card.stream().unwrap(), card.stream().unwrap());
         let values: Vec<u32> = (0..1000).collect();
         let from = first.upload_new(&values, "values").unwrap();
-        let mut to = vec![0u32; 1000];
+        // Page-locked: a copy to other memory is done when the call returns.
+        let mut to = card.alloc_pinned::<u32>(1000).unwrap();
         // SAFETY: `to` lives until the stream is waited for.
         unsafe { second.download_async(from.view(), &mut to).unwrap() };
         // The buffer goes while the copy out of it may not have begun. Asking what is free waits until it is gone, and so for
@@ -355,11 +356,27 @@ mod inside {
         let mut next = card.alloc::<u32>(1000, "the next").unwrap();
         first.zero(next.view_mut()).unwrap();
         second.synchronise().unwrap();
-        assert_eq!(to, values);
-        // A borrowed stream: what it was given still counts when it is let go.
+        assert_eq!(to[..], values);
+        to.fill(0);
+        // Somebody else's stream: what it was given still counts when it is let go.
+        type Create = unsafe extern "C" fn(*mut u64, u32) -> u32;
+        type OfStream = unsafe extern "C" fn(u64) -> u32;
+        // SAFETY: the driver's stand-in is loaded already; the functions are declared so in the driver's manual.
+        let library = unsafe { libloading::Library::new("libcuda.so.1") }.unwrap();
+        // SAFETY: as above.
+        let (create, synchronise, destroy) = unsafe {
+            (
+                library.get::<Create>(b"cuStreamCreate").unwrap(),
+                library.get::<OfStream>(b"cuStreamSynchronize").unwrap(),
+                library.get::<OfStream>(b"cuStreamDestroy_v2").unwrap(),
+            )
+        };
         let from = first.upload_new(&values, "values").unwrap();
-        // SAFETY: the stream it stands for lives longer.
-        let lent = unsafe { musc::backend::cuda::Stream::from_raw(&card, second.handle()) };
+        let mut theirs = 0;
+        // SAFETY: writes one handle; the calls above made the card's context this thread's. 1: waits for no null stream.
+        assert_eq!(unsafe { create(&mut theirs, 1) }, 0);
+        // SAFETY: a stream of the card's context, which outlives what stands for it.
+        let lent = unsafe { Stream::from_raw(&card, StreamHandle(theirs)) };
         // SAFETY: as above.
         unsafe { lent.download_async(from.view(), &mut to).unwrap() };
         drop(lent);
@@ -367,8 +384,9 @@ mod inside {
         card.available_bytes().unwrap();
         let mut next = card.alloc::<u32>(1000, "the next").unwrap();
         first.zero(next.view_mut()).unwrap();
-        second.synchronise().unwrap();
-        assert_eq!(to, values);
+        // SAFETY: the stream lives until here.
+        assert_eq!(unsafe { (synchronise(theirs), destroy(theirs)) }, (0, 0));
+        assert_eq!(to[..], values);
         assert_eq!(card.available_bytes().unwrap() / 1_000_000_000, 16);
     }
 
