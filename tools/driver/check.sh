@@ -73,7 +73,9 @@ END
 )
 step "cust is built"
 
-# The library's own use of cust: memory and streams of one crate in the other.
+# The library's own use of cust: memory and streams of one crate in the other. With the profile that it was tested with before, or
+# all it links is compiled again.
+unset CARGO_PROFILE_DEV_DEBUG CARGO_PROFILE_TEST_DEBUG
 CUDA_LIBRARY_PATH=$work/cust-lib LD_LIBRARY_PATH=$work/lib PTXSIM_CUDA_LEAKS=fail \
     cargo test --quiet --locked -p musc --features sim,cust-interop --test cust_interop
 step "musc and cust in one process"
