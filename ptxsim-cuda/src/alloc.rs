@@ -23,38 +23,14 @@ impl Session {
         let at =
             self.driver.cards[card].alloc_named(bytes as u64, &format!("allocation {serial}"))?;
         self.allocations = serial;
-        self.memory.insert(
-            at,
-            Block {
-                bytes: bytes as u64,
-                context,
-                card,
-                serial,
-                made: true,
-                pool: 0,
-                managed: false,
-            },
-        );
+        self.memory.insert(at, Block::new(bytes as u64, context, card, serial));
         Ok(at)
     }
 
     /// Frees device memory, once the card has done its work.
     pub fn free(&mut self, at: u64) -> Result<(), Fail> {
         self.current()?;
-        let Some(block) = self.memory.get(&at) else {
-            let why = match self.freed.get(&at) {
-                Some((_, what)) => format!("{what} at {at:#x} was freed before"),
-                None => match self.block(at) {
-                    Some((base, block)) => format!(
-                        "{at:#x} is byte {} of allocation {}; it begins at {base:#x}",
-                        at - base,
-                        block.serial
-                    ),
-                    None => format!("no allocation begins at {at:#x}"),
-                },
-            };
-            return Err(fail(code::INVALID_VALUE, why));
-        };
+        let block = self.memory.get(&at).ok_or_else(|| self.no_allocation(at))?;
         let (card, context, managed) = (block.card, block.context, block.managed);
         if managed {
             for card in 0..self.driver.cards.len() {
@@ -65,6 +41,20 @@ impl Session {
         self.healthy(context)?;
         self.release(at);
         Ok(())
+    }
+
+    /// Why nothing that begins at an address can be freed.
+    fn no_allocation(&self, at: u64) -> Fail {
+        let why = match (self.freed.get(&at), self.block(at)) {
+            (Some((_, what)), _) => format!("{what} at {at:#x} was freed before"),
+            (None, Some((base, block))) => format!(
+                "{at:#x} is byte {} of allocation {}; it begins at {base:#x}",
+                at - base,
+                block.serial
+            ),
+            (None, None) => format!("no allocation begins at {at:#x}"),
+        };
+        fail(code::INVALID_VALUE, why)
     }
 
     /// Lets go of device memory.
@@ -114,20 +104,7 @@ impl Session {
         }
         let got = got as usize;
         let at = got.next_multiple_of(PAGE);
-        let serial = self.handle(Kind::Pool);
-        self.host.insert(
-            at,
-            Host {
-                bytes,
-                owned: Some((got, layout)),
-                context,
-                flags,
-                writes: 0,
-                serial,
-                managed: false,
-                exposed: false,
-            },
-        );
+        self.keep_host(at, bytes, Some((got, layout)), context, flags);
         Ok(at)
     }
 
@@ -144,21 +121,30 @@ impl Session {
                 format!("{bytes} bytes at {at:#x} are page-locked already"),
             ));
         }
-        let serial = self.handle(Kind::Pool);
-        self.host.insert(
-            at,
-            Host {
-                bytes,
-                owned: None,
-                context,
-                flags,
-                writes: 0,
-                serial,
-                managed: false,
-                exposed: false,
-            },
-        );
+        self.keep_host(at, bytes, None, context, flags);
         Ok(())
+    }
+
+    fn keep_host(
+        &mut self,
+        at: usize,
+        bytes: usize,
+        owned: Option<(usize, Layout)>,
+        context: u64,
+        flags: u32,
+    ) {
+        let serial = self.handle(Kind::Pool);
+        let host = Host {
+            bytes,
+            owned,
+            context,
+            flags,
+            writes: 0,
+            serial,
+            managed: false,
+            exposed: false,
+        };
+        self.host.insert(at, host);
     }
 
     /// Ends page-locked memory, once nothing pending uses it.
@@ -214,21 +200,15 @@ impl Session {
         self.allocations += 1;
         self.promised[card] += bytes;
         let serial = self.allocations;
-        self.memory
-            .insert(at, Block { bytes, context, card, serial, made: false, pool, managed: false });
+        let block = Block { made: false, pool, ..Block::new(bytes, context, card, serial) };
+        self.memory.insert(at, block);
         self.give(stream, Work::Alloc { card, at, bytes, serial }, Vec::new())?;
         Ok(at)
     }
 
     /// Frees stream-ordered memory in stream order: what is given from now on may not use it.
     pub fn free_async(&mut self, at: u64, stream: u64) -> Result<(), Fail> {
-        let Some(block) = self.memory.get(&at) else {
-            let why = match self.freed.get(&at) {
-                Some((_, what)) => format!("{what} at {at:#x} was freed before"),
-                None => format!("no allocation begins at {at:#x}"),
-            };
-            return Err(fail(code::INVALID_VALUE, why));
-        };
+        let block = self.memory.get(&at).ok_or_else(|| self.no_allocation(at))?;
         if block.pool == 0 {
             let serial = block.serial;
             return Err(fail(
@@ -254,18 +234,8 @@ impl Session {
             host.managed = true;
         }
         let at = at as u64;
-        self.memory.insert(
-            at,
-            Block {
-                bytes: bytes as u64,
-                context,
-                card,
-                serial,
-                made: true,
-                pool: 0,
-                managed: true,
-            },
-        );
+        let block = Block { managed: true, ..Block::new(bytes as u64, context, card, serial) };
+        self.memory.insert(at, block);
         Ok(at)
     }
 }

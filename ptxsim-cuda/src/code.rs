@@ -4,7 +4,7 @@ use ptxsim::Error;
 
 macro_rules! codes {
     ($($name:ident = $value:literal, $full:literal, $text:literal;)*) => {
-        $(#[allow(dead_code)] pub(crate) const $name: Code = Code($value);)*
+        $(#[allow(dead_code, reason = "the table has codes that only programs ask about")] pub(crate) const $name: Code = Code($value);)*
         /// Code, name and sentence, each with a zero byte.
         const TABLE: &[(u32, &str, &str)] = &[$(($value, concat!($full, "\0"), concat!($text, "\0"))),*];
     };

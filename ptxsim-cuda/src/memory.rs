@@ -25,6 +25,13 @@ pub(crate) struct Block {
     pub managed: bool,
 }
 
+impl Block {
+    /// Memory that is there from now on, of no pool, and the device's alone.
+    pub fn new(bytes: u64, context: u64, card: usize, serial: u64) -> Block {
+        Block { bytes, context, card, serial, made: true, pool: 0, managed: false }
+    }
+}
+
 /// Page-locked host memory.
 #[derive(Debug)]
 pub(crate) struct Host {

@@ -172,13 +172,7 @@ impl Options {
                 }
             }
             "MMA" => {
-                self.mma_sums = match value {
-                    "f32" => MmaSums::F32,
-                    "v100" => MmaSums::V100,
-                    "a100" => MmaSums::A100,
-                    "h100" => MmaSums::H100,
-                    _ => return Err("f32, v100, a100 or h100"),
-                }
+                self.mma_sums = MmaSums::named(value).ok_or("f32, v100, a100 or h100")?;
             }
             "UNLOAD" => {
                 self.unload_is_fault = match value {

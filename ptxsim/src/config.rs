@@ -49,6 +49,17 @@ impl MmaSums {
     pub const A100: MmaSums = MmaSums::Truncated { block: 8, extra_bits: 1 };
     /// As an H100; an H200 does the same.
     pub const H100: MmaSums = MmaSums::Truncated { block: 16, extra_bits: 2 };
+
+    /// What a switch names: `f32`, or a card whose sums it stands for: `v100`, `a100`, `h100`.
+    pub fn named(name: &str) -> Option<MmaSums> {
+        match name {
+            "f32" => Some(MmaSums::F32),
+            "v100" => Some(MmaSums::V100),
+            "a100" => Some(MmaSums::A100),
+            "h100" => Some(MmaSums::H100),
+            _ => None,
+        }
+    }
 }
 
 /// Shared memory a block may have without opting in to more.

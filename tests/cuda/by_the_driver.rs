@@ -8,16 +8,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::driver::stand_in;
+
 /// A process of this program that runs these tests with the driver in its way; `ignored` ones where they are meant.
 fn process(tests: &[&str], ignored: bool, switches: &[(&str, &str)]) -> Output {
-    let program = std::env::current_exe().unwrap();
-    let library = program.with_file_name("libptxsim_cuda.so");
-    assert!(library.is_file(), "{}: cargo builds it with the tests", library.display());
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["libcuda.so", "libcuda.so.1"] {
-        std::os::unix::fs::symlink(&library, folder.path().join(name)).unwrap();
-    }
-    let mut process = Command::new(&program);
+    let folder = stand_in();
+    let mut process = Command::new(std::env::current_exe().unwrap());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PTXSIM_CUDA_")) {
         process.env_remove(name);
     }

@@ -4,6 +4,9 @@
 mod by_the_driver;
 #[path = "../common/compare.rs"]
 mod compare;
+#[cfg(target_os = "linux")]
+#[path = "../common/driver.rs"]
+mod driver;
 mod duplicates;
 mod exact;
 mod goldens;

@@ -23,9 +23,13 @@ KINDS = {
 }
 
 
-def loops(text, entry):
-    """Innermost loops with barriers of an entry: lists of its lines of machine code."""
-    part = next(p for p in re.split(r"^\.text\.", text, flags=re.M)[1:] if p[:p.index(":")] == entry)
+def entries(text):
+    """The machine code of each entry of a disassembled file: name and text."""
+    return [(part[:part.index(":")], part) for part in re.split(r"^\.text\.", text, flags=re.M)[1:]]
+
+
+def code_and_loops(part):
+    """An entry's instructions, a text each, and its loops as pairs of indices, first and last."""
     lines, labels, jumps = [], {}, []
     for line in part.splitlines():
         if label := re.match(r"\s*\.(L_x_\d+):", line):
@@ -34,18 +38,32 @@ def loops(text, entry):
             if "BRA" in code.group(1) and (to := re.search(r"\.(L_x_\d+)", line)):
                 jumps.append((len(lines), to.group(1)))
             lines.append(code.group(1))
-    spans = {(labels[to], at) for at, to in jumps if to in labels and labels[to] < at}
-    bodies = {s: lines[s[0]:s[1] + 1] for s in spans}
-    barred = {s: body for s, body in bodies.items() if any("BAR.SYNC" in code for code in body)}
-    return [body for s, body in sorted(barred.items())
-            if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in barred)]
+    # Behind the end there is a jump to itself, and padding.
+    return lines, {(labels[to], at) for at, to in jumps if to in labels and labels[to] < at}
+
+
+def innermost(spans):
+    """The loops that no other of them lies in, in their order."""
+    return [s for s in sorted(spans) if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
+
+
+def name(code):
+    """An instruction without its predicate and operands."""
+    return re.sub(r"^@!?U?P\w+\s+", "", code).split(" ")[0]
+
+
+def loops(part):
+    """Innermost loops with barriers of an entry: lists of its instructions."""
+    lines, spans = code_and_loops(part)
+    barred = [s for s in spans if any("BAR.SYNC" in code for code in lines[s[0]:s[1] + 1])]
+    return [lines[first:last + 1] for first, last in innermost(barred)]
 
 
 def row(body):
     """Instructions of a row of a loop, all and by kind."""
     rows = sum("BAR.SYNC" in code for code in body)
-    names = [re.sub(r"^@!?U?P\w+\s+", "", code) for code in body]
-    counts = {kind: sum(bool(re.match(pattern, name)) for name in names) / rows for kind, pattern in KINDS.items()}
+    names = [name(code) for code in body]
+    counts = {kind: sum(bool(re.match(pattern, code)) for code in names) / rows for kind, pattern in KINDS.items()}
     counts["all"] = len(body) / rows
     counts["conditional loads"] = sum(code.startswith("@") and "LDG" in code for code in body) / rows
     return counts
@@ -56,10 +74,10 @@ def f32_pipe(counts):
     return counts["FADD"] + counts["FMUL"] + counts["IMAD"]
 
 
-def roles(text, entry):
+def roles(part):
     """Rows of an entry whose loops have a barrier a row: the producers' loops inside the grid and at its edge, each the one
     of most rows and then the one of the last rows; and the consumers' loops, fewest reads first. None without such loops."""
-    rows = [row(body) for body in loops(text, entry)]
+    rows = [row(body) for body in loops(part)]
     producers = [r for r in rows if r["LDG"] >= 8 and r["STS"]]
     inside = sorted((r for r in producers if not r["conditional loads"]), key=lambda r: r["all"])
     edge = sorted((r for r in producers if r["conditional loads"]), key=lambda r: r["all"])
@@ -76,13 +94,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([prebuild.assembler(architecture), f"-arch=sm_{architecture}", path, "-o", f"{folder}/out"],
                        check=True)
-        found = roles(prebuild.disassemble(f"{folder}/out"), entry)
+        found = roles(dict(entries(prebuild.disassemble(f"{folder}/out")))[entry])
     if not found:
         sys.exit(f"{entry}: no loops of producers and consumers with a barrier a row")
     (producer, _), _, consumers = found
     print(f"{entry} on sm_{architecture}, instructions of a warp and row:")
-    for name, r in [("producer", producer)] + [(f"consumer {at}", r) for at, r in enumerate(consumers)]:
-        print(f"  {name:11}", ", ".join(f"{kind} {count:.1f}" for kind, count in r.items()))
+    for role, r in [("producer", producer)] + [(f"consumer {at}", r) for at, r in enumerate(consumers)]:
+        print(f"  {role:11}", ", ".join(f"{kind} {count:.1f}" for kind, count in r.items()))
     weighed = [(producer, PRODUCERS)] + [(r, CONSUMERS) for r in consumers]
     total = {kind: sum(r[kind] * warps for r, warps in weighed) for kind in producer}
     print(f"  a block and row: {total['all']:.0f}, f32 pipe {f32_pipe(total):.0f}, lane instructions an element"

@@ -30,7 +30,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from count_rows import f32_pipe, roles
+import count_rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels"
@@ -129,31 +129,21 @@ def machine_code(text):
     """Of each entry: instructions, of them IMAD (which the f32 pipe takes), those of its innermost loop with the most tensor
     work, and where it has producers and consumers what a row costs each: all instructions, and those of the f32 pipe."""
     found = {}
-    for part in re.split(r"^\.text\.", text, flags=re.M)[1:]:
-        name = part[:part.index(":")]
-        codes, labels, jumps = [], {}, []
-        for line in part.splitlines():
-            if label := re.match(r"\s*\.(L_x_\d+):", line):
-                labels[label.group(1)] = len(codes)
-            elif code := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", line):
-                if code.group(1).startswith("BRA") and (to := re.search(r"\.(L_x_\d+)", line)):
-                    jumps.append((len(codes), to.group(1)))
-                codes.append(code.group(1))
-        # Behind the end there is a jump to itself and padding.
-        loops = {(labels[to], at) for at, to in jumps if to in labels and labels[to] < at}
-        innermost = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+    for entry, part in count_rows.entries(text):
+        lines, loops = count_rows.code_and_loops(part)
+        codes = [count_rows.name(line) for line in lines]
 
         def count(start, end):
             inside = codes[start:end + 1]
             mma = sum(c.startswith(("HMMA", "IMMA")) for c in inside)
             return [len(inside), mma, sum(c.startswith("LDSM") for c in inside)]
-        main = max((count(*loop) for loop in innermost), key=lambda c: (c[1], c[0]), default=[0, 0, 0])
-        found[name] = {"instructions": sum(c != "NOP" for c in codes), "imad": sum(c.startswith("IMAD") for c in codes)}
+        main = max((count(*loop) for loop in count_rows.innermost(loops)), key=lambda c: (c[1], c[0]), default=[0, 0, 0])
+        found[entry] = {"instructions": sum(c != "NOP" for c in codes), "imad": sum(c.startswith("IMAD") for c in codes)}
         if main[1]:
-            found[name]["main_loop"] = dict(zip(("instructions", "mma", "ldmatrix"), main))
-        if rows := roles(text, name):
-            pair = [[[round(r["all"], 2), round(f32_pipe(r), 2)] for r in role] for role in rows]
-            found[name]["rows"] = dict(zip(("inside", "edge", "consumers"), pair))
+            found[entry]["main_loop"] = dict(zip(("instructions", "mma", "ldmatrix"), main))
+        if rows := count_rows.roles(part):
+            pair = [[[round(r["all"], 2), round(count_rows.f32_pipe(r), 2)] for r in role] for role in rows]
+            found[entry]["rows"] = dict(zip(("inside", "edge", "consumers"), pair))
     return found
 
 

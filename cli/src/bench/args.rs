@@ -191,12 +191,10 @@ impl VerifyArgs {
 
     /// The kernel file, if it is only one.
     pub fn only(&self) -> Result<Option<&str>> {
-        let known: Vec<&str> = musc::backend::cuda::kernels::KERNELS.iter().map(|k| k.0).collect();
+        let known = musc::backend::cuda::kernels::stems();
         match self.only.as_deref() {
             Some(stem) if !known.contains(&stem) => {
-                let mut names = known;
-                names.dedup();
-                Err(Error::invalid("--only", stem, format!("one of {}", names.join(", "))))
+                Err(Error::invalid("--only", stem, format!("one of {}", known.join(", "))))
             }
             only => Ok(only),
         }

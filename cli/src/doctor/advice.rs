@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::smi::Told;
+use musc::backend::cuda::driver::card::has_nvidia_device;
 
 /// What is around the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,16 +23,13 @@ pub struct Surroundings {
 impl Surroundings {
     /// Of this machine.
     pub fn of_machine(told: &[Told]) -> Self {
-        let devices = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
-        let mut vendors =
-            devices.filter_map(|d| std::fs::read_to_string(d.path().join("vendor")).ok());
         let group = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
         let marks = ["/.dockerenv", "/run/.containerenv", "/.singularity.d"];
         Surroundings {
             container: marks.iter().any(|mark| Path::new(mark).exists())
                 || ["docker", "kubepods", "containerd"].iter().any(|word| group.contains(word)),
             device_files: Path::new("/dev/nvidiactl").exists() || Path::new("/dev/dxg").exists(),
-            on_bus: vendors.any(|vendor| vendor.trim() == "0x10de"),
+            on_bus: has_nvidia_device(),
             visible: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
             mig: told.iter().any(|told| told.get("mig.mode.current") == Some("Enabled")),
         }

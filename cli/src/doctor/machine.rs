@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::shell::memory::bytes_of;
+
 /// Processor features that matter to this program.
 fn features() -> Vec<&'static str> {
     let mut found = Vec::new();
@@ -36,11 +38,7 @@ fn memory() -> Option<(u64, u64)> {
 }
 
 fn parse(text: &str) -> Option<(u64, u64)> {
-    let of = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    };
-    Some((of("MemTotal:")?, of("MemAvailable:")?))
+    Some((bytes_of(text, "MemTotal:")?, bytes_of(text, "MemAvailable:")?))
 }
 
 /// One line of the processor.

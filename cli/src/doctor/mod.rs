@@ -16,7 +16,7 @@ use crate::shell::{Stop, out};
 use crate::smi::{self, Told};
 use musc::backend::cuda::driver::card::{CudaCard, count};
 use musc::backend::cuda::driver::{CardInfo, Driver};
-use musc::backend::cuda::kernels::{KERNELS, decimal, ptx_for};
+use musc::backend::cuda::kernels::{decimal, ptx_for, stems};
 use musc::backend::device::{Device, DeviceOptions};
 use musc::backend::{Backend, HostFeatures, References};
 use musc::model::locate::find;
@@ -66,7 +66,7 @@ fn look(number: usize, told: &[Told]) -> Card {
     match CudaCard::open(number) {
         Ok(card) => {
             let info = card.info().clone();
-            let refusal = KERNELS.iter().find_map(|kernel| ptx_for(kernel.0, &info).err());
+            let refusal = stems().into_iter().find_map(|stem| ptx_for(stem, &info).err());
             let told = smi::of_card(told, &info.name);
             let free = card.free_bytes().ok();
             Card { number, found: Ok((info, free)), refused: refusal.map(|e| e.to_string()), told }

@@ -21,11 +21,12 @@ pub fn give_back() {
 /// The most memory the process had in use so far, in bytes, where the system tells (Linux).
 pub fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    parse(&status)
+    bytes_of(&status, "VmHWM:")
 }
 
-fn parse(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The bytes that a line of that name tells in kB, as the files of /proc have them.
+pub fn bytes_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -36,8 +37,9 @@ mod tests {
 
     #[test]
     fn peak_is_read_from_its_line() {
-        assert_eq!(parse("VmPeak:\t  99 kB\nVmHWM:\t    2048 kB\n"), Some(2048 * 1024));
-        assert_eq!(parse("VmPeak:\t  99 kB\n"), None);
-        assert_eq!(parse("VmHWM: many kB\n"), None);
+        let peak = |text| bytes_of(text, "VmHWM:");
+        assert_eq!(peak("VmPeak:\t  99 kB\nVmHWM:\t    2048 kB\n"), Some(2048 * 1024));
+        assert_eq!(peak("VmPeak:\t  99 kB\n"), None);
+        assert_eq!(peak("VmHWM: many kB\n"), None);
     }
 }

@@ -7,18 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::stand_in::stand_in;
 use crate::support::*;
-
-/// A folder with the driver's stand-in under NVIDIA's names.
-fn driver() -> TempDir {
-    let library = std::env::current_exe().expect("this test").with_file_name("libptxsim_cuda.so");
-    assert!(library.is_file(), "{}: cargo builds it with the tests", library.display());
-    let folder = TempDir::new().expect("a folder");
-    for name in ["libcuda.so", "libcuda.so.1"] {
-        std::os::unix::fs::symlink(&library, folder.path().join(name)).expect("link");
-    }
-    folder
-}
 
 /// A run of the pictures in `photos` on a device, into the folder `out`.
 fn run(folder: &Path, driver: &TempDir, device: &str, out: &str) -> assert_cmd::Command {
@@ -61,7 +51,7 @@ fn photos(count: usize) -> TempDir {
 
 #[test]
 fn cards_give_what_the_simulator_gives_byte_for_byte() {
-    let (folder, driver) = (photos(4), driver());
+    let (folder, driver) = (photos(4), stand_in());
     run(folder.path(), &driver, "sim", "sim").assert().success();
     let expected = files(&folder.path().join("sim"));
     let names: Vec<&PathBuf> = expected.keys().collect();
@@ -80,7 +70,7 @@ fn cards_give_what_the_simulator_gives_byte_for_byte() {
 /// A call of the driver that fails ends the run with a sentence, an exit code and no half result; the run after it is whole.
 #[test]
 fn a_failing_call_leaves_nothing_half_done() {
-    let (folder, driver) = (photos(2), driver());
+    let (folder, driver) = (photos(2), stand_in());
     let done = run(folder.path(), &driver, "cuda:0", "whole")
         .env("PTXSIM_CUDA_LOG", "calls")
         .assert()
@@ -123,7 +113,7 @@ fn a_failing_call_leaves_nothing_half_done() {
 
 #[test]
 fn devices_that_are_not_there() {
-    let (folder, driver) = (photos(2), driver());
+    let (folder, driver) = (photos(2), stand_in());
     let none = ("PTXSIM_CUDA_DEVICES", "0");
     let done = run(folder.path(), &driver, "cuda:0", "a").env(none.0, none.1).assert().code(1);
     assert!(stderr(&done).contains("CUDA_ERROR_NO_DEVICE"), "{}", stderr(&done));
@@ -137,7 +127,7 @@ fn devices_that_are_not_there() {
 /// The verifier and the doctor on a card: registers as loaded, the card's name, and what helps where there is none.
 #[test]
 fn a_card_verifies_and_the_doctor_knows_it() {
-    let (folder, driver) = (photos(0), driver());
+    let (folder, driver) = (photos(0), stand_in());
     let program = |name: &str| {
         let mut command = assert_cmd::Command::cargo_bin(name).expect("the program is built");
         command

@@ -15,5 +15,8 @@ mod server;
 mod sets;
 mod shards;
 mod stages;
+#[cfg(target_os = "linux")]
+#[path = "../../../tests/common/driver.rs"]
+mod stand_in;
 mod support;
 mod weights;

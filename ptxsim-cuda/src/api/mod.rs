@@ -19,7 +19,7 @@ macro_rules! api {
             $(#[$meta])*
             // SAFETY: the name is the driver API's, and taking its place is what this library is for.
             #[unsafe(no_mangle)]
-            #[allow(non_snake_case, clippy::too_many_arguments)]
+            #[allow(non_snake_case, clippy::too_many_arguments, reason = "the driver API's names and arguments")]
             pub(crate) unsafe extern "C" fn $name($($arg: $ty),*) -> u32 {
                 $crate::api::call(stringify!($name), || $body)
             }
@@ -42,7 +42,7 @@ macro_rules! own {
     ([$own:ident] $name:ident ($($arg:ident: $ty:ty),*)) => {
         // SAFETY: as in `api`.
         #[unsafe(no_mangle)]
-        #[allow(non_snake_case, clippy::too_many_arguments)]
+        #[allow(non_snake_case, clippy::too_many_arguments, reason = "the driver API's names and arguments")]
         pub(crate) unsafe extern "C" fn $own($($arg: $ty),*) -> u32 {
             // SAFETY: the same arguments for the same function.
             $crate::driver::with_own_stream(|| unsafe { $name($($arg),*) })

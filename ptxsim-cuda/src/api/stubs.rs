@@ -11,7 +11,7 @@ macro_rules! stubs {
             /// Not simulated.
             // SAFETY: as all exported functions. It reads no argument, so that it may be called with any.
             #[unsafe(no_mangle)]
-            #[allow(non_snake_case)]
+            #[allow(non_snake_case, reason = "the driver API's names")]
             pub(crate) unsafe extern "C" fn $name() -> u32 {
                 super::call(stringify!($name), || Err(unsupported("this function")))
             }

@@ -12,7 +12,7 @@ use super::buffer::{Buffer, Pinned};
 use super::driver::card::CudaCard;
 use super::driver::{CardInfo, Driver, Function, ModuleHandle, PINNED_ALIGNMENT};
 use super::host_memory;
-use super::kernels::{KERNELS, entries, keeps_tiles, ptx_for};
+use super::kernels::{entries, keeps_tiles, ptx_for, stems};
 use super::stream::{Event, Stream};
 use crate::progress::go_on;
 use crate::{Error, Progress, Result};
@@ -212,11 +212,8 @@ impl Card {
     /// As [`function`](Self::function), or [`Error::Interrupted`].
     pub fn load_kernels(&self, progress: &dyn Progress) -> Result<Loaded> {
         let start = Instant::now();
-        let mut stems: Vec<&str> = KERNELS.iter().map(|(stem, ..)| *stem).collect();
-        stems.sort_unstable();
-        stems.dedup();
         let mut kernels = Vec::new();
-        for stem in stems {
+        for stem in stems() {
             go_on(progress)?;
             let (_, ptx) = ptx_for(stem, self.info())?;
             for entry in entries(ptx) {

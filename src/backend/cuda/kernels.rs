@@ -49,12 +49,12 @@ pub fn ptx_for(stem: &str, card: &CardInfo) -> Result<(u32, &'static str)> {
     Ok((target, ptx))
 }
 
-/// How many kernel files there are.
-pub fn files() -> usize {
+/// The kernel files, each once.
+pub fn stems() -> Vec<&'static str> {
     let mut stems: Vec<&str> = KERNELS.iter().map(|(stem, ..)| *stem).collect();
     stems.sort_unstable();
     stems.dedup();
-    stems.len()
+    stems
 }
 
 /// The kernels of PTX text by name.
@@ -121,7 +121,7 @@ mod tests {
         let written: usize =
             KERNELS.iter().map(|(.., ptx)| ptx.matches(".visible .entry").count()).sum();
         assert_eq!(count, written);
-        assert_eq!(files() * 2, KERNELS.len());
+        assert_eq!(stems().len() * 2, KERNELS.len());
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Cuda {
             || std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|asked| asked.trim() == "1");
         let mut opened = Self::with_cards(cards, options.half)?;
         opened.cards.iter().for_each(|card| card.set_checked(checked));
-        progress.begin(Stage::Kernels, (kernels::files() * opened.cards.len()) as u64);
+        progress.begin(Stage::Kernels, (kernels::stems().len() * opened.cards.len()) as u64);
         opened.loaded = at_once(opened.cards.iter(), |card| card.load_kernels(progress))?;
         progress.end();
         Ok(opened)

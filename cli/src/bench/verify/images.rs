@@ -26,19 +26,19 @@ pub struct Images {
     pub left_out: Vec<bool>,
 }
 
-/// What is known of the pooled tokens of an image for one degree.
+/// What is known of a pooled token.
 pub struct Pooled {
-    /// Pooled tokens of length 1.
-    pub units: Vec<Vec<f64>>,
+    /// It, at length 1.
+    pub unit: Vec<f64>,
     /// The lengths of the tokens of a window over the length of the pooled token: no number that is added up for a cosine is
     /// larger than the product of two such reaches.
-    reach: Vec<f64>,
+    reach: f64,
     /// 1/‖pooled token‖.
-    pub inverse: Vec<f64>,
+    pub inverse: f64,
     /// How far off that may be, over itself.
-    pub off: Vec<f64>,
-    /// How far off each number of a pooled token may be, over its length, as a vector's length.
-    pub off_token: Vec<f64>,
+    pub off: f64,
+    /// How far off each of its numbers may be, over its length, as a vector's length.
+    pub off_token: f64,
 }
 
 impl Images {
@@ -124,8 +124,8 @@ impl Images {
         (sum / count, levels * U32 * size / count + 2.0 * U32 * (sum / count).abs())
     }
 
-    /// Pooled tokens of a degree.
-    pub fn pooled(&self, image: usize, degree: usize) -> Pooled {
+    /// Pooled tokens of an image for one degree.
+    pub fn pooled(&self, image: usize, degree: usize) -> Vec<Pooled> {
         let (mean, mean_off) = self.mean(image);
         let lengths: Vec<f64> = (0..self.patches()).map(|p| norm(self.token(image, p))).collect();
         let of_patch = |p: usize| {
@@ -151,24 +151,9 @@ impl Images {
             // And the squares: 4 + 5 + 8 levels, a root and a reciprocal.
             let of_norm = 1.01 * off_token + 30.0 * U32;
             sum.iter_mut().for_each(|v| *v *= inverse);
-            (sum, reach, inverse, of_norm, off_token)
+            Pooled { unit: sum, reach, inverse, off: of_norm, off_token }
         };
-        let all: Vec<_> = (0..self.patches()).into_par_iter().map(of_patch).collect();
-        let mut pooled = Pooled {
-            units: vec![],
-            reach: vec![],
-            inverse: vec![],
-            off: vec![],
-            off_token: vec![],
-        };
-        for (unit, reach, inverse, off, off_token) in all {
-            pooled.units.push(unit);
-            pooled.reach.push(reach);
-            pooled.inverse.push(inverse);
-            pooled.off.push(off);
-            pooled.off_token.push(off_token);
-        }
-        pooled
+        (0..self.patches()).into_par_iter().map(of_patch).collect()
     }
 }
 
@@ -205,7 +190,7 @@ impl Against<'_> {
         let (a, b, l) = (self.a, self.b, self.a.patches());
         let mut wants = Vec::new();
         for &degree in degrees {
-            let pooled_b: Vec<Pooled> = (0..b.n).map(|j| b.pooled(j, degree)).collect();
+            let pooled_b: Vec<Vec<Pooled>> = (0..b.n).map(|j| b.pooled(j, degree)).collect();
             for i in 0..a.n {
                 let pooled_a = a.pooled(i, degree);
                 for (j, pooled_b) in pooled_b.iter().enumerate() {
@@ -224,7 +209,7 @@ impl Against<'_> {
         }
     }
 
-    fn want(&self, (i, j): (usize, usize), p: usize, x: &Pooled, y: &Pooled) -> Want {
+    fn want(&self, (i, j): (usize, usize), p: usize, x: &[Pooled], y: &[Pooled]) -> Want {
         let l = self.a.patches();
         if self.symmetric && i == j {
             return Want::Untouched;
@@ -240,23 +225,22 @@ impl Against<'_> {
         if !p.is_multiple_of(self.step) {
             return Want::Written;
         }
-        let width = self.a.width;
+        let (width, x) = (self.a.width, &x[p]);
         let (mut largest, mut widest) = (f64::NEG_INFINITY, 0.0f64);
         for q in places {
-            let (cosine, magnitude) = dot(&x.units[p], &y.units[q]);
+            let y = &y[q];
+            let (cosine, magnitude) = dot(&x.unit, &y.unit);
             let bound = match self.local {
                 // The product of the raw tokens, the correction by means and row sums, and window sums of at most 4·7
                 // additions, all relative to what is added; then both norms.
                 None => {
                     let sums = 3.0 * (width as f64 / 32.0 + 25.0) + 30.0;
-                    let added = x.reach[p] * y.reach[q];
-                    sum_error(width, added)
-                        + sums * U32 * added
-                        + cosine.abs() * (x.off[p] + y.off[q])
+                    let added = x.reach * y.reach;
+                    sum_error(width, added) + sums * U32 * added + cosine.abs() * (x.off + y.off)
                 }
                 // Pooled tokens are off as vectors, then rounded to halves (below 2^-14 an f16 by 2^-25), and multiplied.
                 Some((_, u)) => {
-                    let off = x.off_token[p] + x.off[p] + y.off_token[q] + y.off[q];
+                    let off = x.off_token + x.off + y.off_token + y.off;
                     (2.0 * u + u * u) * magnitude
                         + 2.0 * super::numbers::TINY * (width as f64).sqrt()
                         + 1.01 * off

@@ -40,7 +40,7 @@ use crate::shell::voice::Voice;
 use crate::shell::{Stop, interrupt};
 use musc::backend::cuda::Card;
 use musc::backend::cuda::driver::sim::{MmaSums, Sim, SimOptions};
-use musc::backend::cuda::kernels::{self, KERNELS, ptx_for};
+use musc::backend::cuda::kernels::{self, ptx_for};
 use musc::backend::cuda::launch::Half;
 use musc::{Error, Result};
 
@@ -131,9 +131,7 @@ fn halves(card: &Card) -> Vec<Half> {
 /// The entry points that a card gets, by kernel file.
 fn entries(card: &Card) -> Result<Vec<(&'static str, String)>> {
     let mut found = Vec::new();
-    let mut stems: Vec<&'static str> = KERNELS.iter().map(|kernel| kernel.0).collect();
-    stems.dedup();
-    for stem in stems {
+    for stem in kernels::stems() {
         let (_, ptx) = ptx_for(stem, card.info())?;
         found.extend(kernels::entries(ptx).map(|entry| (stem, entry.to_string())));
     }

@@ -94,8 +94,7 @@ pub fn statistics(lab: &Lab<'_>, images: &Images, class: Class) -> Result<Vec<Ou
     for degree in degrees {
         for image in 0..n {
             let pooled = images.pooled(image, degree);
-            let found = pooled.inverse.iter().zip(&pooled.off);
-            norms.extend(found.map(|(inverse, off)| Want::Near(*inverse, inverse * off)));
+            norms.extend(pooled.iter().map(|of| Want::Near(of.inverse, of.inverse * of.off)));
         }
         norms.extend(vec![Want::Untouched; l]);
     }
@@ -496,13 +495,10 @@ pub fn local(
     let (n, l) = (a.n, a.patches());
     let mut tokens = Vec::with_capacity(a.bits.len());
     for image in 0..n {
-        let pooled = a.pooled(image, degree);
-        for p in 0..l {
-            for c in 0..a.width {
-                let unit = pooled.units[p][c];
+        for (p, pooled) in a.pooled(image, degree).iter().enumerate() {
+            for (c, &unit) in pooled.unit.iter().enumerate() {
                 // A number of a pooled token is off by no more than all of them together.
-                let before =
-                    pooled.off_token[p] + unit.abs() * pooled.off[p] + 2.0 * U32 * unit.abs();
+                let before = pooled.off_token + unit.abs() * pooled.off + 2.0 * U32 * unit.abs();
                 tokens.push(match () {
                     () if c >= a.channels => Want::Near(0.0, 0.0),
                     () if a.left_out[image * l + p] => Want::NotANumber,

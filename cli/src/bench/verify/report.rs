@@ -10,7 +10,7 @@ use super::{Class, Findings, Record, Verdict, verdicts, whole};
 use crate::shell::out;
 use crate::smi;
 use musc::Result;
-use musc::backend::cuda::kernels::{KERNEL_ORIGIN, KERNELS, decimal, ptx_for};
+use musc::backend::cuda::kernels::{KERNEL_ORIGIN, decimal, ptx_for, stems};
 
 /// For what cannot be seen from inside: on a card, with NVIDIA's toolkit.
 const SANITIZER: [&str; 5] = [
@@ -57,9 +57,7 @@ pub fn summary(findings: &Findings) -> String {
 
 /// A hash of all PTX that the card gets (FNV-1a), to tell builds apart.
 fn kernels_hash(findings: &Findings) -> String {
-    let mut stems: Vec<&str> = KERNELS.iter().map(|kernel| kernel.0).collect();
-    stems.dedup();
-    let texts = stems.into_iter().filter_map(|stem| ptx_for(stem, findings.card.info()).ok());
+    let texts = stems().into_iter().filter_map(|stem| ptx_for(stem, findings.card.info()).ok());
     let bytes = texts.flat_map(|(_, ptx)| ptx.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

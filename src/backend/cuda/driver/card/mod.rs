@@ -47,7 +47,7 @@ impl std::fmt::Debug for CudaCard {
 }
 
 /// Whether a device of NVIDIA's is on the bus, as far as the system tells (Linux).
-fn has_nvidia_device() -> bool {
+pub fn has_nvidia_device() -> bool {
     const VENDOR: &str = "0x10de";
     let devices = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
     devices
