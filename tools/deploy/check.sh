@@ -84,7 +84,9 @@ for _ in $(seq 300); do
 done
 expect "$(state "$shard" Restarts)" Restarts=1
 grep -q "interrupted; no unfinished file" "musc-shard-${shard}_0.log"
-# Slurm lets two minutes pass; nobody has to wait for them here.
+# Slurm lets two minutes pass; nobody has to wait for them here. But a job that begins again within the second in which it was
+# stopped is refused by slurmd ("Job credential revoked") and counts as failed.
+sleep 2
 until scontrol update JobId="$shard" StartTime=now 2>/dev/null; do sleep 0.2; done
 until_quiet
 expect "$(state "$merge" JobState)" JobState=COMPLETED
