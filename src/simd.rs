@@ -2,7 +2,7 @@
 //!
 //! What is written with vectors is compiled once for each instruction set that `pulp` knows; which one runs is chosen here:
 //! once for a [`Cpu`](crate::backend::cpu::Cpu), and once for the process where there is none (resizing of images). The
-//! matrix products choose for themselves, inside the `gemm` crate.
+//! products in f32 choose for themselves, inside the `gemm` crate; those in bf16 are `backend/cpu/bf16`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,21 +25,29 @@ pub enum Instructions {
     Avx2,
     /// x86-64 with AVX-512: 16 values at a time.
     Avx512,
+    /// The same, and products of bf16 (AVX512-BF16: Zen 4, Cooper Lake and Sapphire Rapids, and later).
+    Avx512Bf16,
     /// 64-bit ARM: 4 values at a time.
     Neon,
 }
 
 impl Instructions {
     /// All of them, narrow ones first.
-    pub const ALL: [Instructions; 4] =
-        [Instructions::Scalar, Instructions::Neon, Instructions::Avx2, Instructions::Avx512];
+    pub const ALL: [Instructions; 5] = [
+        Instructions::Scalar,
+        Instructions::Neon,
+        Instructions::Avx2,
+        Instructions::Avx512,
+        Instructions::Avx512Bf16,
+    ];
 
-    /// The name: `scalar`, `avx2`, `avx512` or `neon`.
+    /// The name: `scalar`, `avx2`, `avx512`, `avx512-bf16` or `neon`.
     pub fn name(self) -> &'static str {
         match self {
             Instructions::Scalar => "scalar",
             Instructions::Avx2 => "avx2",
             Instructions::Avx512 => "avx512",
+            Instructions::Avx512Bf16 => "avx512-bf16",
             Instructions::Neon => "neon",
         }
     }
@@ -57,6 +65,10 @@ impl Instructions {
             Instructions::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             Instructions::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Bf16 => {
+                Bf16::try_new().and_then(|_| pulp::x86::V4::try_new()).map(Arch::V4)
+            }
             #[cfg(target_arch = "aarch64")]
             Instructions::Neon => pulp::aarch64::Neon::try_new().map(Arch::Neon),
             _ => None,
@@ -86,6 +98,26 @@ impl FromStr for Instructions {
             let names = Self::ALL.map(Self::name).join(", ");
             Error::invalid("vector instructions", format!("`{text}`"), format!("one of {names}"))
         })
+    }
+}
+
+/// Proof that the processor multiplies bf16: AVX-512 (F, BW, VL) and AVX512-BF16. There is one only where it does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bf16(());
+
+impl Bf16 {
+    /// Proof, where this processor has them.
+    pub fn try_new() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let here = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bf16");
+            here.then_some(Bf16(()))
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        None
     }
 }
 
@@ -144,6 +176,11 @@ impl Chosen {
     pub fn arch(self) -> Arch {
         self.arch
     }
+
+    /// What multiplies bf16 with them; `None` where they do not.
+    pub fn bf16(self) -> Option<Bf16> {
+        if self.instructions == Instructions::Avx512Bf16 { Bf16::try_new() } else { None }
+    }
 }
 
 /// Where there is no [`Chosen`]: those that the environment variable names, the widest where it names none that are there (a
@@ -159,7 +196,9 @@ pub(crate) fn testable() -> Vec<Arch> {
     let (here, lacking): (Vec<_>, Vec<_>) =
         Instructions::ALL.into_iter().partition(|each| each.available());
     println!("not on this machine, not tested: {} {lacking:?}", lacking.len());
-    here.into_iter().filter_map(Instructions::arch).collect()
+    // Products of bf16 are tested where they are; the rest of these instructions are those of AVX-512.
+    let others = here.into_iter().filter(|each| *each != Instructions::Avx512Bf16);
+    others.filter_map(Instructions::arch).collect()
 }
 
 #[cfg(test)]
@@ -207,7 +246,7 @@ mod tests {
                 Instructions::Scalar => 1,
                 Instructions::Neon => 4,
                 Instructions::Avx2 => 8,
-                Instructions::Avx512 => 16,
+                Instructions::Avx512 | Instructions::Avx512Bf16 => 16,
             };
             assert_eq!(lanes, expected, "{each}");
         }

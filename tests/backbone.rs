@@ -5,7 +5,7 @@ mod compare;
 
 use compare::{floats, relative_l2};
 use musc::ImageSize;
-use musc::backend::cpu::{Cpu, Instructions};
+use musc::backend::cpu::{Cpu, CpuOptions, Instructions};
 use musc::backend::{Backend, Extraction, Pixels};
 use musc::image::Normalisation;
 use musc::model::{Activation, Vit};
@@ -22,7 +22,9 @@ fn backends() -> impl Iterator<Item = Cpu> {
         Instructions::ALL.into_iter().partition(|each| each.available());
     println!("not on this machine, not tested: {} {lacking:?}", lacking.len());
     let threads = [1, 2, 5].into_iter().map(|threads| Cpu::new(threads).unwrap());
-    threads.chain(here.into_iter().map(|each| Cpu::with_instructions(2, each).unwrap()))
+    threads.chain(here.into_iter().map(|each| {
+        Cpu::open(CpuOptions::default().with_threads(2).with_instructions(each)).unwrap()
+    }))
 }
 
 /// One family: the grids of a golden file, by the prefix of their tensors.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use musc::backend::cpu::{Cpu, Instructions};
+use musc::backend::cpu::{Cpu, CpuOptions, Instructions};
 use musc::backend::{Backend, HostFeatures, References};
 use musc::scoring::schedule::Schedule;
 use musc::scoring::{MutualScoring, PatchScores, reference};
@@ -147,7 +147,11 @@ fn each_kind() -> Vec<Cpu> {
     let (here, lacking): (Vec<_>, Vec<_>) =
         Instructions::ALL.into_iter().partition(|each| each.available());
     println!("not on this machine, not tested: {} {lacking:?}", lacking.len());
-    here.into_iter().map(|each| Cpu::with_instructions(2, each).unwrap()).collect()
+    here.into_iter()
+        .map(|each| {
+            Cpu::open(CpuOptions::default().with_threads(2).with_instructions(each)).unwrap()
+        })
+        .collect()
 }
 
 /// Degrees whose window fits the grid on one side at least.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::blocks::{BestCosines, Pairs, QueryTable};
-use super::cpu::{self, Cpu};
+use super::cpu::{self, Cpu, CpuOptions, Format};
 #[cfg(feature = "cuda")]
 use super::cuda::{self, Cuda, CudaOptions};
 use super::{Backend, Extraction, FeatureSet, HostFeatures, Pixels, References};
@@ -78,15 +78,56 @@ impl FromStr for Device {
     }
 }
 
-/// The 16-bit number format of a card. The CPU computes in f32 whatever is asked for.
+/// The number format of the operands of products; they are added up in f32 in any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Precision {
-    /// IEEE half precision, up to 65504.
+    /// The fastest that moves a patch score by at most 2e-4: on a card f16; on the CPU features in f32 and, where the processor
+    /// multiplies it, scoring in bf16. Never refused.
     #[default]
+    Auto,
+    /// Single precision. Of the CPU alone.
+    F32,
+    /// IEEE half precision, up to 65504. Of cards alone.
     F16,
-    /// The upper half of an f32: its range with 8 bits of precision. Needs compute capability 8.0.
+    /// The upper half of an f32: its range with 8 bits of precision, features and scoring. A card needs compute capability 8.0,
+    /// the CPU [`Instructions::Avx512Bf16`](super::cpu::Instructions::Avx512Bf16).
     Bf16,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Precision; 4] =
+        [Precision::Auto, Precision::F32, Precision::F16, Precision::Bf16];
+
+    /// The name: `auto`, `f32`, `f16` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Auto => "auto",
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+/// The name.
+impl fmt::Display for Precision {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+/// From the name.
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|each| each.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::invalid("precision", format!("`{text}`"), format!("one of {names}"))
+        })
+    }
 }
 
 /// How a device is used.
@@ -95,7 +136,7 @@ pub enum Precision {
 pub struct DeviceOptions {
     /// CPU threads; 0 means one a core.
     pub threads: usize,
-    /// Number format on a card.
+    /// Number format of products.
     pub precision: Precision,
     /// The most bytes to take on each card; `None` leaves it to what is free.
     pub memory_limit: Option<u64>,
@@ -108,7 +149,7 @@ impl DeviceOptions {
         self
     }
 
-    /// With this number format on a card.
+    /// With this number format of products.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
@@ -141,7 +182,7 @@ impl Device {
         options: DeviceOptions,
         progress: &dyn Progress,
     ) -> Result<(AnyBackend, Option<String>)> {
-        let processor = || Cpu::new(options.threads).map(AnyBackend::Cpu);
+        let processor = || processor(options).map(AnyBackend::Cpu);
         let cards = |numbers: &[usize]| cards(numbers, options, progress);
         let (backend, became) = match self {
             Device::Cpu => (processor()?, None),
@@ -166,18 +207,39 @@ impl Device {
     }
 }
 
+fn processor(options: DeviceOptions) -> Result<Cpu> {
+    let of = CpuOptions::default().with_threads(options.threads);
+    match options.precision {
+        Precision::Auto => Cpu::open_fastest(of),
+        Precision::F32 => Cpu::open(of),
+        Precision::Bf16 => Cpu::open(of.with_formats(Format::Bf16, Format::Bf16)),
+        Precision::F16 => Err(Error::Device {
+            device: "cpu".into(),
+            reason: "found the precision f16, expected f32, bf16 or auto: the CPU has no products in f16"
+                .into(),
+        }),
+    }
+}
+
 #[cfg(feature = "cuda")]
-fn cuda_options(options: DeviceOptions) -> CudaOptions {
+fn cuda_options(options: DeviceOptions) -> Result<CudaOptions> {
     let half = match options.precision {
-        Precision::F16 => cuda::Half::F16,
+        Precision::Auto | Precision::F16 => cuda::Half::F16,
         Precision::Bf16 => cuda::Half::Bf16,
+        Precision::F32 => {
+            return Err(Error::Device {
+                device: "cuda".into(),
+                reason: "found the precision f32, expected f16, bf16 or auto: a card's products are 16-bit"
+                    .into(),
+            });
+        }
     };
-    CudaOptions::default().with_half(half).with_memory_limit(options.memory_limit)
+    Ok(CudaOptions::default().with_half(half).with_memory_limit(options.memory_limit))
 }
 
 #[cfg(feature = "cuda")]
 fn cards(numbers: &[usize], options: DeviceOptions, progress: &dyn Progress) -> Result<AnyBackend> {
-    Cuda::open_with(numbers, cuda_options(options), progress).map(AnyBackend::Cuda)
+    Cuda::open_with(numbers, cuda_options(options)?, progress).map(AnyBackend::Cuda)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -187,7 +249,7 @@ fn cards(_: &[usize], _: DeviceOptions, _: &dyn Progress) -> Result<AnyBackend> 
 
 #[cfg(feature = "sim")]
 fn simulated(options: DeviceOptions) -> Result<AnyBackend> {
-    Cuda::sim(cuda_options(options)).map(AnyBackend::Cuda)
+    Cuda::sim(cuda_options(options)?).map(AnyBackend::Cuda)
 }
 
 #[cfg(not(feature = "sim"))]

@@ -1,4 +1,4 @@
-//! The CPU backend: f32, one image or one pair of images a thread.
+//! The CPU backend: one image or one pair of images a thread; products in f32 or bf16, all else in f32.
 //!
 //! Every number is independent of the number of threads: a thread computes whole images and whole pairs.
 //!
@@ -47,44 +47,137 @@ use crate::{Error, Progress, Result};
 /// What the table of pairwise minima may take where [`MutualScoring::table_bytes`] does not say.
 const TABLE_BYTES: usize = 1 << 30;
 
+/// The number format of the operands of matrix products. They are added up in f32, and what is a sum, a norm, a mean or a
+/// softmax is f32, in any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Format {
+    /// Single precision.
+    #[default]
+    F32,
+    /// The upper half of an f32: its range with 8 bits of precision, at twice the speed. Needs
+    /// [`Instructions::Avx512Bf16`].
+    Bf16,
+}
+
+impl Format {
+    /// The name: `f32` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::Bf16 => "bf16",
+        }
+    }
+}
+
+/// How the CPU is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CpuOptions {
+    /// Threads; 0 means one a core.
+    pub threads: usize,
+    /// The vector instructions; `None` leaves them to the environment variable `MUSC_CPU`, and where that is not set to what
+    /// the processor has.
+    pub instructions: Option<Instructions>,
+    /// The format of the backbone's products: weights, tokens and attention.
+    pub features: Format,
+    /// The format of tokens that are compared with each other.
+    pub scoring: Format,
+}
+
+impl CpuOptions {
+    /// With so many threads; 0 means one a core.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// With these vector instructions whatever the environment says.
+    pub fn with_instructions(mut self, instructions: Instructions) -> Self {
+        self.instructions = Some(instructions);
+        self
+    }
+
+    /// With these formats of features and of scoring.
+    pub fn with_formats(mut self, features: Format, scoring: Format) -> Self {
+        self.features = features;
+        self.scoring = scoring;
+        self
+    }
+}
+
 /// The CPU as a device.
 #[derive(Debug)]
 pub struct Cpu {
     pool: ThreadPool,
     simd: Chosen,
+    features: Format,
+    scoring: Format,
 }
 
 impl Cpu {
-    /// A backend with `threads` threads; 0 means one a core.
+    /// A backend with `threads` threads that multiplies in f32; 0 means one thread a core.
     ///
     /// It computes with the widest vector instructions that the processor has, or with those that the environment variable
     /// `MUSC_CPU` names ([`Instructions`]).
     ///
-    /// The matrix products are those of the crate `gemm`, which chooses its instructions itself. Two of its settings, the sizes
+    /// Products in f32 are those of the crate `gemm`, which chooses its instructions itself. Two of its settings, the sizes
     /// from which it copies operands, are the whole process's: this sets them.
     ///
     /// # Errors
     /// When the system refuses the threads; when `MUSC_CPU` is no name of instructions, or of some that the processor lacks.
     pub fn new(threads: usize) -> Result<Self> {
-        Self::build(threads, Chosen::of_environment()?)
+        Self::open(CpuOptions::default().with_threads(threads))
     }
 
-    /// As [`Cpu::new`], with these vector instructions whatever the environment says.
+    /// A backend that works so.
     ///
     /// # Errors
-    /// When the system refuses the threads, or the processor lacks the instructions.
-    pub fn with_instructions(threads: usize, instructions: Instructions) -> Result<Self> {
-        Self::build(threads, Chosen::new(instructions)?)
-    }
-
-    fn build(threads: usize, simd: Chosen) -> Result<Self> {
+    /// As [`Cpu::new`]; a format for which instructions are missing.
+    pub fn open(options: CpuOptions) -> Result<Self> {
+        let CpuOptions { threads, instructions, features, scoring } = options;
+        let simd = match instructions {
+            Some(instructions) => Chosen::new(instructions)?,
+            None => Chosen::of_environment()?,
+        };
+        if [features, scoring].contains(&Format::Bf16) && simd.bf16().is_none() {
+            let reason = format!(
+                "found {} instructions, expected {} for products in bf16: f32 needs none of them",
+                simd.instructions(),
+                Instructions::Avx512Bf16
+            );
+            return Err(Error::Device { device: "cpu".into(), reason });
+        }
         gemm::tune();
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("musc-{index}"))
             .build()
             .map_err(|error| Error::Device { device: "cpu".into(), reason: error.to_string() })?;
-        Ok(Cpu { pool, simd })
+        Ok(Cpu { pool, simd, features, scoring })
+    }
+
+    /// A backend with the fastest formats that the instructions have and that move a patch score by at most 2e-4
+    /// (`docs/fidelity.md`): features in f32, scoring in bf16 where it is there. The options' own formats are not looked at.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn open_fastest(options: CpuOptions) -> Result<Self> {
+        let mut cpu = Self::open(options.with_formats(Format::F32, Format::F32))?;
+        if cpu.simd.bf16().is_some() {
+            cpu.scoring = Format::Bf16;
+        }
+        Ok(cpu)
+    }
+
+    /// The format of the backbone's products.
+    pub fn features_format(&self) -> Format {
+        self.features
+    }
+
+    /// The format of tokens that are compared with each other.
+    pub fn scoring_format(&self) -> Format {
+        self.scoring
     }
 
     /// The vector instructions it computes with, the matrix products apart.
@@ -110,7 +203,14 @@ impl Backend for Cpu {
     type Ready = Ready;
 
     fn description(&self) -> String {
-        format!("cpu, {} threads, f32", self.threads())
+        let formats = match (self.features, self.scoring) {
+            (Format::F32, Format::F32) => "f32".into(),
+            (features, scoring) => {
+                let instructions = self.instructions();
+                format!("features {}, scoring {} ({instructions})", features.name(), scoring.name())
+            }
+        };
+        format!("cpu, {} threads, {formats}", self.threads())
     }
 
     fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<vit::Model> {
