@@ -103,7 +103,10 @@ impl FromStr for Instructions {
 
 /// Proof that the processor multiplies bf16: AVX-512 (F, BW, VL) and AVX512-BF16. There is one only where it does.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bf16(());
+pub(crate) struct Bf16(
+    #[cfg(target_arch = "x86_64")] (),
+    #[cfg(not(target_arch = "x86_64"))] std::convert::Infallible,
+);
 
 impl Bf16 {
     /// Proof, where this processor has them.
@@ -119,6 +122,21 @@ impl Bf16 {
         #[cfg(not(target_arch = "x86_64"))]
         None
     }
+
+    /// There is none here.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn never(self) -> ! {
+        match self.0 {}
+    }
+}
+
+/// How products are done on the processor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// The vectors of everything but products.
+    pub arch: Arch,
+    /// Products of bf16; in f32 where there is none.
+    pub bf16: Option<Bf16>,
 }
 
 /// Vector instructions that this processor has.
@@ -199,6 +217,16 @@ pub(crate) fn testable() -> Vec<Arch> {
     // Products of bf16 are tested where they are; the rest of these instructions are those of AVX-512.
     let others = here.into_iter().filter(|each| *each != Instructions::Avx512Bf16);
     others.filter_map(Instructions::arch).collect()
+}
+
+/// What multiplies bf16, where this machine can be tested with it; else that is said.
+#[cfg(test)]
+pub(crate) fn testable_bf16() -> Option<Bf16> {
+    let proof = Bf16::try_new();
+    if proof.is_none() {
+        println!("not on this machine, not tested: {}", Instructions::Avx512Bf16);
+    }
+    proof
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A batch in blocks, each with a holder of its own, comes to the bits of the batch scored whole.
 
+#[cfg(feature = "sim")]
 use musc::backend::device::Device;
 use musc::backend::{Backend, FeatureSet};
 use musc::inspect::{Batch, Block, Inspection, Inspector, Part, Regions, Subsets};

@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::centred::Centred;
@@ -14,13 +13,14 @@ use crate::backend::blocks::{BestCosines, Pairs, QueryTable, Run};
 use crate::progress::go_on;
 use crate::scoring::MutualScoring;
 use crate::scoring::schedule::Schedule;
+use crate::simd::Way;
 use crate::{Progress, Result};
 
 /// See [`Backend::best_cosines`](crate::backend::Backend::best_cosines). The runs have been checked.
 pub fn of_pairs(
     pairs: &Pairs<'_, HostFeatures>,
     scoring: &MutualScoring,
-    arch: Arch,
+    way: Way,
     progress: &dyn Progress,
 ) -> Result<BestCosines> {
     let degrees = &scoring.degrees;
@@ -34,9 +34,9 @@ pub fn of_pairs(
         (0..cells).into_par_iter().map(|_| AtomicU32::new(0)).collect()
     };
     let (row_table, column_table) = (room(of_rows), room(of_columns));
-    let side = |run: &Run<'_, HostFeatures>| Centred::new(run.features, degrees);
+    let side = |run: &Run<'_, HostFeatures>| Centred::new(run.features, degrees, way);
     let fill = |side: &mut Centred, run: &Run<'_, HostFeatures>| {
-        side.fill_run(run.features, run.images.clone(), run.layer, arch);
+        side.fill_run(run.features, run.images.clone(), run.layer, way.arch);
     };
     let mut left = side(rows).for_images(n).with_tokens();
     let mut right = None;
@@ -57,7 +57,7 @@ pub fn of_pairs(
     let marks = |run: &Run<'_, HostFeatures>, image: usize| run.images.start + image;
     all.into_par_iter().try_for_each(|(i, j)| {
         go_on(progress)?;
-        let mut mine = take(&scratch).unwrap_or_else(|| Scratch::new(arch, grid, degrees));
+        let mut mine = take(&scratch).unwrap_or_else(|| Scratch::new(way.arch, grid, degrees));
         let of = columns.unwrap_or(rows);
         let marks =
             (left_out_of(rows.features, marks(rows, i)), left_out_of(of.features, marks(of, j)));

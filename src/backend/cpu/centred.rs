@@ -1,16 +1,24 @@
 //! One layer of a set of images as operands of the Gram products: centred tokens, panels, and the norms of pooled tokens.
+//!
+//! In bf16 the centred tokens are rounded once, and everything else, norms too, is of the rounded tokens: so the products and
+//! the norms belong together, and two equal images are at distance 0.
 
 use std::ops::Range;
 
+use bytemuck::Pod;
 use pulp::Arch;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
+use super::bf16;
+use super::bf16::finish::{Keep, Rows};
 use super::lnamd::{centre, inverse_norms, token_stride};
-use super::panels::{Panels, fill_panels};
+use super::panels::{Panels, fill_panels, product_of_panels};
 use super::sides::left_out_of;
 use crate::Grid;
 use crate::backend::HostFeatures;
+use crate::gemm::{Shape, Store};
+use crate::simd::{Bf16, Way};
 
 /// One layer of one side, ready for products.
 #[derive(Debug)]
@@ -21,24 +29,64 @@ pub struct Centred {
     pub width: usize,
     images: usize,
     degrees: Vec<usize>,
-    /// F' `[N, L, token_stride(C)]`, of what is a left operand.
-    tokens: Option<Aligned>,
-    /// F'ᵀ `[N]` in panels of `[C, L]`, of what is a right operand.
-    panels: Option<Aligned>,
+    operands: Operands,
     /// 1/‖box_r F'‖ `[N, R, L]`.
     inverse_norms: Vec<f32>,
 }
 
+/// What is multiplied, in one of the formats.
+#[derive(Debug)]
+enum Operands {
+    F32(Both<f32>),
+    Bf16(Bf16, Both<half::bf16>),
+}
+
+/// Left and right operands.
+#[derive(Debug)]
+struct Both<T> {
+    /// F' `[N, L, token_stride(C)]`, of what is a left operand.
+    tokens: Option<Aligned<T>>,
+    /// F'ᵀ `[N]` in panels of `[C, L]`, of what is a right operand.
+    panels: Option<Aligned<T>>,
+}
+
+impl<T: Pod> Both<T> {
+    /// One image of so many values of each.
+    fn image(&mut self, at: usize, token_values: usize, panel_values: usize) -> OneImage<'_, T> {
+        let Both { tokens, panels } = self;
+        (
+            tokens.as_mut().map(|of| &mut of[at * token_values..][..token_values]),
+            panels.as_mut().map(|of| &mut of[at * panel_values..][..panel_values]),
+        )
+    }
+
+    /// The same of all of them.
+    fn images(
+        &mut self,
+        images: usize,
+        token_values: usize,
+        panel_values: usize,
+    ) -> Vec<OneImage<'_, T>> {
+        let lefts = parts(&mut self.tokens, token_values, images);
+        lefts.into_iter().zip(parts(&mut self.panels, panel_values, images)).collect()
+    }
+}
+
+/// Room for an image's left and right operand.
+type OneImage<'a, T> = (Option<&'a mut [T]>, Option<&'a mut [T]>);
+
 impl Centred {
-    /// Room for the norms of one layer of such features.
-    pub fn new(features: &HostFeatures, degrees: &[usize]) -> Self {
+    /// Room for the norms of one layer of such features, of which products are done so.
+    pub fn new(features: &HostFeatures, degrees: &[usize], way: Way) -> Self {
         Centred {
             grid: features.grid,
             width: features.width,
             images: features.images,
             degrees: degrees.to_vec(),
-            tokens: None,
-            panels: None,
+            operands: match way.bf16 {
+                None => Operands::F32(Both { tokens: None, panels: None }),
+                Some(proof) => Operands::Bf16(proof, Both { tokens: None, panels: None }),
+            },
             inverse_norms: vec![0.0; features.images * degrees.len() * features.grid.patches()],
         }
     }
@@ -52,13 +100,21 @@ impl Centred {
 
     /// With room for left operands.
     pub fn with_tokens(mut self) -> Self {
-        self.tokens = Some(Aligned::zeros(self.images * self.token_values()));
+        let values = self.images * self.token_values();
+        match &mut self.operands {
+            Operands::F32(sides) => sides.tokens = Some(Aligned::zeros(values)),
+            Operands::Bf16(_, sides) => sides.tokens = Some(Aligned::zeros(values)),
+        }
         self
     }
 
     /// With room for right operands.
     pub fn with_panels(mut self) -> Self {
-        self.panels = Some(Aligned::zeros(self.images * self.panel_values()));
+        let values = self.images * self.panel_values();
+        match &mut self.operands {
+            Operands::F32(sides) => sides.panels = Some(Aligned::zeros(values)),
+            Operands::Bf16(_, sides) => sides.panels = Some(Aligned::zeros(values)),
+        }
         self
     }
 
@@ -67,7 +123,12 @@ impl Centred {
     }
 
     fn panel_values(&self) -> usize {
-        Panels::extent(self.width, self.grid.patches())
+        match self.operands {
+            Operands::F32(_) => Panels::extent(self.width, self.grid.patches()),
+            Operands::Bf16(..) => {
+                bf16::panels::extent(token_stride(self.width), self.grid.patches())
+            }
+        }
     }
 
     fn norm_values(&self) -> usize {
@@ -91,25 +152,30 @@ impl Centred {
         let (token_values, panel_values) = (self.token_values(), self.panel_values());
         let norm_values = self.norm_values();
         let of = Of { arch, grid: self.grid, width: self.width, degrees: &self.degrees };
-        let lefts = parts(&mut self.tokens, token_values, self.images);
-        let rights = parts(&mut self.panels, panel_values, self.images);
-        features.tokens[layer][run.start * values..run.end * values]
-            .par_chunks_exact(values)
-            .zip(self.inverse_norms.par_chunks_exact_mut(norm_values))
-            .zip(lefts)
-            .zip(rights)
-            .enumerate()
-            .for_each_init(
-                || None,
-                |scratch, (image, (((tokens, norms), left), right))| {
-                    let centred = match left {
-                        Some(left) => left,
-                        None => scratch.get_or_insert_with(|| Aligned::zeros(token_values)),
-                    };
-                    let left_out = left_out_of(features, run.start + image);
-                    of.image(tokens, left_out, centred, right, norms);
-                },
-            );
+        let tokens = &features.tokens[layer][run.start * values..run.end * values];
+        let images = tokens.par_chunks_exact(values).enumerate();
+        let images = images.zip(self.inverse_norms.par_chunks_exact_mut(norm_values));
+        let marks = |image: usize| left_out_of(features, run.start + image);
+        match &mut self.operands {
+            Operands::F32(sides) => {
+                let rooms = sides.images(self.images, token_values, panel_values);
+                images.zip(rooms).for_each_init(
+                    || None,
+                    |scratch, (((image, tokens), norms), room)| {
+                        of.image(tokens, marks(image), room, norms, scratch);
+                    },
+                );
+            }
+            Operands::Bf16(_, sides) => {
+                let rooms = sides.images(self.images, token_values, panel_values);
+                images.zip(rooms).for_each_init(
+                    || None,
+                    |scratch, (((image, tokens), norms), room)| {
+                        of.rounded_image(tokens, marks(image), room, norms, scratch);
+                    },
+                );
+            }
+        }
     }
 
     /// Puts an image of other features of the same sizes in the place of one.
@@ -126,30 +192,44 @@ impl Centred {
         let of = Of { arch, grid: self.grid, width: self.width, degrees: &self.degrees };
         let tokens =
             &features.tokens[layer][image * patches * self.width..][..patches * self.width];
-        let mut scratch;
-        let centred = match &mut self.tokens {
-            Some(tokens) => &mut tokens[at * token_values..][..token_values],
-            None => {
-                scratch = Aligned::zeros(token_values);
-                &mut scratch[..]
-            }
-        };
-        let panels = self.panels.as_mut();
-        let panels = panels.map(|panels| &mut panels[at * panel_values..][..panel_values]);
+        let left_out = left_out_of(features, image);
         let norms = &mut self.inverse_norms[at * norm_values..][..norm_values];
-        of.image(tokens, left_out_of(features, image), centred, panels, norms);
+        match &mut self.operands {
+            Operands::F32(sides) => {
+                let room = sides.image(at, token_values, panel_values);
+                of.image(tokens, left_out, room, norms, &mut None);
+            }
+            Operands::Bf16(_, sides) => {
+                let room = sides.image(at, token_values, panel_values);
+                of.rounded_image(tokens, left_out, room, norms, &mut None);
+            }
+        }
     }
 
-    /// F' of an image that is a left operand, `[L, token_stride(C)]`.
-    pub fn tokens_of(&self, image: usize) -> &[f32] {
-        let values = self.token_values();
-        &self.tokens.as_deref().unwrap_or_default()[image * values..][..values]
-    }
-
-    /// F'ᵀ of an image that is a right operand, in panels.
-    pub fn panels_of(&self, image: usize) -> &[f32] {
-        let values = self.panel_values();
-        &self.panels.as_deref().unwrap_or_default()[image * values..][..values]
+    /// G = F'_i·F'_jᵀ `[L, L]` of image i, a left operand, and image j of what may be another set, a right operand, in rows of
+    /// `stride` values, on this thread. Both sides are of one format.
+    pub fn gram(&self, i: usize, right: &Centred, j: usize, stride: usize, out: &mut [f32]) {
+        let (patches, width) = (self.grid.patches(), self.width);
+        let (left_values, right_values) = (self.token_values(), right.panel_values());
+        match (&self.operands, &right.operands) {
+            (Operands::F32(left), Operands::F32(right)) => product_of_panels(
+                (
+                    one_of(&left.tokens, i, left_values),
+                    Shape::strided(patches, width, token_stride(width)),
+                ),
+                (one_of(&right.panels, j, right_values), width, patches),
+                (out, Shape::strided(patches, patches, stride), Store::Overwrite),
+                1,
+            ),
+            (Operands::Bf16(proof, left), Operands::Bf16(_, right)) => bf16::product::product(
+                *proof,
+                (one_of(&left.tokens, i, left_values), Shape::dense(patches, token_stride(width))),
+                (one_of(&right.panels, j, right_values), token_stride(width), patches),
+                Keep(Rows::new(out, stride)),
+                1,
+            ),
+            _ => unreachable!("both sides are made for one way of products"),
+        }
     }
 
     /// 1/‖box_r F'‖ of one image, `[R][L]`.
@@ -173,15 +253,53 @@ impl Of<'_> {
         &self,
         tokens: &[f32],
         left_out: &[bool],
-        centred: &mut [f32],
-        panels: Option<&mut [f32]>,
+        (left, right): OneImage<'_, f32>,
         norms: &mut [f32],
+        scratch: &mut Option<Aligned>,
     ) {
         let stride = token_stride(self.width);
+        let centred = match left {
+            Some(left) => left,
+            None => scratch.get_or_insert_with(|| Aligned::zeros(self.grid.patches() * stride)),
+        };
         centre(tokens, self.width, left_out, centred);
-        if let Some(panels) = panels {
+        if let Some(panels) = right {
             fill_panels(centred, stride, self.width, panels);
         }
+        self.norms(centred, norms);
+    }
+
+    /// The same with centred tokens rounded to bf16, and the norms of those.
+    fn rounded_image(
+        &self,
+        tokens: &[f32],
+        left_out: &[bool],
+        (left, right): OneImage<'_, half::bf16>,
+        norms: &mut [f32],
+        scratch: &mut Option<(Aligned, Aligned<half::bf16>)>,
+    ) {
+        let stride = token_stride(self.width);
+        let values = self.grid.patches() * stride;
+        let (centred, rounded) =
+            scratch.get_or_insert_with(|| (Aligned::zeros(values), Aligned::zeros(values)));
+        let rounded = match left {
+            Some(left) => left,
+            None => rounded,
+        };
+        centre(tokens, self.width, left_out, centred);
+        for (value, out) in centred.iter_mut().zip(&mut *rounded) {
+            *out = bf16::rounded(*value);
+            *value = bf16::widened(*out);
+        }
+        if let Some(panels) = right {
+            bf16::panels::fill_panels(rounded, stride, stride, panels);
+        }
+        self.norms(centred, norms);
+    }
+
+    /// 1/‖box_r F'‖ for every degree, of centred tokens.
+    fn norms(&self, centred: &[f32], norms: &mut [f32]) {
+        let stride = token_stride(self.width);
         for (&degree, norms) in self.degrees.iter().zip(norms.chunks_exact_mut(self.grid.patches()))
         {
             inverse_norms(self.arch, centred, self.grid, stride, degree, norms);
@@ -190,9 +308,18 @@ impl Of<'_> {
 }
 
 /// One part of `size` values an image, or none an image where there are no values at all.
-fn parts(values: &mut Option<Aligned>, size: usize, images: usize) -> Vec<Option<&mut [f32]>> {
+fn parts<T: Pod>(
+    values: &mut Option<Aligned<T>>,
+    size: usize,
+    images: usize,
+) -> Vec<Option<&mut [T]>> {
     match values {
         None => (0..images).map(|_| None).collect(),
         Some(values) => values.chunks_exact_mut(size).map(Some).collect(),
     }
+}
+
+/// The values of one image where there is room for any.
+fn one_of<T: Pod>(values: &Option<Aligned<T>>, image: usize, size: usize) -> &[T] {
+    &values.as_deref().unwrap_or_default()[image * size..][..size]
 }

@@ -3,8 +3,10 @@
 //! Each runs with the vector instructions that it is given: the loops below are compiled once for each set that `pulp`
 //! knows.
 
+use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::bf16::{rounded, widened};
 use crate::model::Activation;
 
 /// Calls `row` for every row with vectors; `row` must be inlined for that to help.
@@ -62,7 +64,7 @@ fn exp(x: f32) -> f32 {
 
 /// x·Φ(x); the error function by Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
 #[inline(always)]
-fn gelu(x: f32) -> f32 {
+pub fn gelu(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / z.mul_add(0.327_591_1, 1.0);
     let mut sum = 1.061_405_4f32;
@@ -78,7 +80,7 @@ fn gelu(x: f32) -> f32 {
 
 /// x·σ(1.702·x).
 #[inline(always)]
-fn quick_gelu(x: f32) -> f32 {
+pub fn quick_gelu(x: f32) -> f32 {
     x / (1.0 + exp(-1.702 * x))
 }
 
@@ -146,16 +148,30 @@ pub struct LayerNorm {
     pub epsilon: f32,
 }
 
-/// Layer normalisation of every row, in place: mean and biased variance in two passes.
+/// The mean of a row, and one over its standard deviation (biased): two passes.
+#[inline(always)]
+fn mean_and_scale(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let width = row.len() as f32;
+    let mean = lane_sum(
+        row,
+        #[inline(always)]
+        |v| v,
+    ) / width;
+    let variance = lane_sum(
+        row,
+        #[inline(always)]
+        |v| (v - mean) * (v - mean),
+    ) / width;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// Layer normalisation of every row, in place.
 pub fn layer_norm(arch: Arch, values: &mut [f32], norm: &LayerNorm) {
     struct Step<'a>(&'a LayerNorm);
     impl RowStep for Step<'_> {
         #[inline(always)]
         fn run(&mut self, row: &mut [f32]) {
-            let width = row.len() as f32;
-            let mean = lane_sum(row, |v| v) / width;
-            let variance = lane_sum(row, |v| (v - mean) * (v - mean)) / width;
-            let scale = 1.0 / (variance + self.0.epsilon).sqrt();
+            let (mean, scale) = mean_and_scale(row, self.0.epsilon);
             for ((value, &weight), &bias) in row.iter_mut().zip(&self.0.weight).zip(&self.0.bias) {
                 *value = ((*value - mean) * scale).mul_add(weight, bias);
             }
@@ -164,20 +180,26 @@ pub fn layer_norm(arch: Arch, values: &mut [f32], norm: &LayerNorm) {
     for_each_row(arch, values, norm.weight.len(), Step(norm));
 }
 
+/// The largest value of a row.
+#[inline(always)]
+fn row_top(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = row.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
 /// Replaces every row of `width` values by e^(value − row maximum) and stores 1/(their sum) in `scales`.
 pub fn softmax_numerators(arch: Arch, values: &mut [f32], width: usize, scales: &mut [f32]) {
     struct Step<'a>(std::slice::IterMut<'a, f32>);
     impl RowStep for Step<'_> {
         #[inline(always)]
         fn run(&mut self, row: &mut [f32]) {
-            let mut lanes = [f32::NEG_INFINITY; 16];
-            let (chunks, rest) = row.as_chunks::<16>();
-            for chunk in chunks {
-                for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                    *lane = if value > *lane { value } else { *lane };
-                }
-            }
-            let top = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+            let top = row_top(row);
             for value in row.iter_mut() {
                 *value = exp(*value - top);
             }
@@ -188,6 +210,96 @@ pub fn softmax_numerators(arch: Arch, values: &mut [f32], width: usize, scales: 
         }
     }
     for_each_row(arch, values, width, Step(scales.iter_mut()));
+}
+
+/// Rows that stay, and rows of bf16 made of them.
+struct RowsInto<'a, R> {
+    values: &'a [f32],
+    stride: usize,
+    out: &'a mut [bf16],
+    out_stride: usize,
+    row: R,
+}
+
+/// What is made of one row.
+trait RowInto {
+    fn run(&mut self, row: &[f32], out: &mut [bf16]);
+}
+
+impl<R: RowInto> WithSimd for RowsInto<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) {
+        let rows = self.values.chunks_exact(self.stride);
+        for (row, out) in rows.zip(self.out.chunks_exact_mut(self.out_stride)) {
+            self.row.run(row, out);
+        }
+    }
+}
+
+/// Layer normalisation of every row of `values` `[n, D]`, rounded to bf16.
+pub fn layer_norm_rounded(arch: Arch, values: &[f32], norm: &LayerNorm, out: &mut [bf16]) {
+    struct Step<'a>(&'a LayerNorm);
+    impl RowInto for Step<'_> {
+        #[inline(always)]
+        fn run(&mut self, row: &[f32], out: &mut [bf16]) {
+            let (mean, scale) = mean_and_scale(row, self.0.epsilon);
+            let parameters = self.0.weight.iter().zip(&self.0.bias);
+            for ((out, &value), (&weight, &bias)) in out.iter_mut().zip(row).zip(parameters) {
+                *out = rounded(((value - mean) * scale).mul_add(weight, bias));
+            }
+        }
+    }
+    let width = norm.weight.len();
+    assert!(values.len() == out.len(), "layer norm sizes");
+    arch.dispatch(RowsInto { values, stride: width, out, out_stride: width, row: Step(norm) });
+}
+
+/// e^(value − row maximum), rounded to bf16, for the first `width` values of rows `stride` apart; zeros behind them. Stores
+/// 1/(the sum of the rounded ones) in `scales`.
+pub fn softmax_numerators_rounded(
+    arch: Arch,
+    (values, stride): (&[f32], usize),
+    width: usize,
+    (out, out_stride): (&mut [bf16], usize),
+    scales: &mut [f32],
+) {
+    struct Step<'a>(usize, std::slice::IterMut<'a, f32>);
+    impl RowInto for Step<'_> {
+        #[inline(always)]
+        fn run(&mut self, row: &[f32], out: &mut [bf16]) {
+            let row = &row[..self.0];
+            let (out, behind) = out.split_at_mut(self.0);
+            behind.fill(bf16::ZERO);
+            let top = row_top(row);
+            let mut lanes = [0.0f32; 16];
+            let (chunks, rest) = row.as_chunks::<16>();
+            let (out_chunks, out_rest) = out.as_chunks_mut::<16>();
+            for (chunk, out) in chunks.iter().zip(out_chunks) {
+                for ((lane, &value), out) in lanes.iter_mut().zip(chunk).zip(out) {
+                    *out = rounded(exp(value - top));
+                    *lane += widened(*out);
+                }
+            }
+            for ((lane, &value), out) in lanes.iter_mut().zip(rest).zip(out_rest) {
+                *out = rounded(exp(value - top));
+                *lane += widened(*out);
+            }
+            if let Some(scale) = self.1.next() {
+                *scale = 1.0 / lanes.iter().sum::<f32>();
+            }
+        }
+    }
+    let rows = scales.len();
+    assert!(
+        values.len() == rows * stride
+            && out.len() == rows * out_stride
+            && width <= stride.min(out_stride),
+        "softmax sizes"
+    );
+    let row = Step(width, scales.iter_mut());
+    arch.dispatch(RowsInto { values, stride, out, out_stride, row });
 }
 
 #[cfg(test)]

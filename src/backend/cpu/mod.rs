@@ -16,7 +16,9 @@
 
 mod aligned;
 mod attention;
+mod bf16;
 mod blocks;
+mod blocks_f32;
 mod centred;
 mod elementwise;
 mod gram_pool;
@@ -41,7 +43,7 @@ use crate::backend::{Backend, Extraction, HostFeatures, Pixels, References};
 use crate::gemm;
 use crate::model::Vit;
 use crate::scoring::{MutualScoring, PatchScores};
-use crate::simd::Chosen;
+use crate::simd::{Chosen, Way};
 use crate::{Error, Progress, Result};
 
 /// What the table of pairwise minima may take where [`MutualScoring::table_bytes`] does not say.
@@ -185,6 +187,11 @@ impl Cpu {
         self.simd.instructions()
     }
 
+    fn way(&self, format: Format) -> Way {
+        let bf16 = if format == Format::Bf16 { self.simd.bf16() } else { None };
+        Way { arch: self.simd.arch(), bf16 }
+    }
+
     /// Does parallel work on this backend's threads.
     #[cfg(feature = "files")]
     pub(crate) fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -214,7 +221,7 @@ impl Backend for Cpu {
     }
 
     fn load(&self, vit: &Vit, extraction: &Extraction) -> Result<vit::Model> {
-        self.pool.install(|| vit::Model::new(vit, extraction, self.simd.arch()))
+        self.pool.install(|| vit::Model::new(vit, extraction, self.way(self.features)))
     }
 
     fn extract(
@@ -249,12 +256,12 @@ impl Backend for Cpu {
     ) -> Result<PatchScores> {
         let sides = Sides::new(queries, references)?;
         scoring.check(sides.fewest_seen(), queries.grid)?;
-        let arch = self.simd.arch();
-        self.pool.install(|| patch_scores::patch_scores(&sides, None, scoring, arch, progress))
+        let way = self.way(self.scoring);
+        self.pool.install(|| patch_scores::patch_scores(&sides, None, scoring, way, progress))
     }
 
     fn make_ready(&self, references: HostFeatures, scoring: &MutualScoring) -> Result<Ready> {
-        self.pool.install(|| Ready::new(references, scoring, self.simd.arch()))
+        self.pool.install(|| Ready::new(references, scoring, self.way(self.scoring)))
     }
 
     fn replace(
@@ -276,8 +283,8 @@ impl Backend for Cpu {
         let sides = Sides::of_ready(queries, references.features())?;
         let scoring = references.scoring();
         scoring.check(sides.fewest_seen(), queries.grid)?;
-        let (arch, layers) = (self.simd.arch(), references.layers());
-        self.pool.install(|| patch_scores::patch_scores(&sides, layers, scoring, arch, progress))
+        let (way, layers) = (references.way(), references.layers());
+        self.pool.install(|| patch_scores::patch_scores(&sides, layers, scoring, way, progress))
     }
 
     fn best_cosines(
@@ -287,7 +294,7 @@ impl Backend for Cpu {
         progress: &dyn Progress,
     ) -> Result<BestCosines> {
         pairs.check()?;
-        self.pool.install(|| blocks::of_pairs(pairs, scoring, self.simd.arch(), progress))
+        self.pool.install(|| blocks::of_pairs(pairs, scoring, self.way(self.scoring), progress))
     }
 
     fn scores_of_table(&self, table: &QueryTable<'_>, scoring: &MutualScoring) -> Result<Vec<f32>> {

@@ -11,7 +11,7 @@ pub struct Panels {
 }
 
 /// Columns of a panel.
-const PANEL: usize = 64;
+pub const PANEL: usize = 64;
 
 impl Panels {
     /// The values that `[depth, columns]` takes.
@@ -62,11 +62,11 @@ pub fn product_of_panels(
     }
 }
 
-/// Writes the transpose: `rows` `[n, stride]` to `columns` `[m, column_stride]`, m <= `stride` and n <= `column_stride`,
-/// in blocks that fit the L1 cache.
-pub fn transpose(rows: &[f32], stride: usize, columns: &mut [f32], column_stride: usize) {
+/// Writes the transpose: `rows` `[n, stride]`, of which the last may end after m values, to `columns` `[m, column_stride]`,
+/// m <= `stride` and n <= `column_stride`, in blocks that fit the L1 cache.
+pub fn transpose<T: Copy>(rows: &[T], stride: usize, columns: &mut [T], column_stride: usize) {
     const BLOCK: usize = 16;
-    let (count, width) = (rows.len() / stride, columns.len() / column_stride);
+    let (count, width) = (rows.len().div_ceil(stride), columns.len() / column_stride);
     for top in (0..count).step_by(BLOCK) {
         for left in (0..width).step_by(BLOCK) {
             for column in left..width.min(left + BLOCK) {

@@ -11,14 +11,12 @@ use super::aligned::Aligned;
 use super::centred::Centred;
 use super::gram_pool::{GramPool, Pair, row_stride};
 use super::interval_mean::interval_mean;
-use super::lnamd::token_stride;
 use super::local_distance::local_distance;
-use super::panels::product_of_panels;
 use super::sides::{Sides, left_out_of};
-use crate::gemm::{Shape, Store};
 use crate::progress::go_on;
 use crate::scoring::schedule::Schedule;
 use crate::scoring::{MutualScoring, PatchScores};
+use crate::simd::Way;
 use crate::{Grid, Progress, Result, Stage};
 
 /// Pairs are visited in tiles of this many images a side, so that a tile's tokens stay in the last-level cache.
@@ -31,12 +29,12 @@ pub fn patch_scores(
     sides: &Sides<'_>,
     ready: Option<&[Centred]>,
     scoring: &MutualScoring,
-    arch: Arch,
+    way: Way,
     progress: &dyn Progress,
 ) -> Result<PatchScores> {
     let by_degree_layer = match scoring.radius {
-        None => anywhere(sides, ready, scoring, arch, progress)?,
-        Some(radius) => local_distance(sides, scoring, radius, arch, progress)?,
+        None => anywhere(sides, ready, scoring, way, progress)?,
+        Some(radius) => local_distance(sides, scoring, radius, way.arch, progress)?,
     };
     Ok(PatchScores {
         images: sides.queries.images,
@@ -60,7 +58,7 @@ fn anywhere(
     sides: &Sides<'_>,
     ready: Option<&[Centred]>,
     scoring: &MutualScoring,
-    arch: Arch,
+    way: Way,
     progress: &dyn Progress,
 ) -> Result<Vec<f32>> {
     let (queries, references) = (sides.queries, sides.references);
@@ -81,17 +79,17 @@ fn anywhere(
     let schedule = schedule.in_groups(group_images).in_pieces(TILE_IMAGES, TILE_IMAGES);
     let pairs = if sides.others { schedule.pairs() } else { sides.pairs() };
     progress.begin(Stage::Scoring, pairs * layers as u64);
-    let mut left = Centred::new(queries, degrees).with_tokens();
+    let mut left = Centred::new(queries, degrees, way).with_tokens();
     let mut right = None;
     if sides.others {
         left = left.with_panels();
     } else if ready.is_none() {
-        right = Some(Centred::new(references, degrees).with_panels());
+        right = Some(Centred::new(references, degrees, way).with_panels());
     }
     for layer in 0..layers {
-        left.fill(queries, layer, arch);
+        left.fill(queries, layer, way.arch);
         if let Some(right) = &mut right {
-            right.fill(references, layer, arch);
+            right.fill(references, layer, way.arch);
         }
         let right = ready.map(|ready| &ready[layer]).or(right.as_ref()).unwrap_or(&left);
         for group in schedule.groups() {
@@ -109,7 +107,7 @@ fn anywhere(
             pairs.into_par_iter().try_for_each(|(i, j)| {
                 go_on(progress)?;
                 let taken = take(&scratch);
-                let mut mine = taken.unwrap_or_else(|| Scratch::new(arch, grid, degrees));
+                let mut mine = taken.unwrap_or_else(|| Scratch::new(way.arch, grid, degrees));
                 let marks = (left_out_of(queries, i), left_out_of(references, j));
                 best_cosines((&left, i), (right, j), marks, sides.others, &mut mine);
                 for degree in 0..degrees.len() {
@@ -208,14 +206,7 @@ pub(super) fn best_cosines(
     columns: bool,
     scratch: &mut Scratch,
 ) {
-    let Centred { grid, width, .. } = *left;
-    let (patches, gram_stride) = (grid.patches(), row_stride(grid.patches()));
-    product_of_panels(
-        (left.tokens_of(i), Shape::strided(patches, width, token_stride(width))),
-        (right.panels_of(j), width, patches),
-        (&mut scratch.gram, Shape::strided(patches, patches, gram_stride), Store::Overwrite),
-        1,
-    );
+    left.gram(i, right, j, row_stride(left.grid.patches()), &mut scratch.gram);
     let pair = Pair {
         gram: &scratch.gram,
         row_scale: &left.norms(i),

@@ -6,6 +6,7 @@ use super::centred::Centred;
 use crate::Result;
 use crate::backend::HostFeatures;
 use crate::scoring::MutualScoring;
+use crate::simd::Way;
 
 /// References on the processor, with their panels and norms, of all layers: layers·M·L·(C + R) f32. The tokens themselves are
 /// let go, unless patches are compared within a radius, which has no use for panels.
@@ -13,6 +14,7 @@ use crate::scoring::MutualScoring;
 pub struct Ready {
     features: HostFeatures,
     scoring: MutualScoring,
+    way: Way,
     /// One a layer; none where there is a radius.
     layers: Vec<Centred>,
 }
@@ -22,24 +24,20 @@ impl Ready {
     ///
     /// # Errors
     /// Sizes that do not fit together, or values that are not finite.
-    pub(super) fn new(
-        references: HostFeatures,
-        scoring: &MutualScoring,
-        arch: Arch,
-    ) -> Result<Self> {
+    pub(super) fn new(references: HostFeatures, scoring: &MutualScoring, way: Way) -> Result<Self> {
         references.check()?;
         let mut features = references.with_known_content();
         let mut layers = Vec::new();
         if scoring.radius.is_none() {
             for layer in 0..features.tokens.len() {
-                let mut centred = Centred::new(&features, &scoring.degrees).with_panels();
-                centred.fill(&features, layer, arch);
+                let mut centred = Centred::new(&features, &scoring.degrees, way).with_panels();
+                centred.fill(&features, layer, way.arch);
                 // A layer at a time, so that tokens and panels are not both here in full.
                 layers.push(centred);
                 features.tokens[layer] = Vec::new();
             }
         }
-        Ok(Ready { features, scoring: scoring.clone(), layers })
+        Ok(Ready { features, scoring: scoring.clone(), way, layers })
     }
 
     /// See [`Backend::replace`](crate::backend::Backend::replace).
@@ -64,6 +62,11 @@ impl Ready {
     /// The scoring they are ready for.
     pub(super) fn scoring(&self) -> &MutualScoring {
         &self.scoring
+    }
+
+    /// How they are multiplied, whoever compares with them.
+    pub(super) fn way(&self) -> Way {
+        self.way
     }
 
     /// Their layers, where they are compared by products.

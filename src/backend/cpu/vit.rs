@@ -1,4 +1,5 @@
-//! The vision transformer on the CPU: f32, one image a thread; threads left over work inside an image.
+//! The vision transformer on the CPU: one image a thread; threads left over work inside an image. Its blocks are `blocks_f32.rs`
+//! or `bf16/blocks.rs`; what is before and after them is f32.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -6,18 +7,20 @@ use std::sync::Mutex;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::attention::{self, HEAD, attention};
-use super::elementwise::{LayerNorm, add_bias, add_bias_activate, layer_norm};
+use super::attention::HEAD;
+use super::elementwise::{LayerNorm, layer_norm};
 use super::panels::Panels;
+use super::{Format, bf16, blocks_f32};
 use crate::backend::input::Image;
 use crate::backend::patch_embed::patch_rows;
 use crate::backend::{Extraction, HostFeatures, Pixels};
 use crate::gemm::{Right, Shape, Store, gemm};
-use crate::model::{self, Family, Vit, token_embedding};
+use crate::model::{self, Activation, Family, Vit, token_embedding};
 use crate::progress::go_on;
+use crate::simd::{Bf16, Way};
 use crate::{Grid, Progress, Result, Stage};
 
-/// A backbone in f32, ready for one extraction setting.
+/// A backbone ready for one extraction setting.
 pub struct Model {
     arch: Arch,
     extraction: Extraction,
@@ -28,38 +31,45 @@ pub struct Model {
     heads: usize,
     mlp_width: usize,
     class_width: usize,
-    /// `[3·P·P, D]`.
+    /// `[3·P·P, D]`, in f32: the pixels have eight bits, their weights need more.
     patch_weight: Panels,
     /// The embedding `[1 + L, D]` that the products are added to: class token and position, or convolution bias
     /// and position.
     embedding: Vec<f32>,
     pre_norm: Option<LayerNorm>,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     final_norm: LayerNorm,
     /// `[D, E]`.
     projection: Option<Vec<f32>>,
 }
 
-struct Block {
-    norm1: LayerNorm,
+/// A block's parameters, with products of one format.
+pub(super) struct Block<L> {
+    pub norm1: LayerNorm,
     /// The queries' rows carry the attention's 1/√64.
-    qkv: Linear,
+    pub qkv: L,
     /// The rows carry the LayerScale.
-    out: Linear,
-    norm2: LayerNorm,
-    fc1: Linear,
+    pub out: L,
+    pub norm2: LayerNorm,
+    pub fc1: L,
     /// The rows carry the LayerScale.
-    fc2: Linear,
+    pub fc2: L,
 }
 
-struct Linear {
+/// A linear layer: weights in the order in which a product reads them, and the bias.
+pub(super) struct Linear<W> {
     /// Wᵀ `[inputs, outputs]`.
-    weight: Panels,
-    bias: Vec<f32>,
+    pub weight: W,
+    pub bias: Vec<f32>,
 }
 
-impl Linear {
-    fn new(linear: &model::Linear, row_scale: Option<&[f32]>) -> Self {
+impl<W> Linear<W> {
+    /// `make` makes an operand of weights `[outputs, inputs]`, for so many outputs.
+    fn new(
+        linear: &model::Linear,
+        row_scale: Option<&[f32]>,
+        make: impl Fn(&[f32], usize) -> W,
+    ) -> Self {
         let mut weight = linear.weight.to_f32();
         let mut bias = linear.bias.to_f32();
         if let Some(scale) = row_scale {
@@ -69,44 +79,86 @@ impl Linear {
                 *bias *= scale;
             }
         }
-        let inputs = weight.len() / bias.len();
-        Linear { weight: Panels::of_transposed(&weight, inputs, inputs), bias }
+        Linear { weight: make(&weight, bias.len()), bias }
     }
+}
 
-    /// `out` = or += `input`·Wᵀ, without the bias.
-    fn product(&self, input: &[f32], out: &mut [f32], store: Store, threads: usize) {
-        let outputs = self.bias.len();
-        let rows = out.len() / outputs;
-        let input_shape = Shape::dense(rows, input.len() / rows);
-        self.weight.product(
-            (input, input_shape),
-            (out, Shape::dense(rows, outputs), store),
-            threads,
-        );
-    }
+/// All blocks of a backbone.
+fn blocks<W: Send>(
+    vit: &Vit,
+    make: impl Fn(&[f32], usize) -> W + Copy + Sync,
+) -> Vec<Block<Linear<W>>> {
+    let architecture = &vit.architecture;
+    let mut query_scale = vec![1.0; 3 * architecture.width];
+    query_scale[..architecture.width].fill(1.0 / (HEAD as f32).sqrt());
+    let norm = |norm: &model::LayerNorm| layer_norm_of(norm, architecture.layer_norm_eps);
+    let scale = |scale: &Option<model::Tensor>| scale.as_ref().map(|s| s.to_f32());
+    let each = |block: &model::Block| Block {
+        norm1: norm(&block.norm1),
+        qkv: Linear::new(&block.qkv, Some(&query_scale), make),
+        out: Linear::new(&block.out, scale(&block.scale1).as_deref(), make),
+        norm2: norm(&block.norm2),
+        fc1: Linear::new(&block.fc1, None, make),
+        fc2: Linear::new(&block.fc2, scale(&block.scale2).as_deref(), make),
+    };
+    vit.blocks.par_iter().map(each).collect()
+}
+
+fn layer_norm_of(norm: &model::LayerNorm, epsilon: f32) -> LayerNorm {
+    LayerNorm { weight: norm.weight.to_f32(), bias: norm.bias.to_f32(), epsilon }
+}
+
+/// Blocks in one of the formats.
+enum Blocks {
+    F32(Vec<Block<Linear<Panels>>>),
+    Bf16(Bf16, Vec<Block<Linear<bf16::panels::Panels>>>),
+}
+
+/// What blocks need to know of an image on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Setting {
+    pub arch: Arch,
+    /// 1 + L.
+    pub tokens: usize,
+    /// D.
+    pub width: usize,
+    pub heads: usize,
+    pub mlp_width: usize,
+    pub activation: Activation,
+    /// Threads for one image.
+    pub threads: usize,
 }
 
 /// The memory of one image in flight.
 struct Workspace {
-    /// The patches as rows; later the MLP's hidden layer.
-    wide: Vec<f32>,
+    /// The patches as rows.
+    rows: Vec<f32>,
+    /// The tokens `[1 + L, D]`.
     x: Vec<f32>,
-    normed: Vec<f32>,
-    qkv: Vec<f32>,
-    by_head: Vec<f32>,
-    attention: Vec<attention::Scratch>,
+    of_blocks: OfBlocks,
+}
+
+/// What blocks write on their way.
+enum OfBlocks {
+    F32(blocks_f32::Workspace),
+    Bf16(bf16::blocks::Workspace),
 }
 
 /// What it is for; not its weights.
 impl fmt::Debug for Model {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Model { family, grid, width, extraction, .. } = self;
-        let blocks = self.blocks.len();
+        let blocks = self.depth();
+        let format = match &self.blocks {
+            Blocks::F32(_) => Format::F32,
+            Blocks::Bf16(..) => Format::Bf16,
+        };
         out.debug_struct("Model")
             .field("family", family)
             .field("grid", grid)
             .field("width", width)
             .field("blocks", &blocks)
+            .field("format", &format)
             .field("extraction", extraction)
             .finish_non_exhaustive()
     }
@@ -114,35 +166,22 @@ impl fmt::Debug for Model {
 
 impl Model {
     /// Converts the weights and folds in what is constant: the attention's scale, LayerScale, positions.
-    pub(super) fn new(vit: &Vit, extraction: &Extraction, arch: Arch) -> Result<Self> {
+    pub(super) fn new(vit: &Vit, extraction: &Extraction, way: Way) -> Result<Self> {
         let architecture = &vit.architecture;
         let grid = extraction.grid(vit)?;
         let width = architecture.width;
         let row_width = 3 * architecture.patch * architecture.patch;
-        let norm = |norm: &model::LayerNorm| LayerNorm {
-            weight: norm.weight.to_f32(),
-            bias: norm.bias.to_f32(),
-            epsilon: architecture.layer_norm_eps,
+        let norm = |norm: &model::LayerNorm| layer_norm_of(norm, architecture.layer_norm_eps);
+        let panels = |weights: &[f32], outputs: usize| {
+            let inputs = weights.len() / outputs;
+            Panels::of_transposed(weights, inputs, inputs)
         };
-        let mut query_scale = vec![1.0; 3 * width];
-        query_scale[..width].fill(1.0 / (HEAD as f32).sqrt());
-        let blocks = vit
-            .blocks
-            .par_iter()
-            .map(|block| {
-                let scale = |scale: &Option<model::Tensor>| scale.as_ref().map(|s| s.to_f32());
-                Block {
-                    norm1: norm(&block.norm1),
-                    qkv: Linear::new(&block.qkv, Some(&query_scale)),
-                    out: Linear::new(&block.out, scale(&block.scale1).as_deref()),
-                    norm2: norm(&block.norm2),
-                    fc1: Linear::new(&block.fc1, None),
-                    fc2: Linear::new(&block.fc2, scale(&block.scale2).as_deref()),
-                }
-            })
-            .collect();
+        let blocks = match way.bf16 {
+            None => Blocks::F32(blocks(vit, panels)),
+            Some(proof) => Blocks::Bf16(proof, blocks(vit, bf16::panels::Panels::of_weights)),
+        };
         Ok(Model {
-            arch,
+            arch: way.arch,
             extraction: extraction.clone(),
             family: architecture.family,
             grid,
@@ -207,18 +246,41 @@ impl Model {
             .with_content(images.iter().map(|image| image.content()).collect()))
     }
 
+    fn setting(&self, threads: usize) -> Setting {
+        let Model { arch, grid, width, heads, mlp_width, ref extraction, .. } = *self;
+        let (tokens, activation) = (1 + grid.patches(), extraction.activation);
+        Setting { arch, tokens, width, heads, mlp_width, activation, threads }
+    }
+
     fn workspace(&self, threads: usize) -> Workspace {
-        let tokens = 1 + self.grid.patches();
-        let rows = self.grid.patches() * 3 * self.patch * self.patch;
+        let setting = self.setting(threads);
         Workspace {
-            wide: vec![0.0; (tokens * self.mlp_width).max(rows)],
-            x: vec![0.0; tokens * self.width],
-            normed: vec![0.0; tokens * self.width],
-            qkv: vec![0.0; tokens * 3 * self.width],
-            by_head: vec![0.0; tokens * self.width],
-            attention: (0..threads.min(self.heads))
-                .map(|_| attention::Scratch::new(self.arch))
-                .collect(),
+            rows: vec![0.0; self.grid.patches() * 3 * self.patch * self.patch],
+            x: vec![0.0; setting.tokens * self.width],
+            of_blocks: match self.blocks {
+                Blocks::F32(_) => OfBlocks::F32(blocks_f32::Workspace::new(setting)),
+                Blocks::Bf16(..) => OfBlocks::Bf16(bf16::blocks::Workspace::new(setting)),
+            },
+        }
+    }
+
+    /// One block on the tokens `x` `[1 + L, D]`.
+    fn block(&self, index: usize, x: &mut [f32], workspace: &mut OfBlocks, setting: Setting) {
+        match (&self.blocks, workspace) {
+            (Blocks::F32(blocks), OfBlocks::F32(workspace)) => {
+                blocks_f32::run(&blocks[index], x, workspace, setting);
+            }
+            (Blocks::Bf16(proof, blocks), OfBlocks::Bf16(workspace)) => {
+                bf16::blocks::run(*proof, &blocks[index], x, workspace, setting);
+            }
+            _ => unreachable!("a workspace is made for the blocks of its model"),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match &self.blocks {
+            Blocks::F32(blocks) => blocks.len(),
+            Blocks::Bf16(_, blocks) => blocks.len(),
         }
     }
 
@@ -230,10 +292,9 @@ impl Model {
         workspace: &mut Workspace,
         threads: usize,
     ) {
-        let Workspace { wide, x, normed, qkv, by_head, attention: scratch } = workspace;
+        let Workspace { rows, x, of_blocks } = workspace;
         let (arch, grid, width) = (self.arch, self.grid, self.width);
         let (patches, row_width) = (grid.patches(), 3 * self.patch * self.patch);
-        let rows = &mut wide[..patches * row_width];
         patch_rows(image, &self.extraction.normalisation, grid, self.patch, rows);
         x.copy_from_slice(&self.embedding);
         self.patch_weight.product(
@@ -244,21 +305,9 @@ impl Model {
         if let Some(norm) = &self.pre_norm {
             layer_norm(arch, x, norm);
         }
-        let hidden = &mut wide[..(1 + patches) * self.mlp_width];
-        for (index, block) in self.blocks.iter().enumerate() {
-            normed.copy_from_slice(x);
-            layer_norm(arch, normed, &block.norm1);
-            block.qkv.product(normed, qkv, Store::Overwrite, threads);
-            add_bias(arch, qkv, &block.qkv.bias);
-            attention(qkv, 1 + patches, self.heads, by_head, normed, scratch);
-            block.out.product(normed, x, Store::Add, threads);
-            add_bias(arch, x, &block.out.bias);
-            normed.copy_from_slice(x);
-            layer_norm(arch, normed, &block.norm2);
-            block.fc1.product(normed, hidden, Store::Overwrite, threads);
-            add_bias_activate(arch, hidden, &block.fc1.bias, self.extraction.activation);
-            block.fc2.product(hidden, x, Store::Add, threads);
-            add_bias(arch, x, &block.fc2.bias);
+        let setting = self.setting(threads);
+        for index in 0..self.depth() {
+            self.block(index, x, of_blocks, setting);
             for (&layer, out) in self.extraction.layers.iter().zip(tokens.iter_mut()) {
                 if layer == index {
                     out.copy_from_slice(&x[width..]);
