@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use musc::backend::cpu::{Cpu, CpuOptions, Instructions};
+use half::bf16;
+use musc::backend::cpu::{Cpu, CpuOptions, Format, Instructions};
 use musc::backend::{Backend, HostFeatures, References};
 use musc::scoring::schedule::Schedule;
 use musc::scoring::{MutualScoring, PatchScores, reference};
@@ -52,6 +53,21 @@ impl Sides {
             }
         }
         Sides { queries: queries_part, references: Some(set) }
+    }
+
+    /// With tokens that rounding to bf16 does not change, nor centring before it: each has the sum 0.
+    fn in_bf16(mut self) -> Self {
+        for features in [&mut self.queries].into_iter().chain(&mut self.references) {
+            for token in features.tokens.iter_mut().flat_map(|l| l.chunks_mut(features.width)) {
+                let (pairs, rest) = token.as_chunks_mut::<2>();
+                for pair in pairs {
+                    let value = bf16::from_f32(pair[0]).to_f32();
+                    *pair = [value, -value];
+                }
+                rest.fill(0.0);
+            }
+        }
+        self
     }
 
     /// With about one patch in four left out, others in each image, and something large in its place.
@@ -126,8 +142,9 @@ impl Sides {
         let expected = self.expected(scoring);
         assert_eq!((scores.images, scores.grid), (self.queries.images, self.queries.grid));
         let what = format!("grid {}, {scoring:?}", self.queries.grid);
+        let cosine = 1e-6f64;
         assert_within(&what, &scores.by_degree_layer, &expected, |at| {
-            1e-6 / expected[at].max(1e-3)
+            (cosine / expected[at]).min((2.0 * cosine).sqrt())
         });
     }
 }
@@ -152,6 +169,17 @@ fn each_kind() -> Vec<Cpu> {
             Cpu::open(CpuOptions::default().with_threads(2).with_instructions(each)).unwrap()
         })
         .collect()
+}
+
+/// Scoring in bf16, where this machine can be tested with it; else that is said.
+fn cpu_in_bf16(threads: usize) -> Option<Cpu> {
+    if !Instructions::Avx512Bf16.available() {
+        println!("not on this machine, not tested: {}", Instructions::Avx512Bf16);
+        return None;
+    }
+    let options = CpuOptions::default().with_threads(threads);
+    let options = options.with_instructions(Instructions::Avx512Bf16);
+    Some(Cpu::open(options.with_formats(Format::F32, Format::Bf16)).unwrap())
 }
 
 /// Degrees whose window fits the grid on one side at least.
@@ -212,6 +240,86 @@ fn equals_the_definition_on_a_large_grid() {
     }
 }
 
+/// Of tokens that bf16 has, scoring in bf16 is as exact as in f32.
+#[test]
+fn equals_the_definition_in_bf16() {
+    let Some(cpu) = cpu_in_bf16(2) else { return };
+    for (rows, columns) in GRIDS.into_iter().chain([(37, 16)]) {
+        let grid = Grid::new(rows, columns);
+        let scoring = MutualScoring::default().with_degrees(degrees(grid));
+        for width in [8, 19, 32, 65] {
+            let others = || Sides::others(random_features(4, grid, width, 2)).in_bf16();
+            let set = || Sides::set(3, 5, grid, width, 2).in_bf16();
+            for sides in [others(), set(), others().with_left_out(), set().with_left_out()] {
+                sides.assert_scored(&cpu, &scoring);
+            }
+        }
+    }
+}
+
+/// Of any tokens, what rounding moves is within its bound; images without structure and tokens of any size stay finite.
+#[test]
+fn rounding_to_bf16_moves_scores_within_its_bound() {
+    let Some(cpu) = cpu_in_bf16(2) else { return };
+    let grid = Grid::new(5, 7);
+    let scoring = MutualScoring::default();
+    let changed = |change: fn(usize, &mut f32)| {
+        let mut features = random_features(6, grid, 48, 2);
+        for layer in &mut features.tokens {
+            layer.iter_mut().enumerate().for_each(|(at, value)| change(at, value));
+        }
+        Sides::others(features)
+    };
+    let kinds: [(&str, fn(usize, &mut f32)); 6] = [
+        ("random", |_, _| ()),
+        ("an outlier channel", |at, value| {
+            if at % 48 == 5 {
+                *value = 1e4 * (1.0 + value.abs());
+            }
+        }),
+        ("a constant image", |at, value| {
+            if at / (48 * 35) == 2 {
+                *value = 0.7;
+            }
+        }),
+        ("all zero", |_, value| *value = 0.0),
+        ("large", |_, value| *value *= 1e15),
+        ("small", |_, value| *value *= 1e-15),
+    ];
+    for (name, change) in kinds {
+        let sides = changed(change);
+        let exact = sides.expected(&scoring);
+        let found = sides.scores(&cpu, &scoring);
+        // Each coordinate of both tokens is moved by 2⁻⁸ of itself at most: both vectors by 2⁻⁸ of their length, and their
+        // unit vectors by no more, so that the distance between those moves by twice that. Pooled tokens are sums: what
+        // moves them is 2⁻⁸ of the sum of the lengths, and these random ones are up to 5 times shorter than that.
+        let bound = |_: usize| 5.0 * 2.0 / 256.0;
+        let part = assert_within(name, &found.by_degree_layer, &exact, bound);
+        println!("{name}: {part:.3} of the bound");
+        if name == "all zero" {
+            assert!(found.by_degree_layer == sides.scores(&self::cpu(), &scoring).by_degree_layer);
+        }
+    }
+}
+
+/// Equal images are at distance 0, whatever rounding does to them.
+#[test]
+fn duplicates_are_at_distance_zero_in_bf16() {
+    let Some(cpu) = cpu_in_bf16(2) else { return };
+    let mut features = random_features(3, Grid::new(6, 5), 40, 1);
+    let values = 30 * 40;
+    features.tokens[0].copy_within(..values, 2 * values);
+    let scoring = MutualScoring::default().with_interval(0.0, 0.01);
+    let scores = Sides::others(features).scores(&cpu, &scoring);
+    for degree in scores.by_degree_layer.chunks_exact(3 * 30) {
+        for image in [0, 2] {
+            // As a difference of cosines, 1e-6.
+            let largest = degree[image * 30..][..30].iter().copied().fold(0.0, f32::max);
+            assert!(largest < 1.5e-3, "{largest:e}");
+        }
+    }
+}
+
 #[test]
 fn other_intervals_are_means_of_those_ranks() {
     let grid = Grid::square(4);
@@ -255,14 +363,17 @@ fn groups_and_threads_change_no_bit() {
         Sides::set(7, 11, grid, 20, 2),
         Sides::set(70, 3, grid, 20, 2).with_left_out(),
     ];
-    for (sides, radius) in kinds.iter().flat_map(|sides| [(sides, None), (sides, Some(1))]) {
+    let make: [fn(usize) -> Option<Cpu>; 2] = [|threads| Cpu::new(threads).ok(), cpu_in_bf16];
+    let each = kinds.iter().flat_map(|sides| [(sides, None), (sides, Some(1))]);
+    for ((sides, radius), make) in each.flat_map(|each| make.map(|make| (each, make))) {
         let whole = MutualScoring::default().with_radius(radius);
-        let expected = sides.scores(&Cpu::new(1).unwrap(), &whole);
+        let Some(one) = make(1) else { continue };
+        let expected = sides.scores(&one, &whole);
         let references = sides.references.as_ref().unwrap_or(&sides.queries).images;
         let three_images = 3 * 3 * references * grid.patches() * 4;
         for (threads, table_bytes) in [(2, 1 << 30), (3, 0), (2, three_images)] {
             let scoring = whole.clone().with_table_bytes(Some(table_bytes));
-            let cpu = Cpu::new(threads).unwrap();
+            let cpu = make(threads).unwrap();
             let counted = Counter::default();
             let scores =
                 cpu.patch_scores(&sides.queries, sides.references(), &scoring, &counted).unwrap();
