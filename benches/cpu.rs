@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use musc::backend::cpu::Cpu;
+use musc::backend::cpu::{Cpu, CpuOptions, Format, Instructions};
 use musc::backend::{Backend, HostFeatures, References};
 use musc::image::{Filter, RgbImage, resize};
 use musc::scoring::upsample::upsample;
@@ -32,6 +32,24 @@ fn features(images: usize, grid: usize, width: usize, layers: usize) -> HostFeat
     HostFeatures::new(images, Grid::square(grid), width, (0..layers).collect(), tokens)
 }
 
+/// The processor in f32, and in bf16 where it multiplies that.
+fn formats() -> Vec<Cpu> {
+    let mut all = vec![Cpu::new(0).expect("a processor")];
+    if Instructions::Avx512Bf16.available() {
+        let options = CpuOptions::default().with_instructions(Instructions::Avx512Bf16);
+        let options = options.with_formats(Format::Bf16, Format::Bf16);
+        all.push(Cpu::open(options).expect("its instructions"));
+    } else {
+        println!("not on this machine, not timed: bf16");
+    }
+    all
+}
+
+/// How far scores in a format may be from the definition: f32 by rounding, bf16 by what it keeps of tokens of length 1.
+fn bound(cpu: &Cpu) -> f64 {
+    if cpu.scoring_format() == Format::Bf16 { 2.0 / 256.0 } else { 1e-4 }
+}
+
 /// The scores of a small set against the plain f64 definition.
 fn check_scores(cpu: &Cpu) {
     let (images, grid, width) = (4, 4, 32);
@@ -47,7 +65,7 @@ fn check_scores(cpu: &Cpu) {
         let expected = reference::patch_scores(&layer, None, *degree, &scoring);
         for (found, expected) in found.iter().zip(expected) {
             assert!(
-                (f64::from(*found) - expected).abs() < 1e-4,
+                (f64::from(*found) - expected).abs() < bound(cpu),
                 "degree {degree}: {found}, {expected}"
             );
         }
@@ -55,13 +73,14 @@ fn check_scores(cpu: &Cpu) {
 }
 
 fn scoring(criterion: &mut Criterion) {
-    let cpu = Cpu::new(0).expect("a processor");
-    check_scores(&cpu);
     // Degree 1 is the product, the lowest distances and nothing else; three degrees add the box sums.
-    for degrees in [vec![1], vec![1, 3, 5]] {
+    let each = [vec![1], vec![1, 3, 5]].into_iter();
+    for (degrees, cpu) in each.flat_map(|d| formats().into_iter().map(move |c| (d.clone(), c))) {
+        check_scores(&cpu);
         let (images, grid, width) = (8, 16, 384);
         let device = cpu.upload(features(images, grid, width, 1)).expect("sizes fit");
-        let name = format!("patch_scores/{images}x{grid}x{grid}x{width}_r{degrees:?}/f32/cpu");
+        let format = cpu.scoring_format().name();
+        let name = format!("patch_scores/{images}x{grid}x{grid}x{width}_r{degrees:?}/{format}/cpu");
         let options = MutualScoring::default().with_degrees(degrees);
         criterion.bench_function(&name, |timed| {
             timed.iter(|| {
@@ -141,7 +160,6 @@ fn images(criterion: &mut Criterion) {
 fn backbone(criterion: &mut Criterion) {
     use musc::backend::{Extraction, FeatureSet, Pixels};
     use musc::model::{Vit, backbone};
-    let cpu = Cpu::new(0).expect("a processor");
     let known = backbone("dinov2_vits14").expect("a known name");
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/dinov2_vits14.safetensors");
     let vit = Vit::open(std::path::Path::new(weights)).expect("good weights");
@@ -152,16 +170,26 @@ fn backbone(criterion: &mut Criterion) {
         known.default_activation("", input),
         known.normalisation(),
     );
-    let model = cpu.load(&vit, &extraction).expect("a size that fits");
     let pictures = [picture(224, 224)];
-    let made = cpu.extract(&model, Pixels::Rgb(&pictures), &()).expect("pixels fit");
-    let tokens = made.patch_tokens(3).expect("four layers");
-    assert!(tokens.len() == 256 * 384 && tokens.iter().all(|value| value.is_finite()));
-    criterion.bench_function("features/1x224x224_dinov2_vits14/f32/cpu", |timed| {
-        timed.iter(|| {
-            cpu.extract(&model, Pixels::Rgb(black_box(&pictures)), &()).expect("pixels fit")
+    let mut exact: Option<Vec<f32>> = None;
+    for cpu in formats() {
+        let model = cpu.load(&vit, &extraction).expect("a size that fits");
+        let made = cpu.extract(&model, Pixels::Rgb(&pictures), &()).expect("pixels fit");
+        let tokens = made.patch_tokens(3).expect("four layers");
+        assert!(tokens.len() == 256 * 384 && tokens.iter().all(|value| value.is_finite()));
+        // The formats agree to a few hundredths of the tokens' length.
+        let exact = exact.get_or_insert_with(|| tokens.clone());
+        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+        let moved = length(&mut tokens.iter().zip(&*exact).map(|(a, b)| a - b));
+        assert!(moved.sqrt() < 0.05 * length(&mut exact.iter().copied()).sqrt(), "{moved}");
+        let format = cpu.features_format().name();
+        let name = format!("features/1x224x224_dinov2_vits14/{format}/cpu");
+        criterion.bench_function(&name, |timed| {
+            timed.iter(|| {
+                cpu.extract(&model, Pixels::Rgb(black_box(&pictures)), &()).expect("pixels fit")
+            });
         });
-    });
+    }
 }
 
 fn short() -> Criterion {

@@ -263,14 +263,15 @@ fn rounding_to_bf16_moves_scores_within_its_bound() {
     let Some(cpu) = cpu_in_bf16(2) else { return };
     let grid = Grid::new(5, 7);
     let scoring = MutualScoring::default();
-    let changed = |change: fn(usize, &mut f32)| {
+    type Change = fn(usize, &mut f32);
+    let changed = |change: Change| {
         let mut features = random_features(6, grid, 48, 2);
         for layer in &mut features.tokens {
             layer.iter_mut().enumerate().for_each(|(at, value)| change(at, value));
         }
         Sides::others(features)
     };
-    let kinds: [(&str, fn(usize, &mut f32)); 6] = [
+    let kinds: [(&str, Change); 6] = [
         ("random", |_, _| ()),
         ("an outlier channel", |at, value| {
             if at % 48 == 5 {

@@ -2,17 +2,24 @@
 //!
 //! Every number is independent of the number of threads: a thread computes whole images and whole pairs.
 //!
+//! # Formats
+//! In f32 products are those of the crate `gemm`. In bf16 they are this crate's own (`bf16/`), where the processor has
+//! AVX512-BF16: operands of 16 bits, sums in f32. *Features* in bf16 are a backbone with weights and tokens rounded in front of
+//! every product; the tokens' sums from block to block, layer normalisations, softmax and the patch embedding stay f32. *Scoring*
+//! in bf16 rounds the centred tokens once and is exact from there on; with a radius it is f32 in any case. An int8 Gram block
+//! with its winners scored again was weighed and left: `docs/fidelity.md`.
+//!
 //! # Memory
-//! Extraction holds the weights in f32, the tokens of the feature layers (layers·N·L·C f32) and, a thread, one
-//! image in flight: (6·D + M)·(1 + L) f32 and a block of attention scores. `batch_size` has no effect here.
+//! Extraction holds the weights (f32 or bf16), the tokens of the feature layers (layers·N·L·C f32) and, a thread, one
+//! image in flight: (6·D + M)·(1 + L) values and a block of attention scores. `batch_size` has no effect here.
 //!
 //! Scoring N queries holds their tokens (layers·N·L·C f32), those of the M references where they are another set, and of one
-//! layer a centred copy of the queries' and a transposed one of the references' (N·L·C + M·L·C, M = N where the queries are
-//! compared with each other), the table of minima (at most [`MutualScoring::table_bytes`], and never less than one image's
-//! R·M·L) and, a thread, one Gram block with the windows of the largest degree (L² + (Σr)·W·L). With a radius it holds
-//! pooled tokens of one layer and degree in place of those copies, and no table: N·L·C + M·L·C (N·L·C where the queries are
-//! compared with each other), the scores of one layer and degree (N·L) and, a thread, 128·M + L·C. Of what grows with N²
-//! there is only the list of a group's pairs, 16 bytes each.
+//! layer a centred copy of the queries' and a transposed one of the references' (N·L·C + M·L·C values, M = N where the queries
+//! are compared with each other; in bf16 half the bytes, and L·C f32 more a thread), the table of minima (at most
+//! [`MutualScoring::table_bytes`], and never less than one image's R·M·L) and, a thread, one Gram block with the windows of the
+//! largest degree (L² + (Σr)·W·L). With a radius it holds pooled tokens of one layer and degree in place of those copies, and no
+//! table: N·L·C + M·L·C (N·L·C where the queries are compared with each other), the scores of one layer and degree (N·L) and, a
+//! thread, 128·M + L·C. Of what grows with N² there is only the list of a group's pairs, 16 bytes each.
 
 mod aligned;
 mod attention;

@@ -143,26 +143,9 @@ impl Finish for Biased<'_> {
     fn take(&mut self, row: usize, column: usize, width: usize, tile: &[[f32; PANEL]]) {
         let at = (row, column, width);
         match self.activation {
-            None => self.each(
-                at,
-                tile,
-                #[inline(always)]
-                |value| value,
-            ),
-            Some(Activation::Gelu) => self.each(
-                at,
-                tile,
-                #[inline(always)]
-                |value| gelu(value),
-            ),
-            Some(Activation::QuickGelu) => {
-                self.each(
-                    at,
-                    tile,
-                    #[inline(always)]
-                    |value| quick_gelu(value),
-                );
-            }
+            None => self.each(at, tile, std::convert::identity),
+            Some(Activation::Gelu) => self.each(at, tile, gelu),
+            Some(Activation::QuickGelu) => self.each(at, tile, quick_gelu),
         }
     }
 

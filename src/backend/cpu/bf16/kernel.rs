@@ -11,6 +11,7 @@ use half::bf16;
 use super::finish::Finish;
 use crate::backend::cpu::panels::PANEL;
 use crate::gemm::Shape;
+use crate::simd::Bf16;
 
 /// Rows of a tile.
 pub const ROWS: usize = 6;
@@ -22,12 +23,13 @@ const LANES: usize = 16;
 #[repr(C, align(64))]
 struct Tile([[f32; PANEL]; ROWS]);
 
-/// A·B on this thread.
+/// A·B on this thread. The processor has the features, by the proof.
 ///
 /// # Safety
-/// The processor has the features; `a` holds `shape`, `panels` `[shape.columns, columns]`.
+/// `a` holds `shape`, `panels` `[shape.columns, columns]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub unsafe fn whole<F: Finish>(
+    _proof: Bf16,
     a: &[bf16],
     shape: Shape,
     (panels, columns): (&[bf16], usize),

@@ -50,7 +50,7 @@ fn split<F: Finish>(
         // SAFETY: the proof says that the instructions are there; `product` has checked that `a` holds `rows` rows of `depth`
         // values, `stride` apart, and `panels` all of B.
         unsafe {
-            whole(a, shape, right, finish)
+            whole(proof, a, shape, right, finish)
         };
         #[cfg(not(target_arch = "x86_64"))]
         proof.never();
