@@ -10,8 +10,12 @@
 
 pub mod attention;
 pub mod blocks;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only a kernel gives anything to it")
+)]
 pub mod finish;
-#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_kernel.rs")]
 mod kernel;
 pub mod panels;
 pub mod product;

@@ -5,15 +5,10 @@
 use half::bf16;
 
 use super::finish::Finish;
-#[cfg(target_arch = "x86_64")]
 use super::kernel::{ROWS, whole};
 use super::panels::extent;
 use crate::gemm::Shape;
 use crate::simd::Bf16;
-
-/// Elsewhere there is no proof that the instructions are there, and nothing to run.
-#[cfg(not(target_arch = "x86_64"))]
-const ROWS: usize = 6;
 
 /// A·B, A `[m, k]` (k even), B `[k, n]` in panels ([`fill_panels`](super::panels::fill_panels)), on `threads` threads of the
 /// current pool. A number's bits are the same for any number of threads.
@@ -46,14 +41,8 @@ fn split<F: Finish>(
 ) {
     let tiles = shape.rows.div_ceil(ROWS);
     if threads < 2 || tiles < 2 {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the proof says that the instructions are there; `product` has checked that `a` holds `rows` rows of `depth`
-        // values, `stride` apart, and `panels` all of B.
-        unsafe {
-            whole(proof, a, shape, right, finish)
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        proof.never();
+        // SAFETY: `product` has checked that `a` holds `rows` rows of `depth` values, `stride` apart, and `panels` all of B.
+        unsafe { whole(proof, a, shape, right, finish) };
         return;
     }
     let upper = tiles / 2 * ROWS;
