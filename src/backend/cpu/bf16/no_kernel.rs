@@ -1,0 +1,18 @@
+//! Where no processor has AVX512-BF16 there is no proof of it either, and nothing to run.
+
+use half::bf16;
+
+use super::finish::Finish;
+use crate::gemm::Shape;
+use crate::simd::Bf16;
+
+/// Rows of a tile.
+pub const ROWS: usize = 6;
+
+/// Is never called.
+///
+/// # Safety
+/// None.
+pub unsafe fn whole<F: Finish>(proof: Bf16, _: &[bf16], _: Shape, _: (&[bf16], usize), _: F) {
+    proof.never()
+}
