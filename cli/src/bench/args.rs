@@ -4,8 +4,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cards::{CARDS, Card, USUAL};
 use super::pipeline::Setting;
+use crate::args::precisions;
 use musc::backend::cuda::driver::sim::MmaSums;
-use musc::backend::device::Device as Named;
+use musc::backend::device::{Device as Named, Precision};
 use musc::model::{Backbone, backbone};
 use musc::{Error, Result};
 
@@ -110,9 +111,13 @@ pub struct StagesArgs {
     /// Timed runs of each stage, after one that is not
     #[arg(long, value_name = "R", default_value_t = 5)]
     pub repeats: usize,
-    /// f32 peak of the machine in GFLOP/s, for a share of it
+    /// Peak of the machine in GFLOP/s, for a share of it: of the products that are timed, in their format
     #[arg(long, value_name = "G")]
     pub peak_gflops: Option<f64>,
+    /// Numbers of products: auto (features in f32, scoring in bf16 where the processor has AVX512-BF16), f32, or bf16
+    /// [default: auto]
+    #[arg(long, value_name = "FORMAT", value_parser = precisions(), hide_possible_values = true)]
+    pub precision: Option<Precision>,
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
