@@ -73,6 +73,7 @@ Data goes to stdout, progress and messages to stderr.";
 #[command(
     name = "musc-run",
     version = crate::version(),
+    long_version = crate::long_version(),
     max_term_width = 110,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,

@@ -34,6 +34,8 @@ use crate::settings::{self, count, counts};
 /// references_left_out: bool [N, L] and [M, L], patches that are no part of their image: they score 0, and nothing is compared
 /// with them.
 ///
+/// precision: "auto", "f32", "f16" or "bf16", as of Inspector.
+///
 /// Returns float32 [N, L], distances from 0 to 2.
 #[pyfunction]
 #[pyo3(

@@ -28,6 +28,10 @@ const USUAL_SIDE: usize = 518;
 /// Images are a folder, a pattern, a list file (.txt, or .csv with path,label[,mask]), paths, or uint8 arrays [H, W, 3] (red,
 /// green, blue), also one array [N, H, W, 3]. Paths of files keep their order; folders, patterns and lists are sorted by path.
 ///
+/// precision: the numbers of products. "auto" is f16 on a card; on the processor features in f32 and, where it has AVX512-BF16,
+/// scoring in bf16, which moves a patch score by at most 2e-4 (with paper=True f32). "f32" is of the processor alone, "f16" of
+/// cards alone, "bf16" (8 bits, features too) of both.
+///
 /// Everything runs on threads of its own, without the interpreter's lock, and Ctrl-C stops it.
 #[pyclass(name = "Inspector", module = "musc", frozen)]
 pub struct PyInspector {

@@ -31,7 +31,7 @@ Exit codes: 0 all is verified; 5 something differs, was not run, or a seeded fau
 /// What the kernels and the CPU stages cost. Without a card it counts on the simulator and models times from the counts,
 /// labelled so; with one it measures.
 #[derive(Debug, Parser)]
-#[command(name = "musc-bench", version = crate::version(), max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "musc-bench", version = crate::version(), long_version = crate::long_version(), max_term_width = 110, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
