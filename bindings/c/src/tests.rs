@@ -22,7 +22,8 @@ use crate::inspector::{
 };
 use crate::options::{
     musc_options, musc_options_free, musc_options_new, musc_options_set_device,
-    musc_options_set_size, musc_options_set_threads, musc_options_set_weights,
+    musc_options_set_precision, musc_options_set_size, musc_options_set_threads,
+    musc_options_set_weights,
 };
 use crate::scores::musc_mutual_scores;
 use crate::status::musc_status::*;
