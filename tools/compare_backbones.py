@@ -295,7 +295,7 @@ def main():
             expected, seconds = reference(name, scheme, quick, size, folder)
             command = [options.musc_run, "extract", "--pixels", folder / "pixels.safetensors", "--weights"]
             command += [folder / "weights.safetensors", "--backbone-name", name, "--output", folder / "features.safetensors"]
-            command += ["--overwrite", "--quiet", "--device", "cpu", "--threads", str(options.threads)]
+            command += ["--overwrite", "--quiet", "--device", "cpu", "--precision", "f32", "--threads", str(options.threads)]
             command += ["--pretrained", tag] if tag else []
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             found = load_file(folder / "features.safetensors")

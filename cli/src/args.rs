@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use musc::ImageSize;
+use musc::backend::device::Precision;
 use musc::report::export::ExportFormat;
 use musc::scoring::decision::DecisionRule;
 
@@ -28,6 +29,7 @@ pub use self::doctor::DoctorArgs;
 pub use self::regions::{LookedAtArgs, RegionArgs, TileMatchArg};
 pub use self::shards::{InspectArgs, MergeArgs, ShardArg, ShardArgs};
 pub use self::stages::{ExtractArgs, MetricsArgs, RscinArgs, ScoreArgs};
+pub use self::values::precisions;
 pub use self::values::{LabelsArg, MatchArg, ReferencesArg, parse_shard};
 use self::values::{
     parse_bytes, parse_decision, parse_export, parse_image_size, parse_labels, parse_match,
@@ -71,6 +73,7 @@ Data goes to stdout, progress and messages to stderr.";
 #[command(
     name = "musc-run",
     version = crate::version(),
+    long_version = crate::long_version(),
     max_term_width = 110,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -119,9 +122,11 @@ pub struct MachineArgs {
     /// cpu, auto, cuda[:0,1…], sim, or a card's number (that card if there is one, else the CPU) [default: auto]
     #[arg(long)]
     pub device: Option<String>,
-    /// 16-bit format on a card: f16, or bf16 for backbones whose tokens are beyond 65504 [default: f16]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub precision: Option<PrecisionArg>,
+    /// Numbers of products: auto (on a card f16; on the CPU features in f32 and scoring in bf16 where the processor has
+    /// AVX512-BF16), f32 (the CPU alone), f16 (cards alone), or bf16, features too: half the bits, or tokens beyond f16's
+    /// 65504 [default: auto, on the CPU with --paper f32]
+    #[arg(long, value_name = "FORMAT", value_parser = precisions(), hide_possible_values = true)]
+    pub precision: Option<Precision>,
     /// Most memory to take on each card, such as 6G or 800M; past it, tokens wait on the host and images are scored
     /// in groups [default: what is free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -135,13 +140,6 @@ pub struct MachineArgs {
     /// Print one JSON document on stdout in place of text
     #[arg(long)]
     pub json: bool,
-}
-
-/// The 16-bit format of numbers on a card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PrecisionArg {
-    F16,
-    Bf16,
 }
 
 /// The activation of a backbone's MLPs.
@@ -317,7 +315,7 @@ pub struct MethodArgs {
     #[arg(long, value_enum, value_name = "HOW")]
     pub rscin_similarity: Option<SimilarityArg>,
     /// Figures as the authors' program makes them, quirks included: RsCIN by dot product, DINO's feature layers
-    /// counted from the wrong end, 0 for a figure without meaning, maps in f64; options given beside it win
+    /// counted from the wrong end, 0 for a figure without meaning, maps in f64, f32 on the CPU; options given beside it win
     #[arg(long)]
     pub paper: bool,
     /// Most memory for the table of pairwise minima, such as 512M or 2G; past it, images are scored in groups

@@ -78,6 +78,9 @@ fn add(args: BankAddArgs) -> Result<(), Stop> {
     let batch = batch_of(&args.paths, &args.looked_at, args.skip_bad)?;
     let before = bank.len();
     let inspector = inspector_of(&bank, &args.weights, &machine, voice)?;
+    if let Some(note) = inspector.note_of(&bank) {
+        warn(&format!("note: {note}"));
+    }
     let more = batch.len();
     let bank = inspector.add_to_bank(bank, &batch, &voice.teller())?;
     let passed = more.saturating_sub(bank.len() - before.min(bank.len()));
@@ -167,6 +170,10 @@ fn facts(bank: &Bank, path: &Path) -> Value {
         "match": settings.scoring.radius.map_or_else(|| json!("anywhere"), |radius| json!(radius)),
         "rscin_k": settings.rescoring.as_ref().and_then(|rescoring| rescoring.k.clone()),
         "token_format": bank.formats().first(),
+        "features": match &settings.features[..] {
+            [] => json!("not said"),
+            formats => json!(formats.join(" and ")),
+        },
         "looked_at": if bank.has_regions() { "regions" } else { "everything" },
         "decision": settings.rule.to_string(),
         "threshold": bank.threshold(),
@@ -194,6 +201,7 @@ fn words(bank: &Bank, facts: &Value) -> String {
         "match",
         "rscin_k",
         "token_format",
+        "features",
         "looked_at",
         "decision",
         "threshold",

@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 pub use self::bench::main as bench_main;
 
+use musc::backend::cpu::Instructions;
+
 use self::args::{Cli, Command};
 use self::run::config::Config;
 use self::shell::{Stop, exit_code, interrupt, parse};
@@ -60,7 +62,21 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
     }
 }
 
-/// Version, commit and the PTX inside: what `--version` says.
+/// What `--version` says: that, and what the processor multiplies.
+fn long_version() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| {
+        let widest = Instructions::ALL.into_iter().rfind(|each| each.available());
+        let widest = widest.unwrap_or(Instructions::Scalar);
+        let auto = if widest == Instructions::Avx512Bf16 { "bf16" } else { "f32" };
+        format!(
+            "{}\nprocessor: {widest} at the widest; `--precision auto`: features f32, scoring {auto}",
+            version()
+        )
+    })
+}
+
+/// Version, commit and the PTX inside.
 fn version() -> &'static str {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     TEXT.get_or_init(|| {

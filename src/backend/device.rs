@@ -9,6 +9,7 @@ use super::blocks::{BestCosines, Pairs, QueryTable};
 use super::cpu::{self, Cpu, CpuOptions, Format};
 #[cfg(feature = "cuda")]
 use super::cuda::{self, Cuda, CudaOptions};
+pub use super::precision::{Formats, Precision};
 use super::{Backend, Extraction, FeatureSet, HostFeatures, Pixels, References};
 use crate::model::Vit;
 use crate::scoring::{MutualScoring, PatchScores};
@@ -78,58 +79,6 @@ impl FromStr for Device {
     }
 }
 
-/// The number format of the operands of products; they are added up in f32 in any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Precision {
-    /// The fastest that moves a patch score by at most 2e-4: on a card f16; on the CPU features in f32 and, where the processor
-    /// multiplies it, scoring in bf16. Never refused.
-    #[default]
-    Auto,
-    /// Single precision. Of the CPU alone.
-    F32,
-    /// IEEE half precision, up to 65504. Of cards alone.
-    F16,
-    /// The upper half of an f32: its range with 8 bits of precision, features and scoring. A card needs compute capability 8.0,
-    /// the CPU [`Instructions::Avx512Bf16`](super::cpu::Instructions::Avx512Bf16).
-    Bf16,
-}
-
-impl Precision {
-    /// All of them.
-    pub const ALL: [Precision; 4] =
-        [Precision::Auto, Precision::F32, Precision::F16, Precision::Bf16];
-
-    /// The name: `auto`, `f32`, `f16` or `bf16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::Auto => "auto",
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Bf16 => "bf16",
-        }
-    }
-}
-
-/// The name.
-impl fmt::Display for Precision {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.name())
-    }
-}
-
-/// From the name.
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|each| each.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::invalid("precision", format!("`{text}`"), format!("one of {names}"))
-        })
-    }
-}
-
 /// How a device is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -138,6 +87,8 @@ pub struct DeviceOptions {
     pub threads: usize,
     /// Number format of products.
     pub precision: Precision,
+    /// With [`Precision::Auto`], f32 wherever the device has it: on the CPU.
+    pub exact: bool,
     /// The most bytes to take on each card; `None` leaves it to what is free.
     pub memory_limit: Option<u64>,
 }
@@ -155,6 +106,12 @@ impl DeviceOptions {
         self
     }
 
+    /// With [`Precision::Auto`] as f32 wherever the device has it.
+    pub fn with_exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
+
     /// With at most so many bytes on each card.
     pub fn with_memory_limit(mut self, bytes: Option<u64>) -> Self {
         self.memory_limit = bytes;
@@ -167,7 +124,8 @@ impl Device {
     /// [`Auto`](Self::Auto) and [`Prefer`](Self::Prefer) ever come to another device than they name, and they say so.
     ///
     /// # Errors
-    /// [`Error::Device`] when a device that must be there is not, or this build has no part for it.
+    /// [`Error::Device`] when a device that must be there is not, or this build has no part for it, or the processor lacks
+    /// instructions for the number format; [`Error::Invalid`] for a number format that no such device has.
     pub fn open(&self, options: DeviceOptions) -> Result<(AnyBackend, Option<String>)> {
         self.open_with(options, &())
     }
@@ -183,19 +141,26 @@ impl Device {
         progress: &dyn Progress,
     ) -> Result<(AnyBackend, Option<String>)> {
         let processor = || processor(options).map(AnyBackend::Cpu);
+        // Where neither does, both say why.
+        let instead = |reason: &Error| {
+            processor().map_err(|error| Error::Device {
+                device: self.to_string(),
+                reason: format!("no card, since {reason}; and not the CPU, since {error}"),
+            })
+        };
         let cards = |numbers: &[usize]| cards(numbers, options, progress);
         let (backend, became) = match self {
             Device::Cpu => (processor()?, None),
             Device::Auto => match cards(&[0]) {
                 Ok(backend) => (backend, Some(String::from("device: cuda:0"))),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(reason) => (processor()?, Some(format!("device: cpu, since {reason}"))),
+                Err(reason) => (instead(&reason)?, Some(format!("device: cpu, since {reason}"))),
             },
             Device::Prefer(card) => match cards(&[*card]) {
                 Ok(backend) => (backend, None),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(reason) => (
-                    processor()?,
+                    instead(&reason)?,
                     Some(format!("device {card}: the run is on the CPU, since {reason}")),
                 ),
             },
@@ -210,14 +175,13 @@ impl Device {
 fn processor(options: DeviceOptions) -> Result<Cpu> {
     let of = CpuOptions::default().with_threads(options.threads);
     match options.precision {
-        Precision::Auto => Cpu::open_fastest(of),
-        Precision::F32 => Cpu::open(of),
+        Precision::Auto if !options.exact => Cpu::open_fastest(of),
+        Precision::Auto | Precision::F32 => Cpu::open(of),
         Precision::Bf16 => Cpu::open(of.with_formats(Format::Bf16, Format::Bf16)),
-        Precision::F16 => Err(Error::Device {
-            device: "cpu".into(),
-            reason: "found the precision f16, expected f32, bf16 or auto: the CPU has no products in f16"
-                .into(),
-        }),
+        Precision::F16 => {
+            let expected = "f32, bf16 or auto on the CPU, which has no products in f16";
+            Err(Error::invalid("precision", options.precision, expected))
+        }
     }
 }
 
@@ -227,11 +191,8 @@ fn cuda_options(options: DeviceOptions) -> Result<CudaOptions> {
         Precision::Auto | Precision::F16 => cuda::Half::F16,
         Precision::Bf16 => cuda::Half::Bf16,
         Precision::F32 => {
-            return Err(Error::Device {
-                device: "cuda".into(),
-                reason: "found the precision f32, expected f16, bf16 or auto: a card's products are 16-bit"
-                    .into(),
-            });
+            let expected = "f16, bf16 or auto on a card, whose products are 16-bit";
+            return Err(Error::invalid("precision", options.precision, expected));
         }
     };
     Ok(CudaOptions::default().with_half(half).with_memory_limit(options.memory_limit))
@@ -277,6 +238,22 @@ pub enum AnyBackend {
 }
 
 impl AnyBackend {
+    /// The number formats that it multiplies in, and with what.
+    pub fn formats(&self) -> Formats {
+        match self {
+            AnyBackend::Cpu(cpu) => Formats {
+                features: cpu.features_format().name(),
+                scoring: cpu.scoring_format().name(),
+                instructions: Some(cpu.instructions()),
+            },
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(cuda) => {
+                let half = cuda.half().name();
+                Formats { features: half, scoring: half, instructions: None }
+            }
+        }
+    }
+
     /// What there is to say of how the kernels were loaded: that a driver compiled them for a noticeable time, or spills.
     fn kernel_notes(&self) -> Vec<String> {
         match self {
@@ -566,43 +543,5 @@ impl Backend for AnyBackend {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for (text, device) in [
-            ("cpu", Device::Cpu),
-            ("auto", Device::Auto),
-            ("cuda", Device::Cuda(vec![])),
-            ("cuda:2", Device::Cuda(vec![2])),
-            ("cuda:0,1", Device::Cuda(vec![0, 1])),
-            ("sim", Device::Sim),
-            ("0", Device::Prefer(0)),
-        ] {
-            assert_eq!(text.parse::<Device>().unwrap(), device);
-            assert_eq!(device.to_string(), text);
-        }
-        for text in ["", "gpu", "cuda:", "cuda:x", "-1", "cuda:1,"] {
-            let message = text.parse::<Device>().unwrap_err().to_string();
-            assert!(message.starts_with("device: "), "{message}");
-        }
-    }
-
-    #[test]
-    fn card_that_must_be_there_is_never_replaced_by_the_processor() {
-        // No machine has this many cards; one without a driver says that.
-        let absent = Device::Cuda(vec![4096]);
-        assert!(matches!(absent.open(DeviceOptions::default()), Err(Error::Device { .. })));
-    }
-
-    #[test]
-    fn falling_back_is_said_aloud() {
-        let open = |device: Device| device.open(DeviceOptions::default()).unwrap();
-        assert!(matches!(open(Device::Cpu), (AnyBackend::Cpu(_), None)));
-        assert!(open(Device::Auto).1.is_some());
-        let (backend, said) = open(Device::Prefer(4096));
-        assert!(matches!(backend, AnyBackend::Cpu(_)));
-        assert!(said.unwrap().contains("device 4096"));
-    }
-}
+#[path = "device_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ pub(crate) mod features;
 mod features_file;
 mod input;
 mod patch_embed;
+mod precision;
 
 pub use features::{FeatureSet, HostFeatures, References};
 pub use features_file::read_features;

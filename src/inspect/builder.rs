@@ -19,6 +19,7 @@ pub struct InspectorBuilder {
     asked: Asked,
     device: Device,
     options: DeviceOptions,
+    precision: Option<Precision>,
     batch_size: usize,
     cache: Option<(PathBuf, u64)>,
     pub(super) settings: Settings,
@@ -49,6 +50,7 @@ impl Default for InspectorBuilder {
             },
             device: Device::Auto,
             options: DeviceOptions::default(),
+            precision: None,
             batch_size: 0,
             cache: None,
             settings: Settings {
@@ -107,9 +109,9 @@ impl InspectorBuilder {
         self
     }
 
-    /// With this number format on a card.
-    pub fn precision(mut self, precision: Precision) -> Self {
-        self.options.precision = precision;
+    /// With this number format of products; `None` leaves it to the device, and with [`paper`](Self::paper) the CPU to f32.
+    pub fn precision(mut self, precision: impl Into<Option<Precision>>) -> Self {
+        self.precision = precision.into();
         self
     }
 
@@ -182,7 +184,8 @@ impl InspectorBuilder {
 
     /// With every quirk of the authors' program, for their figures to the digit: RsCIN by dot product unless
     /// [`rescoring`](Self::rescoring) says otherwise afterwards, DINO's feature layers counted from the wrong end, 0 for a
-    /// figure without meaning, maps in f64 for pixel figures, all images against all.
+    /// figure without meaning, maps in f64 for pixel figures, all images against all, and f32 on the CPU unless
+    /// [`precision`](Self::precision) says otherwise.
     pub fn paper(mut self) -> Self {
         self.asked.paper = true;
         self.settings.paper = true;
@@ -204,9 +207,13 @@ impl InspectorBuilder {
     /// # Errors
     /// As there, or [`Error::Interrupted`].
     pub fn build_with(self, progress: &dyn Progress) -> Result<Inspector> {
-        let InspectorBuilder { asked, device, options, batch_size, cache, settings } = self;
+        let InspectorBuilder { asked, device, options, precision, batch_size, cache, settings } =
+            self;
         settings.check()?;
         let cache = cache.map(|(folder, bytes)| Cache::open(&folder, bytes)).transpose()?;
+        let options = options
+            .with_precision(precision.unwrap_or_default())
+            .with_exact(settings.paper && precision.is_none());
         let (backend, device_note) = device.open_with(options, progress)?;
         let backbone = backbone::load(&asked)?;
         let pool = match &backend {

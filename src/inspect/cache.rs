@@ -338,7 +338,10 @@ impl Inspector {
     /// All that tokens depend on but the pixels.
     fn key_of(&self, input: ImageSize) -> Result<String> {
         let numbers = match &self.backend {
-            AnyBackend::Cpu(cpu) => format!("cpu {:?}", cpu.instructions()),
+            // Not the format of the scoring, which tokens do not depend on.
+            AnyBackend::Cpu(cpu) => {
+                format!("cpu {} {}", cpu.instructions(), cpu.features_format().name())
+            }
             #[cfg(feature = "cuda")]
             AnyBackend::Cuda(cuda) => cuda.description(),
         };

@@ -266,6 +266,13 @@ pub enum Note {
         /// The file and what is wrong with it.
         reason: String,
     },
+    /// One of a bank and the images compared with it has its tokens in bf16.
+    OtherFeatures {
+        /// The formats of the bank's.
+        bank: String,
+        /// The format of the images'.
+        images: &'static str,
+    },
     /// Tokens could not be kept; nothing more is tried to.
     CacheNotWritten {
         /// The file and why.
@@ -326,6 +333,11 @@ impl fmt::Display for Note {
             Note::DamagedCache { reason } => {
                 write!(out, "kept tokens are damaged and were made again: {reason}")
             }
+            Note::OtherFeatures { bank, images } => write!(
+                out,
+                "the bank's features were made in {bank}, those of the images in {images}: bf16 has 8 bits, and what it rounds \
+                 off is in every distance; with one precision for both it is not"
+            ),
             Note::CacheNotWritten { reason } => {
                 write!(out, "tokens cannot be kept, and no more of them are: {reason}")
             }

@@ -76,7 +76,7 @@ pub use self::references::ReferenceSet;
 pub use self::regions::Regions;
 pub use self::tiles::{TileMatch, Tiles, USUAL_OVERLAP};
 pub use self::work::Plan;
-use crate::backend::device::{AnyBackend, AnyModel};
+use crate::backend::device::{AnyBackend, AnyModel, Formats};
 use crate::backend::{Backend, Extraction, FeatureSet, HostFeatures, Pixels};
 use crate::image::{Fit, Resize};
 use crate::metrics::ClassMetrics;
@@ -178,6 +178,11 @@ impl Inspector {
     /// One line for people: the device and what it uses.
     pub fn device(&self) -> &str {
         &self.description
+    }
+
+    /// The number formats that the device multiplies in, and with what.
+    pub fn formats(&self) -> Formats {
+        self.backend.formats()
     }
 
     /// Why the device is another than the one that was named, or which one it became.

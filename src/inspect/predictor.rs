@@ -4,7 +4,7 @@ use super::laps::Laps;
 use super::maps::Maps;
 use super::parts::{Joined, Scored};
 use super::work::{self, outcome};
-use super::{Bank, Batch, Inspection, Inspector, ReferenceSet, Thumbnails};
+use super::{Bank, BankSettings, Batch, Inspection, Inspector, ReferenceSet, Thumbnails};
 use crate::backend::device::AnyFeatures;
 use crate::backend::{Backend, FeatureSet};
 use crate::progress::go_on;
@@ -123,7 +123,10 @@ impl<'a> Predictor<'a> {
             }
         }
         let all = (raw_scores, scores, k);
-        Ok(outcome(inspector, batch, (input, maps), joined.finish()?, all, 1, laps))
+        let files = joined.finish()?;
+        let mut found = outcome(inspector, batch, (input, maps), files, all, 1, laps);
+        found.notes.extend(self.references.note());
+        Ok(found)
     }
 
     /// Makes a reference of an image, in the place of the oldest where there are `keep` already. One that is a reference
@@ -140,7 +143,8 @@ impl<'a> Predictor<'a> {
         if host.content.iter().any(|content| self.bank.content.contains(content)) {
             return Ok(());
         }
-        let settings = self.bank.settings.clone();
+        let features = vec![self.inspector.formats().features.to_string()];
+        let settings = BankSettings { features, ..self.bank.settings.clone() };
         let name = batch.samples()[at].path.display().to_string();
         let inspector = self.inspector;
         let size = self.bank.thumbnails.size;

@@ -7,8 +7,8 @@ use super::laps::Laps;
 use super::maps::Maps;
 use super::parts::{Joined, Part, PartFiles};
 use super::work::{features_of, input_of, outcome, raw_scores, rescore};
-use super::{Bank, Batch, InputSize, Inspection, Inspector, likeness, tiles};
-use crate::backend::device::{AnyFeatures, AnyReady};
+use super::{Bank, Batch, InputSize, Inspection, Inspector, Note, likeness, tiles};
+use crate::backend::device::{AnyFeatures, AnyReady, Formats};
 use crate::backend::{Backend, FeatureSet, References};
 use crate::image::Normalisation;
 use crate::progress::{Stage, go_on};
@@ -29,6 +29,7 @@ pub struct ReferenceSet {
     /// Raw scores of the references against each other.
     pub(super) raw_scores: Vec<f32>,
     setting: Setting,
+    note: Option<Note>,
 }
 
 /// What must be equal for features to be comparable.
@@ -41,6 +42,7 @@ struct Setting {
     normalisation: Normalisation,
     degrees: Vec<usize>,
     radius: Option<usize>,
+    formats: Formats,
 }
 
 impl Setting {
@@ -54,6 +56,7 @@ impl Setting {
             normalisation: inspector.backbone.architecture().family.normalisation(),
             degrees: settings.scoring.degrees.clone(),
             radius: settings.scoring.radius,
+            formats: inspector.formats(),
         }
     }
 
@@ -65,6 +68,8 @@ impl Setting {
             ("normalisation", format!("{:?}", self.normalisation)),
             ("aggregation degrees", format!("{:?}", self.degrees)),
             ("radius", format!("{:?}", self.radius)),
+            ("format of features", self.formats.features.into()),
+            ("format of scoring", self.formats.scoring.into()),
         ]
     }
 
@@ -84,7 +89,17 @@ impl ReferenceSet {
         raw_scores: Vec<f32>,
     ) -> Self {
         let setting = Setting::of(inspector, input);
-        ReferenceSet { ready, class_tokens, class_width, raw_scores, setting }
+        ReferenceSet { ready, class_tokens, class_width, raw_scores, setting, note: None }
+    }
+
+    /// With what is said of every inspection that compares with them.
+    pub(super) fn with_note(mut self, note: Option<Note>) -> Self {
+        self.note = note;
+        self
+    }
+
+    pub(super) fn note(&self) -> Option<Note> {
+        self.note.clone()
     }
 
     /// Puts an image's class token and raw score in the place of a reference's.
@@ -156,7 +171,9 @@ impl Inspector {
             go_on(&laps)?;
             joined.add(self.part_compared(batch, part, (plan.input, references), &laps)?)?;
         }
-        self.finish_compared(batch, plan.input, joined, references, laps)
+        let mut found = self.finish_compared(batch, plan.input, joined, references, laps)?;
+        found.notes.extend(references.note());
+        Ok(found)
     }
 
     /// Scores the images of a batch against each other and against a bank's, which are not scored themselves but for RsCIN. An
@@ -219,6 +236,7 @@ impl Inspector {
             outcome(self, batch, (input, maps), (files, scored), (raw, rescored, k), 1, laps);
         let alike = self.on_pool(|| likeness::notes_of(&inspection));
         inspection.notes.extend(alike);
+        inspection.notes.extend(self.note_of(bank));
         Ok(inspection)
     }
 

@@ -7,7 +7,7 @@ use musc::inspect::{Bank, Batch, Predictor, Weights};
 use musc::scoring::decision::DecisionRule;
 use musc::tensor_file::{Tensor, write_tensors};
 
-use crate::support::{WEIGHTS, builder, frame};
+use crate::support::{WEIGHTS, builder, exact, frame};
 
 /// Frames by seed, named by it.
 fn some(seeds: impl IntoIterator<Item = usize>) -> Batch {
@@ -129,7 +129,7 @@ fn scored_with_a_bank_is_scored_with_its_images() {
 
 #[test]
 fn a_sliding_bank_keeps_the_last_accepted_images() {
-    let inspector = builder().build().unwrap();
+    let inspector = exact().build().unwrap();
     let bank = inspector.bank(&some(0..4), DecisionRule::default(), &()).unwrap();
     // Between the one with the square and the rest, well away from both.
     let apart =
@@ -237,7 +237,10 @@ fn a_file_that_is_no_bank_is_refused_by_what_is_wrong() {
         Bank::open(&path).map(|bank| bank.len()).unwrap_err().to_string()
     };
     write(&path, &Parts::default());
-    assert_eq!(Bank::open(&path).unwrap().len(), 2);
+    let bank = Bank::open(&path).unwrap();
+    assert_eq!((bank.len(), bank.settings().features.len()), (2, 0));
+    let formats = SETTINGS.replace("\"paper\"", "\"features\":[\"f32\",\"f8\"],\"paper\"");
+    let formats: &'static str = Box::leak(formats.into_boxed_str());
     let similar = SETTINGS.replace("cosine", "taste");
     let similar: &'static str = Box::leak(similar.into_boxed_str());
     for (parts, named) in [
@@ -250,6 +253,7 @@ fn a_file_that_is_no_bank_is_refused_by_what_is_wrong() {
         (Parts { names: "7", ..Parts::default() }, "`names`"),
         (Parts { settings: Some("{}"), ..Parts::default() }, "`settings`"),
         (Parts { settings: Some(similar), ..Parts::default() }, "rscin_similarity `taste`"),
+        (Parts { settings: Some(formats), ..Parts::default() }, "features in `f8`"),
         (Parts { threshold: "NaN", ..Parts::default() }, "`threshold`"),
         (Parts { token: f32::NAN, ..Parts::default() }, "NaN at position 0"),
         (Parts { raw: f32::INFINITY, ..Parts::default() }, "raw_scores"),

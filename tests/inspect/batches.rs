@@ -5,7 +5,7 @@ use musc::report::write_image;
 use musc::scoring::rscin::Similarity;
 use musc::{Error, ImageSize, Stage};
 
-use crate::support::{Watcher, builder, frame, frames};
+use crate::support::{Watcher, builder, exact, frame, frames};
 
 #[test]
 fn frames_in_memory_score_as_the_same_images_in_files() {
@@ -34,7 +34,7 @@ fn frames_in_memory_score_as_the_same_images_in_files() {
 
 #[test]
 fn scores_follow_the_order_of_the_batch() {
-    let inspector = builder().build().expect("inspector");
+    let inspector = exact().build().expect("inspector");
     let forward = inspector.inspect(&frames(8, 56, 56), &()).unwrap();
     let backward = (0..8).rev().map(|seed| frame(seed, 56, 56)).collect();
     let backward = inspector.inspect(&Batch::images(backward).unwrap(), &()).unwrap();

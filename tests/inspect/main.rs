@@ -6,6 +6,7 @@ mod banks;
 mod batches;
 mod blocks;
 mod cache;
+mod formats;
 mod page;
 mod parts;
 mod references;

@@ -5,7 +5,7 @@ use musc::inspect::{Batch, InputSize, Inspection, Inspector, PictureFiles, Regio
 use musc::report::write_image;
 use musc::{Error, ImageSize, Stage};
 
-use crate::support::{Watcher, builder, frame, frames};
+use crate::support::{Watcher, builder, exact, frame, frames};
 
 fn inspector() -> Inspector {
     builder().build().unwrap()
@@ -45,7 +45,7 @@ fn a_region_over_the_whole_image_changes_no_bit() {
 
 #[test]
 fn what_lies_outside_is_in_no_number() {
-    let inspector = inspector();
+    let inspector = exact().build().unwrap();
     let found = inspector.inspect(&with_regions(left_half()), &()).unwrap();
     // Four patches of 14 in a row, 15 pixels each: two are inside.
     let row = [false, false, true, true];

@@ -1,6 +1,6 @@
 //! The same job on the simulated card.
 
-use musc::backend::device::Device;
+use musc::backend::device::{Device, Precision};
 use musc::inspect::{Batch, InputSize, Predictor, Subsets};
 use musc::scoring::decision::DecisionRule;
 use musc::{ImageSize, Stage};
@@ -58,8 +58,10 @@ fn a_bank_slides_and_tokens_are_kept_on_a_card_as_on_the_processor() {
     };
     let input = InputSize::Exactly(ImageSize::square(28));
     let on = |device: Device| {
+        let precision = if device == Device::Cpu { Precision::F32 } else { Precision::F16 };
         let inspector = builder()
             .device(device)
+            .precision(precision)
             .input(input)
             .degrees([1, 3])
             .cache(folder.path(), 1 << 30)

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use musc::backend::device::Device;
+use musc::backend::device::{Device, Precision};
 use musc::image::RgbImage;
 use musc::inspect::{Batch, Inspector, InspectorBuilder, Weights};
 use musc::{Progress, Stage};
@@ -20,6 +20,11 @@ pub fn builder() -> InspectorBuilder {
         .size(56)
         .device(Device::Cpu)
         .threads(2)
+}
+
+/// The same in f32, for numbers that are held against others to a few of its roundings.
+pub fn exact() -> InspectorBuilder {
+    builder().precision(Precision::F32)
 }
 
 /// A woven pattern with some variation by `seed`; every seventh has a bright square.

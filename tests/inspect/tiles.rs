@@ -9,7 +9,7 @@ use musc::report::write_image;
 use musc::scoring::reference;
 use musc::{Grid, ImageSize, Stage};
 
-use crate::support::{Watcher, builder, frame};
+use crate::support::{Watcher, builder, exact, frame};
 
 const WIDTH: usize = 120;
 const HEIGHT: usize = 104;
@@ -109,7 +109,7 @@ fn tiles_of_one_position_are_scored_as_images_of_their_own() {
 #[test]
 fn anywhere_is_all_tiles_of_the_other_images() {
     let any = Tiles::new(2, 2).unwrap().with_matching(TileMatch::Any);
-    let inspector = builder().tiles(any).build().unwrap();
+    let inspector = exact().tiles(any).build().unwrap();
     let found = inspector.inspect(&batch(5), &()).unwrap();
     // Tiles as images of their own, position by position; none sees a tile of its image.
     let tiles = (0..4).flat_map(|tile| {

@@ -167,7 +167,8 @@ musc_status musc_options_set_pretrained(musc_options *options, const char *name)
 // The device: "auto" (a card if there is one, else the processor), "cpu", "cuda", "cuda:0", "cuda:0,1" [default: "auto"].
 musc_status musc_options_set_device(musc_options *options, const char *device);
 
-// The number format on a card: "f16" or "bf16" [default: "f16"]. The processor computes in f32.
+// The number format of products: "auto" (a card's is f16; the processor's features f32, and their scoring bf16 where it has
+// AVX512-BF16), "f32" (processors alone), "f16" (cards alone), or "bf16", features too [default: "auto"].
 musc_status musc_options_set_precision(musc_options *options, const char *precision);
 
 // The number of threads; 0 is one a core [default: 0]. It changes no number.

@@ -31,6 +31,8 @@ pub struct Options {
     pub scoring: MutualScoring,
     pub device: Device,
     pub machine: DeviceOptions,
+    /// As it was named; otherwise it is left to the device.
+    pub precision: Option<Precision>,
 }
 
 impl Handle for musc_options {
@@ -47,6 +49,7 @@ impl Default for Options {
             scoring: MutualScoring::default(),
             device: Device::default(),
             machine: DeviceOptions::default(),
+            precision: None,
         }
     }
 }
@@ -72,14 +75,14 @@ impl Options {
             .scoring(self.scoring.clone())
             .device(self.device.clone())
             .threads(self.machine.threads)
-            .precision(self.machine.precision)
+            .precision(self.precision)
             .memory_limit(self.machine.memory_limit);
         on_a_pool(self.machine.threads, || Ok(builder.build()?))
     }
 
     /// The device alone.
     pub fn open_device(&self) -> Outcome<AnyBackend> {
-        Ok(self.device.open(self.machine)?.0)
+        Ok(self.device.open(self.machine.with_precision(self.precision.unwrap_or_default()))?.0)
     }
 }
 
@@ -191,7 +194,8 @@ pub unsafe extern "C" fn musc_options_set_device(
     })
 }
 
-/// The number format on a card: "f16" or "bf16" [default: "f16"]. The processor computes in f32.
+/// The number format of products: "auto" (a card's is f16; the processor's features f32, and their scoring bf16 where it has
+/// AVX512-BF16), "f32" (processors alone), "f16" (cards alone), or "bf16", features too [default: "auto"].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn musc_options_set_precision(
     options: *mut musc_options,
@@ -199,13 +203,7 @@ pub unsafe extern "C" fn musc_options_set_precision(
 ) -> musc_status {
     set(options, |options| {
         // SAFETY: musc.h asks for a string.
-        options.machine.precision = match unsafe { text(precision, "precision") }? {
-            "f16" => Precision::F16,
-            "bf16" => Precision::Bf16,
-            other => {
-                return Err(Failure::argument("precision", format!("`{other}`"), "f16 or bf16"));
-            }
-        };
+        options.precision = Some(unsafe { text(precision, "precision") }?.parse()?);
         Ok(())
     })
 }

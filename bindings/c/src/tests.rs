@@ -22,7 +22,8 @@ use crate::inspector::{
 };
 use crate::options::{
     musc_options, musc_options_free, musc_options_new, musc_options_set_device,
-    musc_options_set_size, musc_options_set_threads, musc_options_set_weights,
+    musc_options_set_precision, musc_options_set_size, musc_options_set_threads,
+    musc_options_set_weights,
 };
 use crate::scores::musc_mutual_scores;
 use crate::status::musc_status::*;
@@ -227,8 +228,12 @@ fn mutual_scores_are_the_library_s_to_the_last_bit() {
     let seen = cpu.upload(of(&others, references)).unwrap();
     let scoring = MutualScoring::default();
     let options = options();
-    // SAFETY: a string.
-    ok(unsafe { musc_options_set_device(options, c"cpu".as_ptr()) });
+    // SAFETY: strings.
+    unsafe {
+        ok(musc_options_set_device(options, c"cpu".as_ptr()));
+        // As `Cpu::new` works.
+        ok(musc_options_set_precision(options, c"f32".as_ptr()));
+    }
     for (set, pointer, count) in
         [(References::Others, null(), 0), (References::Set(&seen), others.as_ptr(), references)]
     {

@@ -34,15 +34,17 @@ use crate::settings::{self, count, counts};
 /// references_left_out: bool [N, L] and [M, L], patches that are no part of their image: they score 0, and nothing is compared
 /// with them.
 ///
+/// precision: "auto", "f32", "f16" or "bf16", as of Inspector.
+///
 /// Returns float32 [N, L], distances from 0 to 2.
 #[pyfunction]
 #[pyo3(
     signature = (
         tokens, r=vec![1, 3, 5], references=None, *, grid=None, interval=(0.0, 0.3), radius=None, left_out=None,
-        references_left_out=None, device="auto", threads=0, precision="f16", memory_limit=None, table_bytes=None, progress=None,
+        references_left_out=None, device="auto", threads=0, precision="auto", memory_limit=None, table_bytes=None, progress=None,
     ),
     text_signature = "(tokens, r=(1, 3, 5), references=None, *, grid=None, interval=(0.0, 0.3), radius=None, left_out=None, \
-        references_left_out=None, device='auto', threads=0, precision='f16', memory_limit=None, table_bytes=None, progress=None)"
+        references_left_out=None, device='auto', threads=0, precision='auto', memory_limit=None, table_bytes=None, progress=None)"
 )]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword of the function")]
 pub fn mutual_scores<'py>(
@@ -66,7 +68,7 @@ pub fn mutual_scores<'py>(
     let device: Device = device.parse().map_err(raise)?;
     let options = DeviceOptions::default()
         .with_threads(count("threads", threads)?)
-        .with_precision(settings::precision(precision)?)
+        .with_precision(precision.parse().map_err(raise)?)
         .with_memory_limit(memory_limit.map(|bytes| count("memory_limit", bytes)).transpose()?);
     let layers = Layers::of("tokens", tokens)?;
     let references = references.map(|tokens| Layers::of("references", tokens)).transpose()?;

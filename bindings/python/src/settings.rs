@@ -64,7 +64,8 @@ impl Settings {
             .activation(activation(&self.activation)?)
             .device(self.device.parse().map_err(raise)?)
             .threads(self.threads)
-            .precision(precision(&self.precision)?)
+            // Not named, which leaves it to the device, and with `paper` the CPU to f32.
+            .precision(Some(self.precision()?).filter(|named| *named != Precision::Auto))
             .memory_limit(self.memory_limit)
             .batch_size(self.batch_size);
         if let Some(name) = &self.backbone {
@@ -89,6 +90,10 @@ impl Settings {
             .scoring(self.scoring.clone())
             .rescoring(self.rescoring_rule()?)
             .seed(self.seed))
+    }
+
+    fn precision(&self) -> PyResult<Precision> {
+        self.precision.parse().map_err(raise)
     }
 
     fn cut(&self) -> PyResult<Option<Tiles>> {
@@ -210,11 +215,6 @@ fn activation(word: &str) -> PyResult<ActivationChoice> {
             ("quick_gelu", ActivationChoice::Exactly(Activation::QuickGelu)),
         ],
     )
-}
-
-/// The 16-bit format of a card by its name.
-pub fn precision(word: &str) -> PyResult<Precision> {
-    one_of("precision", word, [("f16", Precision::F16), ("bf16", Precision::Bf16)])
 }
 
 /// How class tokens are compared by its name.

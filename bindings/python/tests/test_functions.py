@@ -42,7 +42,7 @@ def tokens() -> NDArray[np.float32]:
 
 
 def test_mutual_scores_are_the_definition(tokens: NDArray[np.float32]) -> None:
-    found = musc.mutual_scores(tokens, r=(1, 3, 5), grid=(5, 7), device="cpu")
+    found = musc.mutual_scores(tokens, r=(1, 3, 5), grid=(5, 7), device="cpu", precision="f32")
     assert found.dtype == np.float32 and found.shape == (8, 35)
     wide = tokens.reshape(2, 8, 5, 7, 12)
     expected = np.mean([defined(layer, r) for layer in wide for r in (1, 3, 5)], axis=0)
@@ -62,7 +62,7 @@ def test_mutual_scores_are_the_goldens(name: str) -> None:
             own = [tensors[f"{at}tokens.{layer}"] for layer in (0, 1)]
             if kind.startswith("set"):
                 options["references"] = [tensors[f"{at}reference_tokens.{layer}"] for layer in (0, 1)]
-            found = musc.mutual_scores(own, grid=(rows, columns), device="cpu", **options)
+            found = musc.mutual_scores(own, grid=(rows, columns), device="cpu", precision="f32", **options)
             expected = tensors[at + kind].astype(np.float64).mean((0, 1))
             np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0, err_msg=at + kind)
 

@@ -176,7 +176,7 @@ def test_an_inspector_is_pickled_by_its_settings(pictures: list[Picture], tmp_pa
     assert musc.Inspector(**usual.settings).settings == usual.settings
     for other in (
         {"keep_aspect": 112, "pad": True}, {"tiles": (2, 3), "match_tiles": "any"}, {"divide": 2}, {"paper": True},
-        {"rescoring": False}, {"decide": 0.5}, {"subsets": "all"}, {"layers": [1, 5]}, {"activation": "gelu"},
+        {"precision": "f32"}, {"rescoring": False}, {"decide": 0.5}, {"subsets": "all"}, {"layers": [1, 5]}, {"activation": "gelu"},
     ):  # fmt: skip
         one = musc.Inspector(device="cpu", **other)
         two = pickle.loads(pickle.dumps(one))

@@ -40,6 +40,17 @@ fn both_spellings_read_the_same() {
 }
 
 #[test]
+fn every_precision_is_read_by_its_name() {
+    for precision in Precision::ALL {
+        let cli = parse(&format!("photos --precision {precision}")).unwrap();
+        assert_eq!(cli.run.machine.precision, Some(precision));
+    }
+    assert_eq!(parse("photos").unwrap().run.machine.precision, None);
+    let said = parse("photos --precision half").unwrap_err().to_string();
+    assert!(said.contains("possible values: auto, f32, f16, bf16"), "{said}");
+}
+
+#[test]
 fn path_after_a_list_of_numbers_stays_a_path() {
     for line in [
         "--r_list 1 3 5 photos",

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use super::ShardArg;
+use musc::backend::device::Precision;
 use musc::report::export::ExportFormat;
 use musc::scoring::decision::DecisionRule;
 use musc::{Grid, ImageSize};
@@ -37,6 +40,12 @@ pub fn parse_labels(text: &str) -> Result<LabelsArg, String> {
         path if is_table(Path::new(path)) => Ok(LabelsArg::Table(path.into())),
         _ => Err(String::from("expected from-folders, or a table whose name ends in .csv")),
     }
+}
+
+/// The number formats, as the library spells them.
+pub fn precisions() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name))
+        .try_map(|name| name.parse::<Precision>())
 }
 
 /// A decision rule, as the library spells it.

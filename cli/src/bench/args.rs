@@ -4,8 +4,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cards::{CARDS, Card, USUAL};
 use super::pipeline::Setting;
+use crate::args::precisions;
 use musc::backend::cuda::driver::sim::MmaSums;
-use musc::backend::device::Device as Named;
+use musc::backend::device::{Device as Named, Precision};
 use musc::model::{Backbone, backbone};
 use musc::{Error, Result};
 
@@ -30,7 +31,7 @@ Exit codes: 0 all is verified; 5 something differs, was not run, or a seeded fau
 /// What the kernels and the CPU stages cost. Without a card it counts on the simulator and models times from the counts,
 /// labelled so; with one it measures.
 #[derive(Debug, Parser)]
-#[command(name = "musc-bench", version = crate::version(), max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "musc-bench", version = crate::version(), long_version = crate::long_version(), max_term_width = 110, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -110,9 +111,13 @@ pub struct StagesArgs {
     /// Timed runs of each stage, after one that is not
     #[arg(long, value_name = "R", default_value_t = 5)]
     pub repeats: usize,
-    /// f32 peak of the machine in GFLOP/s, for a share of it
+    /// Peak of the machine in GFLOP/s, for a share of it: of the products that are timed, in their format
     #[arg(long, value_name = "G")]
     pub peak_gflops: Option<f64>,
+    /// Numbers of products: auto (features in f32, scoring in bf16 where the processor has AVX512-BF16), f32, or bf16
+    /// [default: auto]
+    #[arg(long, value_name = "FORMAT", value_parser = precisions(), hide_possible_values = true)]
+    pub precision: Option<Precision>,
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

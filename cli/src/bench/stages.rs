@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use musc::backend::cpu::Cpu;
+use musc::backend::cpu::Instructions;
+use musc::backend::device::{AnyBackend, Device, DeviceOptions, Formats};
 use musc::backend::{Backend, Extraction, Pixels, References};
 use musc::image::RgbImage;
 use musc::model::{Vit, backbone, locate};
@@ -35,7 +36,13 @@ pub fn run(args: &StagesArgs) -> std::result::Result<(), Stop> {
         let found = args.peak_gflops.unwrap_or_default();
         return Err(Stop::Usage(Error::invalid("--peak-gflops", found, "a number above 0")));
     }
-    let stages = time(&setting, args)?;
+    let options = DeviceOptions::default()
+        .with_threads(args.threads.unwrap_or(0))
+        .with_precision(args.precision.unwrap_or_default());
+    let (cpu, _) = Device::Cpu.open(options)?;
+    let Formats { features, scoring, instructions, .. } = cpu.formats();
+    let instructions = instructions.map(Instructions::name);
+    let stages = time(&setting, args, &cpu)?;
     let images = setting.images as f64;
     if args.json {
         let stages: Vec<_> = stages
@@ -60,6 +67,9 @@ pub fn run(args: &StagesArgs) -> std::result::Result<(), Stop> {
             "images": setting.images,
             "repeats": args.repeats,
             "device": "cpu",
+            "features": features,
+            "scoring": scoring,
+            "instructions": instructions,
             "times": "measured",
             "stages": stages,
         }))?);
@@ -91,17 +101,17 @@ pub fn run(args: &StagesArgs) -> std::result::Result<(), Stop> {
         "of peak, %",
     ]);
     Ok(out::print(&format!(
-        "## {} at {} px, {} images on the CPU, {} runs\n\n{}",
+        "## {} at {} px, {} images on the CPU, {} runs; features {features}, scoring {scoring}{}\n\n{}",
         known.name,
         setting.image_size,
         setting.images,
         args.repeats,
+        instructions.map_or_else(String::new, |name| format!(" ({name})")),
         table(&head, &rows)
     ))?)
 }
 
-fn time(setting: &Setting, args: &StagesArgs) -> Result<Vec<Stage>> {
-    let cpu = Cpu::new(args.threads.unwrap_or(0))?;
+fn time(setting: &Setting, args: &StagesArgs, cpu: &AnyBackend) -> Result<Vec<Stage>> {
     let vit = match built_in_weights() {
         Some(bytes) => Vit::from_static(BUILT_IN, bytes)?,
         None => Vit::open(&locate::find(setting.backbone, "")?.path)?,

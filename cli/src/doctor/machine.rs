@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::shell::memory::bytes_of;
+use musc::Result;
+use musc::backend::cpu::Instructions;
+use musc::backend::device::{Device, DeviceOptions, Formats};
 
 /// Processor features that matter to this program.
 fn features() -> Vec<&'static str> {
@@ -13,6 +16,7 @@ fn features() -> Vec<&'static str> {
             ("avx2", std::arch::is_x86_feature_detected!("avx2")),
             ("fma", std::arch::is_x86_feature_detected!("fma")),
             ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+            ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
         ];
         found.extend(all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name));
     }
@@ -55,7 +59,33 @@ pub fn processor() -> String {
 
 /// The processor as a document.
 pub fn processor_json() -> Value {
-    json!({ "name": name(), "threads": threads(), "features": features() })
+    json!({ "name": name(), "threads": threads(), "features": features(), "auto": auto().ok() })
+}
+
+/// What a run on the processor multiplies in where nobody says.
+pub fn auto_line() -> String {
+    match auto() {
+        Ok(auto) => {
+            let word = |key: &str| auto[key].as_str().unwrap_or_default().to_string();
+            let (features, scoring) = (word("features"), word("scoring"));
+            let more = match scoring.as_str() {
+                "f32" => " (bf16 takes AVX512-BF16, which is not there or not taken)",
+                _ => "",
+            };
+            format!(
+                "`--precision auto`: features {features}, scoring {scoring}, with {}{more}",
+                word("instructions")
+            )
+        }
+        Err(error) => format!("it cannot be used: {error}"),
+    }
+}
+
+fn auto() -> Result<Value> {
+    let (cpu, _) = Device::Cpu.open(DeviceOptions::default().with_threads(1))?;
+    let Formats { features, scoring, instructions, .. } = cpu.formats();
+    let instructions = instructions.map(Instructions::name);
+    Ok(json!({ "features": features, "scoring": scoring, "instructions": instructions }))
 }
 
 /// One line of the memory.

@@ -178,7 +178,7 @@ impl Report {
     fn text(&self) -> String {
         let mut text = String::new();
         lines(&mut text, "musc", &[crate::version().to_string()]);
-        lines(&mut text, "processor", &[machine::processor()]);
+        lines(&mut text, "processor", &[machine::processor(), machine::auto_line()]);
         lines(&mut text, "memory", &[machine::memory_line()]);
         match &self.driver {
             Ok(_) => {

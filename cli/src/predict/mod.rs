@@ -51,6 +51,9 @@ pub fn run(args: PredictArgs) -> Result<(), Stop> {
         );
     }
     let inspector = inspector_of(&bank, &args.weights, &machine, voice)?;
+    if let Some(note) = inspector.note_of(&bank) {
+        warn(&format!("note: {note}"));
+    }
     let mut predictor = Predictor::new(&inspector, bank)?;
     if let Some(keep) = args.keep {
         predictor = predictor.keep(keep)?;

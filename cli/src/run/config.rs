@@ -25,8 +25,8 @@ pub use self::source::{KnownImages, Source};
 use self::source::{source, subsets};
 use super::yaml::Yaml;
 use crate::args::{
-    ActivationArg, BackboneArgs, DatasetArg, DemoArgs, MachineArgs, MatchArg, PrecisionArg,
-    ReferencesArg, RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
+    ActivationArg, BackboneArgs, DatasetArg, DemoArgs, MachineArgs, MatchArg, ReferencesArg,
+    RunArgs, SimilarityArg, SizeArgs, VisTypeArg,
 };
 use crate::embedded::{BUILT_IN_BACKBONE, weights_of};
 
@@ -156,8 +156,8 @@ pub struct MachineConfig {
     pub device: Device,
     /// Its words.
     pub device_text: String,
-    /// Number format on a card.
-    pub precision: Precision,
+    /// Number format of products, where one was named.
+    pub precision: Option<Precision>,
     /// The most bytes to take on a card.
     pub memory_limit: Option<u64>,
     /// CPU threads; none means one a core.
@@ -370,10 +370,7 @@ impl MachineConfig {
         Ok(MachineConfig {
             device: device_text.parse()?,
             device_text,
-            precision: match args.precision {
-                Some(PrecisionArg::Bf16) => Precision::Bf16,
-                Some(PrecisionArg::F16) | None => Precision::F16,
-            },
+            precision: args.precision,
             memory_limit: args.max_vram.map(|bytes| bytes as u64),
             threads: args.threads,
             quiet: args.quiet,

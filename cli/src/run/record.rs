@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use musc::backend::cpu::Instructions;
 use musc::inspect::{InputSize, Inspector, Subsets, TileMatch};
 use musc::scoring::rscin::Similarity;
 
@@ -100,6 +101,7 @@ impl Record {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let architecture = backbone.architecture();
         let scoring = inspector.mutual_scoring();
+        let formats = inspector.formats();
         json!({
             "program": "musc-run",
             "version": env!("CARGO_PKG_VERSION"),
@@ -109,6 +111,10 @@ impl Record {
             "device": {
                 "asked_for": config.machine.device_text,
                 "used": inspector.device(),
+                "precision": config.machine.precision.unwrap_or_default().name(),
+                "features": formats.features,
+                "scoring": formats.scoring,
+                "instructions": formats.instructions.map(Instructions::name),
                 "max_vram": config.machine.memory_limit,
             },
             "source": source,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use musc::inspect::{Batch, Inspection, PartStore};
+use musc::inspect::{Batch, Inspection, PartStore, StoreTerms};
 use musc::{Error, Progress, Result};
 use serde_json::Value;
 
@@ -13,9 +13,6 @@ use crate::run::config::Config;
 use crate::run::run_with;
 use crate::shell::Stop;
 use crate::shell::voice::Voice;
-
-/// The setting of a store that a merge may have otherwise: it computes nothing that parts hold.
-const NUMBERS: &str = "numbers";
 
 /// Runs `musc-run merge`.
 pub fn merge(args: MergeArgs) -> Result<(), Stop> {
@@ -45,7 +42,8 @@ pub fn merge(args: MergeArgs) -> Result<(), Stop> {
         threads: machine.threads.or(run.machine.threads),
         quiet: quiet || run.machine.quiet,
         json: machine.json,
-        precision: machine.precision.or(run.machine.precision),
+        // The shards' may be one that this device lacks.
+        precision: machine.precision,
         max_vram: machine.max_vram.or(run.machine.max_vram),
     };
     // Paths in the words count from where the shards were started.
@@ -58,8 +56,9 @@ pub fn merge(args: MergeArgs) -> Result<(), Stop> {
     let parts: usize = stores.iter().map(PartStore::parts).sum();
     let made_by = words.join(" ");
     config.notes.push(format!(
-        "merged of {parts} parts in {}, made by musc-run {made_by}",
-        store.display()
+        "merged of {parts} parts in {} (products in {}), made by musc-run {made_by}",
+        store.display(),
+        first.formats()
     ));
     known_of_store(&mut config, &store);
     let blocks = in_blocks(&config);
@@ -153,7 +152,8 @@ fn joined(
 ) -> Result<Inspection> {
     let shares = job.shares(batch, progress)?;
     let store = PartStore::found(folder)?;
-    store.check(&job.terms(batch, &shares)?, shares.len(), &[NUMBERS])?;
+    // A merge may be in other formats: it computes nothing that parts hold.
+    store.check(&job.terms(batch, &shares)?, shares.len(), &StoreTerms::NUMBERS)?;
     let parts = (0..shares.len()).map(|part| {
         let path = store.path(part);
         store

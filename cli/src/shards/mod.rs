@@ -82,7 +82,11 @@ fn shard(config: &Config, place: &Place, store: &Path) -> Result<(), Stop> {
             if let Some(note) = note {
                 warn(&format!("note: {note}"));
             }
-            Some(known_images(found, config, &inspector, store, &teller)?)
+            let known = known_images(found, config, &inspector, store, &teller)?;
+            if let Some(note) = inspector.note_of(known.bank()) {
+                warn(&format!("note: {note}"));
+            }
+            Some(known)
         }
         None => None,
     };

@@ -3,8 +3,9 @@
 use musc::Error;
 
 /// What the library calls a setting, and the option that sets it.
-const OPTIONS: [(&str, &str); 18] = [
+const OPTIONS: [(&str, &str); 19] = [
     ("device", "--device"),
+    ("precision", "--precision"),
     ("pretrained", "--pretrained"),
     ("feature layers", "--feature_layers"),
     ("feature layer", "--feature_layers"),

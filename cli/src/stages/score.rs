@@ -31,7 +31,7 @@ pub fn score(args: ScoreArgs) -> Result<(), Stop> {
     let teller = voice.teller();
     let options = DeviceOptions::default()
         .with_threads(machine.threads.unwrap_or(0))
-        .with_precision(machine.precision)
+        .with_precision(machine.precision.unwrap_or_default())
         .with_memory_limit(machine.memory_limit);
     let (backend, note) = machine.device.open_with(options, &teller)?;
     if let Some(note) = note {

@@ -107,6 +107,7 @@ fn a_bank_says_what_is_in_it_and_grows() {
     let info: Value = serde_json::from_str(&info).expect("json");
     assert_eq!((&info["references"], &info["input"]), (&8.into(), &"56x56".into()));
     assert_eq!(info["names"][7], "good/007.png");
+    assert_eq!(info["features"], "f32");
     let text = stdout(&musc(folder).args(["bank", "info", BANK]).assert().success());
     assert!(text.contains("references      8\n") && text.contains("good/00"), "{text}");
     let there = musc(folder).args(["bank", "build", "good", "--output", BANK]).args(TINY).assert();

@@ -74,6 +74,12 @@ fn stages_are_timed_and_checked() {
     let said =
         document(&["stages", "--images", "2", "--img-resize", "56", "--repeats", "1", "--json"]);
     assert_eq!(said["times"], "measured");
+    assert_eq!(said["features"], "f32");
+    assert!(said["instructions"].is_string(), "{said}");
+    let exact = ["--precision", "f32", "--images", "2", "--img-resize", "56", "--repeats", "1"];
+    let exact = bench(&[&["stages"][..], &exact].concat()).success();
+    let exact = String::from_utf8_lossy(&exact.get_output().stdout).into_owned();
+    assert!(exact.contains("; features f32, scoring f32 ("), "{exact}");
     for stage in said["stages"].as_array().expect("a list") {
         assert!(stage["median_ms_per_image"].as_f64().is_some_and(|ms| ms > 0.0), "{stage}");
         assert!(stage["gflop_per_image"].as_f64().is_some_and(|gflop| gflop > 0.0), "{stage}");
@@ -94,6 +100,8 @@ fn wrong_usage_is_told() {
         (&["verify", "--only", "softmax"], "local_distance"),
         (&["verify", "--quick", "--full"], "cannot be used with"),
         (&["stages", "--repeats", "0"], "at least 1"),
+        (&["stages", "--precision", "f16"], "--precision: found f16, expected f32, bf16 or auto"),
+        (&["stages", "--precision", "f64"], "[possible values: auto, f32, f16, bf16]"),
     ] {
         let done = bench(arguments).code(2);
         let said = String::from_utf8_lossy(&done.get_output().stderr).into_owned();

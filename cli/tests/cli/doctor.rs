@@ -1,5 +1,7 @@
 //! `musc-run doctor`: what it says of a machine without a card, and its exit code.
 
+use musc::backend::cpu::Instructions;
+
 use crate::support::{json, musc, stderr, stdout};
 
 #[test]
@@ -10,6 +12,7 @@ fn a_machine_without_a_card_runs_on_its_processor() {
     for part in ["musc", "processor", "memory", "cards", "weights", "`--device auto` works"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    assert!(said.contains("`--precision auto`: features f32, scoring "), "{said}");
     // Lines line up.
     let told = said.lines().filter(|line| !line.starts_with(' '));
     assert!(told.into_iter().all(|line| line.chars().nth(11) == Some(' ')), "{said}");
@@ -43,6 +46,13 @@ fn simulator_and_processor_work() {
             (&said["device"]["asked"], &said["device"]["works"]),
             (&device.into(), &true.into())
         );
+        let (auto, features) = (&said["processor"]["auto"], &said["processor"]["features"]);
+        let bf16 = auto["instructions"] == "avx512-bf16";
+        assert_eq!(auto["features"], "f32");
+        assert_eq!(auto["scoring"], if bf16 { "bf16" } else { "f32" });
+        let there = features.as_array().expect("features").contains(&"avx512bf16".into());
+        assert_eq!(there, Instructions::Avx512Bf16.available());
+        assert!(there || !bf16, "{said}");
         assert!(said["processor"]["threads"].as_u64().is_some_and(|threads| threads > 0));
         assert!(said["weights"].is_array() && said["cards"].is_array());
     }

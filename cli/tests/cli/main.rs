@@ -7,6 +7,7 @@ mod doctor;
 mod driver;
 mod hand_off;
 mod hub;
+mod precision;
 mod regions;
 mod report;
 mod runs;

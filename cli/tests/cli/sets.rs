@@ -119,6 +119,10 @@ fn visa_is_the_authors_to_the_letter_from_a_yaml_file() {
     let run = json(&root.join("run.json"));
     assert_eq!(run["paper"], true);
     assert_eq!(
+        (&run["device"]["features"], &run["device"]["scoring"]),
+        (&json!("f32"), &json!("f32"))
+    );
+    assert_eq!(
         run["rscin"],
         json!({ "k": { "candle": [1, 8, 9], "pcb1": [1, 8, 9] }, "similarity": "dot" })
     );
@@ -127,7 +131,7 @@ fn visa_is_the_authors_to_the_letter_from_a_yaml_file() {
 #[test]
 fn without_paper_the_pixel_figures_stay_and_the_image_figures_are_by_cosine() {
     let folder = tempfile::tempdir().expect("folder");
-    let root = run(folder.path(), "mvtec_ad", &["grid"], &[]);
+    let root = run(folder.path(), "mvtec_ad", &["grid"], &["--precision", "f32"]);
     let found = json(&root.join("metrics.json"));
     let expected = &json(&data("sets/expected/results.json"))["mvtec_ad"]["cells"][2];
     assert_eq!(expected[0], "grid");

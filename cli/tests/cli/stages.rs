@@ -31,6 +31,8 @@ fn score_equals_the_golden() {
             "--output",
             "o.safetensors",
             "--json",
+            "--precision",
+            "f32",
         ])
         .assert()
         .success();

@@ -48,6 +48,9 @@ struct Written {
     rscin_similarity: Option<String>,
     paper: bool,
     decision: String,
+    /// Not in the first banks.
+    #[serde(default)]
+    features: Vec<String>,
 }
 
 impl Written {
@@ -78,6 +81,7 @@ impl Written {
             rscin_similarity: rescoring.map(similarity),
             paper: settings.paper,
             decision: settings.rule.to_string(),
+            features: settings.features.clone(),
         }
     }
 
@@ -103,6 +107,10 @@ impl Written {
             .decision
             .parse()
             .map_err(|_| format!("decision `{}`", printable(&self.decision)))?;
+        let known = |format: &&String| ["f32", "f16", "bf16"].contains(&format.as_str());
+        if let Some(other) = self.features.iter().find(|format| !known(format)) {
+            return Err(format!("features in `{}`", printable(other)));
+        }
         Ok(BankSettings {
             backbone: self.backbone,
             weights_sha256: self.weights_sha256,
@@ -122,6 +130,7 @@ impl Written {
             rescoring,
             paper: self.paper,
             rule,
+            features: self.features,
         })
     }
 }

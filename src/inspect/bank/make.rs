@@ -6,7 +6,7 @@ use super::{Bank, BankSettings, Thumbnails, bank_threshold, without_duplicates};
 use crate::backend::{Backend, FeatureSet, References};
 use crate::inspect::maps::Maps;
 use crate::inspect::work::{features_of, input_of, raw_scores};
-use crate::inspect::{Batch, Inspector, ReferenceSet, tiles};
+use crate::inspect::{Batch, Inspector, Note, ReferenceSet, tiles};
 use crate::scoring::decision::DecisionRule;
 use crate::{Error, ImageSize, Progress, Result};
 
@@ -41,7 +41,9 @@ impl Inspector {
         let input = self.input_with(batch, &bank.settings)?;
         let settings = BankSettings::of(self, input, batch.rscin_k(), bank.settings.rule)?;
         bank.settings.check_equal(&settings, "images")?;
-        let more = self.unscored_bank(batch, input, bank.settings.clone(), progress)?;
+        let features = settings.features;
+        let settings = BankSettings { features, ..bank.settings.clone() };
+        let more = self.unscored_bank(batch, input, settings, progress)?;
         self.merge_banks(vec![bank, more], progress)
     }
 
@@ -76,7 +78,16 @@ impl Inspector {
             self.backend.make_ready(features, &self.settings.scoring)?,
             (bank.class_tokens.clone(), bank.class_width),
             bank.raw_scores.clone(),
-        ))
+        )
+        .with_note(self.note_of(bank)))
+    }
+
+    /// What there is to say before images are compared with a bank: that tokens of one of them are in bf16, the others' not.
+    pub fn note_of(&self, bank: &Bank) -> Option<Note> {
+        let images = self.formats().features;
+        let of = &bank.settings.features;
+        let differs = of.iter().any(|bank| (bank == "bf16") != (images == "bf16"));
+        differs.then(|| Note::OtherFeatures { bank: of.join(" and "), images })
     }
 
     /// Refuses a bank of other settings than this inspector's at this size.

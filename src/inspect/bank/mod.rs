@@ -160,6 +160,7 @@ impl Bank {
 
     /// Another bank's references behind these; the raw scores are put side by side, and the threshold stays.
     pub(in crate::inspect) fn push(&mut self, other: &Bank) {
+        self.settings.add_features(&other.settings.features);
         let patches = self.grid.patches();
         let images = self.len();
         join_marks((&mut self.left_out, images), (&other.left_out, other.len()), patches);
@@ -182,6 +183,7 @@ impl Bank {
 impl Bank {
     /// The only reference of another bank in the place of one.
     pub(in crate::inspect) fn replace(&mut self, at: usize, one: &Bank) {
+        self.settings.add_features(&one.settings.features);
         let patches = self.grid.patches();
         let images = self.len();
         replace_marks((&mut self.left_out, images), at, &one.left_out, patches);

@@ -35,6 +35,9 @@ pub struct BankSettings {
     pub paper: bool,
     /// The rule that the threshold comes from.
     pub rule: DecisionRule,
+    /// The number formats of the backbone's products, of every device that made some of the tokens, each once: `f32`, `f16` or
+    /// `bf16`. Empty for a bank that does not say.
+    pub features: Vec<String>,
 }
 
 impl BankSettings {
@@ -63,7 +66,17 @@ impl BankSettings {
             }),
             paper: settings.paper,
             rule,
+            features: vec![inspector.formats().features.to_string()],
         })
+    }
+
+    /// With the formats of other tokens besides.
+    pub(super) fn add_features(&mut self, others: &[String]) {
+        for other in others {
+            if !self.features.contains(other) {
+                self.features.push(other.clone());
+            }
+        }
     }
 
     /// An inspector in the making with these settings; where the weights are found and the device are left to say. Weights of no

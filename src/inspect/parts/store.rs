@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::part::{Part, PartFiles};
 use super::{block_file, file};
 use crate::atomic::{write_file, write_new_file};
-use crate::backend::device::{AnyBackend, AnyFeatures};
+use crate::backend::device::AnyFeatures;
 use crate::backend::{Backend, FeatureSet, HostFeatures};
 use crate::inspect::bank::{SIMILARITIES, activation_name};
 use crate::inspect::work::Plan;
@@ -37,7 +37,7 @@ const OF_TOKENS: [&str; 10] = [
     "layers",
     "size",
     "padding",
-    "numbers",
+    StoreTerms::NUMBERS[0],
     "regions",
     "unreadable files",
 ];
@@ -74,6 +74,10 @@ struct Manifest {
 }
 
 impl StoreTerms {
+    /// The settings that say in which number formats a device works: of features, and of scoring. Nothing that is done with
+    /// parts depends on them.
+    pub const NUMBERS: [&'static str; 2] = ["numbers", "numbers in scoring"];
+
     /// With another fact that parts depend on, such as which references there are.
     pub fn with(mut self, what: &str, value: impl Into<String>) -> Self {
         self.settings.push((what.to_string(), value.into()));
@@ -133,11 +137,8 @@ impl Inspector {
         let (of, settings) = (&self.backbone, &self.settings);
         let scoring = &settings.scoring;
         let padding = matches!(settings.input, InputSize::KeepAspect { pad: true, .. });
-        let numbers = match &self.backend {
-            AnyBackend::Cpu(_) => "f32".to_string(),
-            #[cfg(feature = "cuda")]
-            AnyBackend::Cuda(cuda) => format!("{}, on a card", cuda.half().name()),
-        };
+        let formats = self.formats();
+        let on = if formats.instructions.is_some() { "" } else { ", on a card" };
         let subsets = match settings.subsets {
             Subsets::Auto => "as many as is usual".into(),
             Subsets::All => "one".into(),
@@ -171,7 +172,8 @@ impl Inspector {
             ("layers", format!("{:?}", of.blocks)),
             ("size", plan.input.to_string()),
             ("padding", padding.to_string()),
-            ("numbers", numbers),
+            (StoreTerms::NUMBERS[0], format!("{}{on}", formats.features)),
+            (StoreTerms::NUMBERS[1], format!("{}{on}", formats.scoring)),
             ("aggregation degrees", format!("{:?}", scoring.degrees)),
             ("interval", format!("{:?}", scoring.interval)),
             ("matching", scoring.radius.map_or("anywhere".into(), |r| format!("within {r}"))),
@@ -256,6 +258,20 @@ impl PartStore {
         }
         let reason = format!("it is the store of another job: it has {}", differ.join("; "));
         Err(Error::Dataset { path: self.folder.clone(), reason })
+    }
+
+    /// The number formats of the job's devices, for people: those of features and of scoring.
+    pub fn formats(&self) -> String {
+        let of = |what: &str| {
+            let found = self.manifest.settings.iter().find(|(name, _)| name == what);
+            found.map_or_else(|| "unknown".into(), |(_, value)| printable(value))
+        };
+        let [features, scoring] = StoreTerms::NUMBERS.map(of);
+        if features == scoring {
+            features
+        } else {
+            format!("features {features}, scoring {scoring}")
+        }
     }
 
     /// The note that was left by who opened the folder first.

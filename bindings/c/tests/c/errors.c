@@ -134,7 +134,11 @@ static void options_refuse(void) {
     BAD(musc_options_set_device(options, NULL), "NULL");
     BAD(musc_options_set_device(options, "abacus"), "abacus");
     BAD(musc_options_set_precision(options, NULL), "NULL");
-    BAD(musc_options_set_precision(options, "f8"), "f8");
+    BAD(musc_options_set_precision(options, "f8"), "auto, f32, f16, bf16");
+    OK(musc_options_set_device(options, "cpu"));
+    OK(musc_options_set_precision(options, "f16"));
+    BAD(musc_inspector_new(options, &inspector), "precision: found f16, expected f32, bf16 or auto");
+    OK(musc_options_set_precision(options, "auto"));
     BAD(musc_options_set_cache(options, NULL, 1), "NULL");
     BAD(musc_options_set_keep_aspect(options, 70, 2), "found 2, expected 0 or 1");
     BAD(musc_options_set_tiles(options, 0, 1, 0), "found");
