@@ -21,7 +21,8 @@ mod random_features;
 mod stages;
 
 /// Grids that no vector width, no window and no square fits.
-const GRIDS: [(usize, usize); 7] = [(1, 17), (64, 5), (7, 7), (1, 1), (16, 3), (2, 9), (17, 1)];
+const GRIDS: [(usize, usize); 9] =
+    [(1, 17), (64, 5), (7, 7), (1, 1), (16, 3), (2, 9), (17, 1), (3, 28), (5, 41)];
 
 /// What is scored against what.
 struct Sides {
