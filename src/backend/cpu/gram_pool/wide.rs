@@ -15,7 +15,7 @@
 
 use std::arch::x86_64::{
     __m512, _mm512_add_ps, _mm512_alignr_epi32, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_castps512_ps128, _mm512_fmadd_ps, _mm512_maskz_broadcastss_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps,
     _mm512_reduce_max_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
     _mm512_storeu_ps,
 };
@@ -423,15 +423,18 @@ fn sums_over_p_qx<const R: usize, const TAPS: usize, const ROWS: usize>(
 #[target_feature(enable = "avx512f")]
 fn sum_over_qx<const R: usize>(vector: __m512) -> __m512 {
     let (zero, here) = (_mm512_setzero_si512(), _mm512_castps_si512(vector));
-    let before = _mm512_castsi512_ps(_mm512_alignr_epi32::<15>(here, zero));
     let after = _mm512_castsi512_ps(_mm512_alignr_epi32::<1>(zero, here));
-    let sum = add(add(before, after), vector);
     if R == 3 {
-        return sum;
+        let before = _mm512_castsi512_ps(_mm512_alignr_epi32::<15>(here, zero));
+        return add(add(before, after), vector);
     }
-    let before = _mm512_castsi512_ps(_mm512_alignr_epi32::<14>(here, zero));
+    // Lanes x and x + 1, from lane −1 on, which is the first alone.
+    let pairs = add(vector, after);
+    let first = _mm512_maskz_broadcastss_ps(1 << 15, _mm512_castps512_ps128(vector));
+    let (first, here_pairs) = (_mm512_castps_si512(first), _mm512_castps_si512(pairs));
+    let before = _mm512_castsi512_ps(_mm512_alignr_epi32::<14>(here_pairs, first));
     let after = _mm512_castsi512_ps(_mm512_alignr_epi32::<2>(zero, here));
-    add(sum, add(before, after))
+    add(add(before, pairs), after)
 }
 
 /// Row (y, x) of G, in rows of a stride, and those one and two grid rows before and after it.
