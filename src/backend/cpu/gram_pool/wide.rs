@@ -14,10 +14,10 @@
 //! No closure that is given to a function of the standard library may stand where AVX-512 is on: it is not inlined there.
 
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_alignr_epi32, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_castps512_ps128, _mm512_fmadd_ps, _mm512_maskz_broadcastss_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps,
-    _mm512_reduce_max_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_storeu_ps,
+    __m512, _mm512_add_ps, _mm512_alignr_epi32, _mm512_castps_si512, _mm512_castps512_ps128,
+    _mm512_castsi512_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_broadcastss_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
 };
 use std::ops::Range;
 
@@ -40,12 +40,18 @@ const STEP: usize = LANES - 2 * REACH;
 /// Rows summed along p_y that are kept: what two windows of 5 next to each other along p_x span.
 const KEPT: usize = 2 * REACH + 2;
 
+/// Rows of G that one grid row's sums along p_y read, of a tile and of the windows that reach out of it: they stay in the L2
+/// cache until the next grid row reads most of them again.
+const TILE_BYTES: usize = 640 << 10;
+
 /// The degrees that are pooled here, and their memory.
 pub struct Wide {
     /// Says that the processor has AVX-512.
     simd: V4,
     grid: Grid,
     stride: usize,
+    /// Places x that are visited for all y before the next ones are: an even number.
+    tile: usize,
     /// Vectors of a grid row of q. What is told `[vectors, H]` below is so many vectors of 16.
     vectors: usize,
     /// Rows summed along p_y over 3 and over 5 grid rows, by x modulo `KEPT`: `[KEPT][vectors, H]`.
@@ -91,10 +97,13 @@ impl Wide {
                 column_best: Aligned::zeros(row),
             })
             .collect();
+        let stride = row_stride(grid.patches());
+        let tile = (TILE_BYTES / ((2 * REACH + 1) * stride * size_of::<f32>())).max(12) - 2 * REACH;
         let mut wide = Wide {
             simd,
             grid,
-            stride: row_stride(grid.patches()),
+            stride,
+            tile: tile.next_multiple_of(2),
             vectors,
             over_py: [Aligned::zeros(KEPT * row), Aligned::zeros(KEPT * row)],
             zeros: Aligned::zeros(row.max(grid.patches())),
@@ -174,9 +183,10 @@ impl Wide {
         let Grid { rows: height, columns: width } = self.grid;
         let row = self.vectors * height * LANES;
         let two_more = self.degrees.iter().any(|degree| degree.degree == 5);
-        for y in 0..height {
-            let mut made = 0;
-            for x in (0..width).step_by(2) {
+        let tiles = (0..width).step_by(self.tile);
+        for (first, y) in tiles.flat_map(|first| (0..height).map(move |y| (first, y))) {
+            let mut made = first.saturating_sub(REACH);
+            for x in (first..width.min(first + self.tile)).step_by(2) {
                 while made < width.min(x + KEPT - REACH) {
                     self.sum_over_py(pair.gram, y, made, two_more);
                     made += 1;
@@ -275,13 +285,14 @@ fn sum_rows<const WHOLE: bool, const TWO_MORE: bool>(
 ) {
     let lanes = if WHOLE { LANES } else { width - first };
     let mask = u16::MAX >> (LANES - lanes);
+    let sources = parts(sources, (three.len() - 1) * width + first + lanes);
     for (y, (three, five)) in three.iter_mut().zip(five).enumerate() {
-        let at = y * width + first..y * width + first + lanes;
         let mut values = [_mm512_setzero_ps(); 5];
         for tap in 0..if TWO_MORE { 5 } else { 3 } {
-            let source = &sources[tap][at.clone()];
-            // SAFETY: the mask leaves as many values as the slice has.
-            values[tap] = unsafe { _mm512_maskz_loadu_ps(mask, source.as_ptr()) };
+            // SAFETY: `parts` has seen that the last grid row's lanes are there; the mask leaves no others.
+            values[tap] = unsafe {
+                _mm512_maskz_loadu_ps(mask, sources[tap].as_ptr().add(y * width + first))
+            };
         }
         let sum = add(add(values[1], values[2]), values[0]);
         store(sum, three);
@@ -346,11 +357,11 @@ impl<const COLUMNS: bool, const PADDED: bool> Ends<'_, COLUMNS, PADDED> {
         }
         for y in half..self.rows {
             push(&mut window, sums_over_p_qx::<R, TAPS, ROWS>(&taps, y));
-            self.compare::<R, ROWS>(&window, start + y - half, row_scale, best);
+            self.compare(&window, start + y - half, row_scale, best);
         }
         for y in self.rows.saturating_sub(half)..self.rows {
             push(&mut window, zero);
-            self.compare::<R, ROWS>(&window, start + y, row_scale, best);
+            self.compare(&window, start + y, row_scale, best);
         }
     }
 
@@ -387,11 +398,12 @@ impl<const COLUMNS: bool, const PADDED: bool> Ends<'_, COLUMNS, PADDED> {
     }
 }
 
+/// Takes sums into a window of the last R grid rows of q, the newest last.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn push<const R: usize, const ROWS: usize>(window: &mut [[__m512; ROWS]; R], sums: [__m512; ROWS]) {
-    for tap in 1..R {
-        window[tap - 1] = window[tap];
+    for at in 1..R {
+        window[at - 1] = window[at];
     }
     window[R - 1] = sums;
 }
@@ -469,6 +481,15 @@ fn kept_rows<'a, const TAPS: usize>(
         if let Some(x) = (x + tap).checked_sub(before).filter(|x| *x < width) {
             *row = &kept[x % KEPT * zeros.len()..][..zeros.len()];
         }
+    }
+    rows
+}
+
+/// The first values of each.
+#[inline(always)]
+fn parts<const N: usize>(mut rows: [&[f32]; N], count: usize) -> [&[f32]; N] {
+    for row in &mut rows {
+        *row = &row[..count];
     }
     rows
 }
