@@ -41,7 +41,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use self::wide::Wide;
 use super::aligned::{Aligned, LANES};
-use super::lnamd::add_row;
+use super::lnamd::sum_taps;
 use crate::Grid;
 
 /// The stride of a Gram block's rows for `patches` columns: whole cache lines, so that every pass runs in whole
@@ -460,39 +460,6 @@ impl<'a, const COLUMNS: bool> Ends<'a, COLUMNS> {
 fn shifted(from: usize, index: usize) -> usize {
     let distance = index / 2 + 1;
     if index.is_multiple_of(2) { from - distance } else { from + distance }
-}
-
-/// `out` = the sum of `taps` stretches of `source` that start `pitch` values apart.
-#[inline(always)]
-fn sum_taps<S: Simd>(simd: S, source: &[f32], pitch: usize, taps: usize, out: &mut [f32]) {
-    match taps {
-        1 => sum_fixed::<S, 1>(simd, source, pitch, out),
-        2 => sum_fixed::<S, 2>(simd, source, pitch, out),
-        3 => sum_fixed::<S, 3>(simd, source, pitch, out),
-        4 => sum_fixed::<S, 4>(simd, source, pitch, out),
-        _ => {
-            sum_fixed::<S, 5>(simd, source, pitch, out);
-            for tap in 5..taps {
-                add_row(simd, &source[tap * pitch..][..out.len()], out);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn sum_fixed<S: Simd, const TAPS: usize>(simd: S, source: &[f32], pitch: usize, out: &mut [f32]) {
-    let length = out.len();
-    let out = S::as_mut_simd_f32s(out).0;
-    let count = out.len();
-    let taps: [&[S::f32s]; TAPS] =
-        std::array::from_fn(|tap| &S::as_simd_f32s(&source[tap * pitch..][..length]).0[..count]);
-    for (at, value) in out.iter_mut().enumerate() {
-        let mut sum = taps[0][at];
-        for tap in &taps[1..] {
-            sum = simd.add_f32s(sum, tap[at]);
-        }
-        *value = sum;
-    }
 }
 
 /// `out` = the sum along q_x of as many rows of `rows`, the first at `from`: shifted copies, each only where it stays in
