@@ -210,6 +210,9 @@ fn equals_the_definition_on_a_large_grid() {
         for radius in [None, Some(3)] {
             set.assert_scored(&cpu, &MutualScoring::default().with_radius(radius));
         }
+        // Its rows of products are visited in two tiles.
+        let wide = Sides::set(1, 2, Grid::new(4, 100), 24, 1).with_left_out();
+        wide.assert_scored(&cpu, &MutualScoring::default());
     }
 }
 
