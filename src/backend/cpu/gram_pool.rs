@@ -5,6 +5,8 @@
 //! p it adds whole rows of G, over q it adds shifted copies of one row. G is taken a grid row of p at a time, and
 //! within it a few rows at a time, so that what a step writes is still in the L1 cache when the next one reads it,
 //! yet no longer on its way there: a load that straddles two pending stores would wait for both.
+//!
+//! That is how any degree is pooled with any vectors. The degrees 3 and 5 with AVX-512 are `wide`'s.
 
 #[cfg(target_arch = "x86_64")]
 mod wide;
@@ -55,7 +57,7 @@ pub struct GramPool {
     arch: Arch,
     layout: Layout,
     degrees: Vec<Degree>,
-    /// The degrees that are not among those above.
+    /// Those that are not among the degrees above.
     wide: Option<Wide>,
 }
 
