@@ -24,7 +24,8 @@ mod sides;
 mod stages;
 
 /// Grids that no vector width, no window and no square fits.
-const GRIDS: [(usize, usize); 7] = [(1, 17), (64, 5), (7, 7), (1, 1), (16, 3), (2, 9), (17, 1)];
+const GRIDS: [(usize, usize); 9] =
+    [(1, 17), (64, 5), (7, 7), (1, 1), (16, 3), (2, 9), (17, 1), (3, 28), (5, 41)];
 
 fn cpu() -> Cpu {
     Cpu::new(2).unwrap()
@@ -108,6 +109,9 @@ fn equals_the_definition_on_a_large_grid() {
         for radius in [None, Some(3)] {
             set.assert_scored(&cpu, &MutualScoring::default().with_radius(radius));
         }
+        // Its rows of products are visited in two tiles.
+        let wide = Sides::set(1, 2, Grid::new(4, 100), 24, 1).with_left_out();
+        wide.assert_scored(&cpu, &MutualScoring::default());
     }
 }
 

@@ -5,11 +5,45 @@
 //! p it adds whole rows of G, over q it adds shifted copies of one row. G is taken a grid row of p at a time, and
 //! within it a few rows at a time, so that what a step writes is still in the L1 cache when the next one reads it,
 //! yet no longer on its way there: a load that straddles two pending stores would wait for both.
+//!
+//! That is how any degree is pooled with any vectors. The degrees 3 and 5 with AVX-512 are `wide`'s.
+
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+/// Elsewhere nothing is pooled there.
+#[cfg(not(target_arch = "x86_64"))]
+mod wide {
+    use super::Pair;
+    use crate::Grid;
+
+    pub enum Wide {}
+
+    impl Wide {
+        pub fn new(_: pulp::Arch, _: Grid, _: &[usize]) -> Option<Self> {
+            None
+        }
+
+        pub fn takes(&self, _: usize) -> bool {
+            match *self {}
+        }
+
+        pub fn best_cosines(
+            &mut self,
+            _: &Pair<'_>,
+            _: &mut [Vec<f32>],
+            _: Option<&mut [Vec<f32>]>,
+        ) {
+            match *self {}
+        }
+    }
+}
 
 use pulp::{Arch, Simd, WithSimd};
 
+use self::wide::Wide;
 use super::aligned::{Aligned, LANES};
-use super::lnamd::add_row;
+use super::lnamd::sum_taps;
 use crate::Grid;
 
 /// The stride of a Gram block's rows for `patches` columns: whole cache lines, so that every pass runs in whole
@@ -23,6 +57,8 @@ pub struct GramPool {
     arch: Arch,
     layout: Layout,
     degrees: Vec<Degree>,
+    /// Those that are not among the degrees above.
+    wide: Option<Wide>,
 }
 
 /// What all degrees share.
@@ -41,6 +77,8 @@ const TOGETHER: usize = 4;
 
 /// One degree's memory. Everything but the rows' own values is zero and stays so.
 struct Degree {
+    /// Its place among the degrees asked for.
+    index: usize,
     degree: usize,
     /// A grid row of p summed along p_y, between `half` rows of zeros: `[half + W + half, stride]`.
     over_py: Aligned,
@@ -74,11 +112,17 @@ impl GramPool {
     /// Scratch for one size of grid and these aggregation degrees (odd).
     pub fn new(arch: Arch, grid: Grid, degrees: &[usize]) -> Self {
         let stride = row_stride(grid.patches());
-        let degrees = degrees.iter().map(|&degree| Degree::new(grid, stride, degree)).collect();
+        let wide = Wide::new(arch, grid, degrees);
+        let degrees = degrees
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !wide.as_ref().is_some_and(|wide| wide.takes(*index)))
+            .map(|(index, &degree)| Degree::new(grid, stride, (index, degree)))
+            .collect();
         let padding = Aligned::zeros(stride);
         let mut layout = Layout { grid, stride, padding, padded: false };
         layout.pad(&[]);
-        GramPool { arch, layout, degrees }
+        GramPool { arch, layout, degrees, wide }
     }
 
     /// For each degree the best cosine of every patch of the row image, `rows[d]` `[L]`, and, where `columns` is given, of
@@ -90,7 +134,7 @@ impl GramPool {
         &mut self,
         pair: &Pair<'_>,
         rows: &mut [Vec<f32>],
-        columns: Option<&mut [Vec<f32>]>,
+        mut columns: Option<&mut [Vec<f32>]>,
     ) {
         let patches = self.layout.grid.patches();
         assert!(pair.gram.len() >= patches * self.layout.stride, "gram block too short");
@@ -99,23 +143,28 @@ impl GramPool {
         if !pair.column_left_out.is_empty() {
             self.layout.pad(pair.column_left_out);
         }
-        for ((degree, scale), best) in
-            self.degrees.iter_mut().zip(pair.column_scale).zip(&mut *rows)
-        {
-            degree.column_scale[..patches].copy_from_slice(scale);
-            degree.column_best.fill(f32::NEG_INFINITY);
+        for best in &mut *rows {
             best.resize(patches, 0.0);
         }
+        for degree in &mut self.degrees {
+            degree.column_scale[..patches].copy_from_slice(pair.column_scale[degree.index]);
+            degree.column_best.fill(f32::NEG_INFINITY);
+        }
         let (layout, degrees) = (&self.layout, &mut self.degrees);
-        match columns {
-            None => self.arch.dispatch(Visit::<false> { layout, degrees, pair, rows }),
-            Some(columns) => {
-                self.arch.dispatch(Visit::<true> { layout, degrees, pair, rows });
-                for (degree, best) in self.degrees.iter().zip(columns) {
-                    best.clear();
-                    best.extend_from_slice(&degree.column_best[..patches]);
-                }
+        if columns.is_some() {
+            self.arch.dispatch(Visit::<true> { layout, degrees, pair, rows });
+        } else {
+            self.arch.dispatch(Visit::<false> { layout, degrees, pair, rows });
+        }
+        if let Some(columns) = &mut columns {
+            for degree in &self.degrees {
+                let best = &mut columns[degree.index];
+                best.clear();
+                best.extend_from_slice(&degree.column_best[..patches]);
             }
+        }
+        if let Some(wide) = &mut self.wide {
+            wide.best_cosines(pair, rows, columns);
         }
         if !pair.column_left_out.is_empty() {
             self.layout.pad(&[]);
@@ -137,7 +186,7 @@ impl Layout {
 }
 
 impl Degree {
-    fn new(grid: Grid, stride: usize, degree: usize) -> Self {
+    fn new(grid: Grid, stride: usize, (index, degree): (usize, usize)) -> Self {
         let (half, width) = (degree / 2, grid.columns);
         let guard = (half * width).next_multiple_of(LANES);
         let same_row = (1..=half)
@@ -154,6 +203,7 @@ impl Degree {
         // Unpooled rows are taken from the Gram block itself.
         let pooled = usize::from(degree > 1);
         Degree {
+            index,
             degree,
             over_py: Aligned::zeros(pooled * (width + 2 * half) * stride),
             over_p: Aligned::zeros(pooled * (TOGETHER * stride + 2 * guard)),
@@ -182,8 +232,9 @@ impl<const COLUMNS: bool> WithSimd for Visit<'_, COLUMNS> {
         let Visit { layout, degrees, pair, rows } = self;
         let width = layout.grid.columns;
         for y in 0..layout.grid.rows {
-            for ((degree, scale), best) in degrees.iter_mut().zip(pair.row_scale).zip(&mut *rows) {
+            for degree in &mut *degrees {
                 let patches = y * width..(y + 1) * width;
+                let (scale, best) = (pair.row_scale[degree.index], &mut rows[degree.index]);
                 let best = &mut best[patches.clone()];
                 let left_out = pair.row_left_out.get(patches.clone()).unwrap_or_default();
                 let row = GridRow { y, gram: pair.gram, scale: &scale[patches], left_out };
@@ -411,39 +462,6 @@ impl<'a, const COLUMNS: bool> Ends<'a, COLUMNS> {
 fn shifted(from: usize, index: usize) -> usize {
     let distance = index / 2 + 1;
     if index.is_multiple_of(2) { from - distance } else { from + distance }
-}
-
-/// `out` = the sum of `taps` stretches of `source` that start `pitch` values apart.
-#[inline(always)]
-fn sum_taps<S: Simd>(simd: S, source: &[f32], pitch: usize, taps: usize, out: &mut [f32]) {
-    match taps {
-        1 => sum_fixed::<S, 1>(simd, source, pitch, out),
-        2 => sum_fixed::<S, 2>(simd, source, pitch, out),
-        3 => sum_fixed::<S, 3>(simd, source, pitch, out),
-        4 => sum_fixed::<S, 4>(simd, source, pitch, out),
-        _ => {
-            sum_fixed::<S, 5>(simd, source, pitch, out);
-            for tap in 5..taps {
-                add_row(simd, &source[tap * pitch..][..out.len()], out);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn sum_fixed<S: Simd, const TAPS: usize>(simd: S, source: &[f32], pitch: usize, out: &mut [f32]) {
-    let length = out.len();
-    let out = S::as_mut_simd_f32s(out).0;
-    let count = out.len();
-    let taps: [&[S::f32s]; TAPS] =
-        std::array::from_fn(|tap| &S::as_simd_f32s(&source[tap * pitch..][..length]).0[..count]);
-    for (at, value) in out.iter_mut().enumerate() {
-        let mut sum = taps[0][at];
-        for tap in &taps[1..] {
-            sum = simd.add_f32s(sum, tap[at]);
-        }
-        *value = sum;
-    }
 }
 
 /// `out` = the sum along q_x of as many rows of `rows`, the first at `from`: shifted copies, each only where it stays in

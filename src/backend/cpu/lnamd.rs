@@ -22,14 +22,12 @@ pub fn token_stride(width: usize) -> usize {
 pub fn centre(tokens: &[f32], width: usize, left_out: &[bool], centred: &mut [f32]) {
     let stride = token_stride(width);
     let mean = if left_out.is_empty() {
-        let sum: f64 =
-            tokens.chunks(4096).map(|part| part.iter().map(|&v| v as f64).sum::<f64>()).sum();
+        let sum = sum_of(tokens);
         (sum / tokens.len() as f64) as f32
     } else {
         let rows = tokens.chunks_exact(width).zip(left_out).filter(|(_, out)| !**out);
-        let (sum, count) = rows.fold((0.0f64, 0usize), |(sum, count), (row, _)| {
-            (sum + row.iter().map(|&v| v as f64).sum::<f64>(), count + width)
-        });
+        let (sum, count) = rows
+            .fold((0.0f64, 0usize), |(sum, count), (row, _)| (sum + sum_of(row), count + width));
         (sum / count.max(1) as f64) as f32
     };
     for (row, out) in tokens.chunks_exact(width).zip(centred.chunks_exact_mut(stride)) {
@@ -41,6 +39,18 @@ pub fn centre(tokens: &[f32], width: usize, left_out: &[bool], centred: &mut [f3
     for (row, _) in centred.chunks_exact_mut(stride).zip(left_out).filter(|(_, out)| **out) {
         row.fill(0.0);
     }
+}
+
+/// The sum, in f64: sixteen sums side by side, so that none waits for the addition before it.
+fn sum_of(values: &[f32]) -> f64 {
+    let (lines, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0f64; LANES];
+    for line in lines {
+        for (sum, &value) in sums.iter_mut().zip(line) {
+            *sum += f64::from(value);
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&value| f64::from(value)).sum::<f64>()
 }
 
 /// 1/‖box_r F'(p)‖ for every patch of one image: `centred` `[L, stride]`, `out` `[L]`.
@@ -134,41 +144,71 @@ impl<K: PooledRows> WithSimd for BoxSums<'_, K> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let (stride, half) = (self.stride, self.degree / 2);
         let Grid { rows, columns } = self.grid;
-        // The last `degree` grid rows, summed along x.
-        let mut ring = Aligned::zeros(self.degree * columns * stride);
+        let window =
+            |center: usize, side: usize| (center.saturating_sub(half), side.min(center + half + 1));
+        // A grid row summed along y, then a patch of it along x.
+        let mut over_y = Aligned::zeros(columns * stride);
         let mut pooled = Aligned::zeros(stride);
-        for y in 0..rows + half {
-            if y < rows {
-                for x in 0..columns {
-                    let target = &mut ring[((y % self.degree) * columns + x) * stride..][..stride];
-                    target.fill(0.0);
-                    for from in x.saturating_sub(half)..columns.min(x + half + 1) {
-                        let row = &self.centred[(y * columns + from) * stride..][..stride];
-                        add_row(simd, row, target);
-                    }
-                }
-            }
-            let Some(center) = y.checked_sub(half) else { continue };
+        for y in 0..rows {
+            let (first, last) = window(y, rows);
+            let source = &self.centred[first * columns * stride..];
+            sum_taps(simd, source, columns * stride, last - first, &mut over_y);
             for x in 0..columns {
-                pooled.fill(0.0);
-                for from in center.saturating_sub(half)..rows.min(center + half + 1) {
-                    let row = &ring[((from % self.degree) * columns + x) * stride..][..stride];
-                    add_row(simd, row, &mut pooled);
-                }
+                let (first, last) = window(x, columns);
+                sum_taps(simd, &over_y[first * stride..], stride, last - first, &mut pooled);
                 let mut squares = simd.splat_f32s(0.0);
                 for &value in S::as_simd_f32s(&pooled).0 {
                     squares = simd.mul_add_f32s(value, value, squares);
                 }
                 let norm = simd.reduce_sum_f32s(squares).sqrt();
                 let inverse_norm = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-                self.sink.take(center * columns + x, &pooled, inverse_norm);
+                self.sink.take(y * columns + x, &pooled, inverse_norm);
+            }
+        }
+    }
+}
+
+/// `out` = the sum of `taps` stretches of `source` that start `pitch` values apart.
+#[inline(always)]
+pub(super) fn sum_taps<S: Simd>(
+    simd: S,
+    source: &[f32],
+    pitch: usize,
+    taps: usize,
+    out: &mut [f32],
+) {
+    match taps {
+        1 => sum_fixed::<S, 1>(simd, source, pitch, out),
+        2 => sum_fixed::<S, 2>(simd, source, pitch, out),
+        3 => sum_fixed::<S, 3>(simd, source, pitch, out),
+        4 => sum_fixed::<S, 4>(simd, source, pitch, out),
+        _ => {
+            sum_fixed::<S, 5>(simd, source, pitch, out);
+            for tap in 5..taps {
+                add_row(simd, &source[tap * pitch..][..out.len()], out);
             }
         }
     }
 }
 
 #[inline(always)]
-pub(super) fn add_row<S: Simd>(simd: S, row: &[f32], out: &mut [f32]) {
+fn sum_fixed<S: Simd, const TAPS: usize>(simd: S, source: &[f32], pitch: usize, out: &mut [f32]) {
+    let length = out.len();
+    let out = S::as_mut_simd_f32s(out).0;
+    let count = out.len();
+    let taps: [&[S::f32s]; TAPS] =
+        std::array::from_fn(|tap| &S::as_simd_f32s(&source[tap * pitch..][..length]).0[..count]);
+    for (at, value) in out.iter_mut().enumerate() {
+        let mut sum = taps[0][at];
+        for tap in &taps[1..] {
+            sum = simd.add_f32s(sum, tap[at]);
+        }
+        *value = sum;
+    }
+}
+
+#[inline(always)]
+fn add_row<S: Simd>(simd: S, row: &[f32], out: &mut [f32]) {
     for (value, &more) in S::as_mut_simd_f32s(out).0.iter_mut().zip(S::as_simd_f32s(row).0) {
         *value = simd.add_f32s(*value, more);
     }

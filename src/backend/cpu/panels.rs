@@ -69,11 +69,36 @@ pub fn transpose<T: Copy>(rows: &[T], stride: usize, columns: &mut [T], column_s
     let (count, width) = (rows.len().div_ceil(stride), columns.len() / column_stride);
     for top in (0..count).step_by(BLOCK) {
         for left in (0..width).step_by(BLOCK) {
+            if top + BLOCK <= count && left + BLOCK <= width {
+                for row in (top..top + BLOCK).step_by(SQUARE) {
+                    for column in (left..left + BLOCK).step_by(SQUARE) {
+                        let from = &rows[row * stride + column..];
+                        let to = &mut columns[column * column_stride + row..];
+                        transpose_square(from, stride, to, column_stride);
+                    }
+                }
+                continue;
+            }
             for column in left..width.min(left + BLOCK) {
                 for row in top..count.min(top + BLOCK) {
                     columns[column * column_stride + row] = rows[row * stride + column];
                 }
             }
         }
+    }
+}
+
+/// What is transposed without a value going through memory alone.
+const SQUARE: usize = 4;
+
+#[inline(always)]
+fn transpose_square(rows: &[f32], stride: usize, columns: &mut [f32], column_stride: usize) {
+    let mut square = [[0.0f32; SQUARE]; SQUARE];
+    for (row, line) in square.iter_mut().enumerate() {
+        line.copy_from_slice(&rows[row * stride..][..SQUARE]);
+    }
+    for column in 0..SQUARE {
+        let line = square.map(|row| row[column]);
+        columns[column * column_stride..][..SQUARE].copy_from_slice(&line);
     }
 }

@@ -7,10 +7,10 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::TABLE_BYTES;
-use super::aligned::Aligned;
+use super::aligned::{Aligned, LANES};
 use super::centred::Centred;
 use super::gram_pool::{GramPool, Pair, row_stride};
-use super::interval_mean::interval_mean;
+use super::interval_mean::{IntervalMeans, interval_mean};
 use super::local_distance::local_distance;
 use super::sides::{Sides, left_out_of};
 use crate::progress::go_on;
@@ -155,18 +155,29 @@ pub(super) fn mean_of_lowest(
     (first, last): (usize, usize),
     scores: &mut [f32],
 ) {
-    /// Patches gathered together: a cache line of each table row.
-    const TOGETHER: usize = 16;
-    let mut gathered = vec![0.0f32; TOGETHER * seen.len()];
-    for (chunk_index, chunk) in scores.chunks_mut(TOGETHER).enumerate() {
-        for (at, &other) in seen.iter().enumerate() {
-            for patch in 0..chunk.len() {
-                let cosine = f32::from_bits(bits(other, chunk_index * TOGETHER + patch));
-                gathered[patch * seen.len() + at] = cosine;
+    // Patches are gathered a cache line of each table row at a time, and are lanes where they are enough.
+    let lanes =
+        (seen.len() <= IntervalMeans::MOST).then(|| IntervalMeans::new(seen.len(), first, last));
+    let mut gathered = vec![[0.0f32; LANES]; seen.len()];
+    let mut one = vec![0.0f32; seen.len()];
+    for (chunk_index, chunk) in scores.chunks_mut(LANES).enumerate() {
+        for (line, &other) in gathered.iter_mut().zip(seen) {
+            for (patch, cosine) in line[..chunk.len()].iter_mut().enumerate() {
+                *cosine = f32::from_bits(bits(other, chunk_index * LANES + patch));
             }
         }
-        for (score, cosines) in chunk.iter_mut().zip(gathered.chunks_exact_mut(seen.len())) {
-            *score = interval_mean(cosines, first, last);
+        match &lanes {
+            Some(lanes) if chunk.len() > LANES / 2 => {
+                chunk.copy_from_slice(&lanes.of(&mut gathered)[..chunk.len()]);
+            }
+            _ => {
+                for (lane, score) in chunk.iter_mut().enumerate() {
+                    for (cosine, line) in one.iter_mut().zip(&gathered) {
+                        *cosine = line[lane];
+                    }
+                    *score = interval_mean(&mut one, first, last);
+                }
+            }
         }
     }
 }
