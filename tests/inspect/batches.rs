@@ -139,7 +139,9 @@ fn bad_files_among_good_ones_are_all_named_in_order_by_any_number_of_threads() {
             Err(Error::BadImages { bad }) => {
                 let names: Vec<_> = bad.iter().map(|(path, _)| path.file_name().unwrap()).collect();
                 assert_eq!(names, ["1.png", "4.png", "8.png"], "{threads}");
-                assert!(bad.iter().all(|(_, reason)| reason.starts_with("the name (.png) says PNG")));
+                assert!(
+                    bad.iter().all(|(_, reason)| reason.starts_with("the name (.png) says PNG"))
+                );
             }
             other => panic!("{other:?}"),
         }
