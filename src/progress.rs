@@ -12,7 +12,8 @@ pub enum Stage {
     Checking,
     /// Decoding and resizing images.
     Reading,
-    /// Images through the backbone; where the device leaves the processor free, with the reading beside it.
+    /// Images through the backbone. Files are read beside it, in place of [`Reading`](Self::Reading), but where bad ones are to be
+    /// skipped or tokens are kept.
     Features,
     /// Pairs of images compared, for each feature layer.
     Scoring,

@@ -6,7 +6,7 @@ mod compare;
 use compare::{floats, relative_l2};
 use musc::ImageSize;
 use musc::backend::cpu::{Cpu, CpuOptions, Format, Instructions};
-use musc::backend::{Backend, Extraction, Pixels};
+use musc::backend::{Backend, Extraction, FeatureSet, Pixels};
 use musc::image::Normalisation;
 use musc::model::{Activation, Vit};
 use safetensors::SafeTensors;
@@ -111,4 +111,37 @@ fn golden_dino() {
 #[test]
 fn golden_dinov2() {
     golden("dinov2", None);
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let vit = Vit::open(std::path::Path::new(&data("dinov2_tiny_weights.safetensors"))).unwrap();
+    // Large enough that products are cut where an image has several threads.
+    let input = ImageSize::square(224);
+    let extraction = Extraction::new(vec![1, 3], input, Activation::Gelu, Normalisation::IMAGENET);
+    let mut state = 1u32;
+    let pixels: Vec<f32> = (0..5 * 3 * input.pixels())
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect();
+    let on = |threads: usize, images: usize| {
+        let cpu = Cpu::new(threads).unwrap();
+        let model = cpu.load(&vit, &extraction).unwrap();
+        let pixels = &pixels[..images * 3 * input.pixels()];
+        cpu.extract(&model, Pixels::Normalised(pixels), &()).unwrap()
+    };
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    // One over, two over, none over; fewer images than threads.
+    for (threads, images) in [(2, 5), (3, 5), (4, 5), (5, 5), (2, 1), (7, 2)] {
+        let (one, many) = (on(1, images), on(threads, images));
+        assert_eq!(one.content().len(), images);
+        assert_eq!(one.content(), many.content());
+        let layers = one.tokens.iter().zip(&many.tokens);
+        for (one, many) in layers.chain([(&one.class_tokens, &many.class_tokens)]) {
+            assert!(one.iter().all(|value| value.is_finite()));
+            assert!(bits(one) == bits(many), "{images} images, {threads} threads");
+        }
+    }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The method in stock PyTorch, f32 on the CPU: what musc is timed against, and a second opinion on its numbers.
+"""The method in stock PyTorch on the CPU, in f32 or bf16: what musc is timed against, and a second opinion on its numbers.
 
     pip install torch==2.9.1 "pillow<13" safetensors numpy
     python tools/bench_pytorch.py IMAGES... [--weights weights/dinov2_vits14.safetensors] [--img-resize 224]
@@ -8,6 +8,11 @@ IMAGES are files, folders, or one .txt file with a path a line. The steps and th
 program (batch 4; unfold and adaptive pooling for LNAMD; cdist, min and topk over all other images at once for MSM;
 DINOv2-S/14 as the backbone), run in inference mode and with PyTorch's fused attention. Prints milliseconds an
 image for each stage, the whole run, and the peak memory, as JSON; --output writes patch and image scores as safetensors.
+
+--dtype bf16 is what a user of PyTorch does: torch.autocast("cpu", dtype=torch.bfloat16) around extraction and around scoring, weights
+and pixels in f32. With torch 2.9.1 the backbone's convolution, linear layers and attention then run in bf16, and layer norms and tokens
+follow the type that they are given (the residual sum is f32, so its norms and the tokens are too). In scoring nothing changes:
+cdist is on autocast's list for f32, and casts operands in bf16 up; LNAMD has no product. So expect scoring to take what it takes in f32.
 """
 
 import argparse
@@ -38,6 +43,7 @@ def arguments():
     parser.add_argument("--feature-layers", type=int, nargs="+", default=[2, 5, 8, 11])
     parser.add_argument("--r-list", type=int, nargs="+", default=[1, 3, 5])
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
@@ -146,20 +152,23 @@ def main():
     pixels = [load_pixels(path, args.img_resize) for path in paths]
     marks.append(("decode", time.perf_counter()))
     tokens, class_tokens = [[] for _ in args.feature_layers], []
-    for start in range(0, len(pixels), args.batch_size):
-        features, class_token = model(torch.stack(pixels[start : start + args.batch_size]), args.feature_layers)
-        for layer, feature in zip(tokens, features):
-            layer.append(feature)
-        class_tokens.append(class_token)
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bf16")
+    with autocast:
+        for start in range(0, len(pixels), args.batch_size):
+            features, class_token = model(torch.stack(pixels[start : start + args.batch_size]), args.feature_layers)
+            for layer, feature in zip(tokens, features):
+                layer.append(feature)
+            class_tokens.append(class_token)
     marks.append(("extraction", time.perf_counter()))
     by_degree = []
-    for degree in args.r_list:
-        by_layer = []
-        for layer in tokens:
-            z = torch.cat([lnamd(batch, degree) for batch in layer])
-            by_layer.append(msm(z))
-        by_degree.append(torch.stack(by_layer).mean(0))
-    patch_scores = torch.stack(by_degree).mean(0)
+    with autocast:
+        for degree in args.r_list:
+            by_layer = []
+            for layer in tokens:
+                z = torch.cat([lnamd(batch, degree) for batch in layer])
+                by_layer.append(msm(z))
+            by_degree.append(torch.stack(by_layer).mean(0))
+        patch_scores = torch.stack(by_degree).mean(0)
     marks.append(("scoring", time.perf_counter()))
     images, patches = patch_scores.shape
     grid = int(patches**0.5)
@@ -174,8 +183,8 @@ def main():
             "image_scores": image_scores,
             "class_tokens": torch.cat(class_tokens),
         }
-        save_file({name: tensor.contiguous() for name, tensor in result.items()}, args.output)
-    report = {"images": images, "threads": torch.get_num_threads(), "torch": torch.__version__}
+        save_file({name: tensor.float().contiguous() for name, tensor in result.items()}, args.output)
+    report = {"images": images, "threads": torch.get_num_threads(), "dtype": args.dtype, "torch": torch.__version__}
     previous = START
     for name, mark in marks:
         report[f"{name}_ms_an_image"] = round((mark - previous) * 1000 / images, 2)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times a backbone's features in musc against the library that defines it, in turns, on the CPU in f32.
+"""Times a backbone's features in musc against the library that defines it, in turns, on the CPU.
 
     pip install torch==2.9.1 torchvision==0.24.1 "pillow<13" numpy safetensors open_clip_torch timm transformers
     cargo build --release --bin musc-run
@@ -10,6 +10,9 @@ and are a new process each time. Printed, as JSON: wall and CPU seconds an image
 of the process, as medians over the pairs; and the ratios, library / musc, from least to most. The library runs all
 images as one batch in inference mode, after one that is not timed. Of musc, a run with one image is taken from one with all,
 so that reading the weights does not count. On a machine with other work CPU seconds are the steadier ones, with --threads 1.
+
+--dtype bf16 puts torch.autocast("cpu", dtype=torch.bfloat16) around the library's run; --precision goes to musc-run as it is
+(none: its own default).
 """
 
 import argparse
@@ -47,9 +50,10 @@ def run_library(options):
         del state
         model.eval()
         pixels = load_file(options.child / "pixels.safetensors")["pixels"]
-        class_token(pixels[:1])
-        started = (time.perf_counter(), time.process_time())
-        class_token(pixels)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.dtype == "bf16"):
+            class_token(pixels[:1])
+            started = (time.perf_counter(), time.process_time())
+            class_token(pixels)
         wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"wall": wall / len(pixels), "cpu": cpu / len(pixels), "peak": peak}))
@@ -61,6 +65,7 @@ def run_musc(options, folder):
         command += ["--backbone-name", options.backbone, "--activation", "gelu", "--threads", str(options.threads)]
         command += ["--device", "cpu", "--quiet", "--overwrite", "--output", folder / "features.safetensors"]
         command += ["--pretrained", options.pretrained] if options.pretrained else []
+        command += ["--precision", options.precision] if options.precision else []
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
@@ -81,6 +86,8 @@ def main():
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="of the library")
+    parser.add_argument("--precision", choices=["auto", "f32", "f16", "bf16"], help="of musc")
     parser.add_argument("--musc-run", type=Path, default=library.ROOT / "target/release/musc-run")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -115,6 +122,7 @@ def main():
             pairs.append((theirs, run_musc(options, folder)))
             print(json.dumps({"library": pairs[-1][0], "musc": pairs[-1][1]}), file=sys.stderr, flush=True)
     report = {"backbone": options.backbone, "size": options.size, "images": options.images, "threads": options.threads}
+    report |= {"dtype": options.dtype, "precision": options.precision}
     for at, side in enumerate(("library", "musc")):
         report[side] = {key: statistics.median(pair[at][key] for pair in pairs) for key in ("wall", "cpu", "peak")}
     for key in ("wall", "cpu"):

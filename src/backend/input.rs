@@ -1,5 +1,6 @@
 //! What every backend checks of a setting and of pixels before it works.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::features::ContentHash;
@@ -9,17 +10,16 @@ use crate::model::Vit;
 use crate::{Error, Grid, ImageSize, Result};
 
 /// One image as the backbone takes it.
-#[derive(Clone, Copy)]
 pub(super) enum Image<'a> {
     /// 8-bit pixels `[height, width, 3]`.
-    Rgb(&'a RgbImage),
+    Rgb(Cow<'a, RgbImage>),
     /// Normalised planes `[3, height, width]`.
     Normalised(&'a [f32]),
 }
 
 impl Image<'_> {
     /// A hash of its pixels, and of its form.
-    pub fn content(self) -> u64 {
+    pub fn content(&self) -> u64 {
         let mut hash = ContentHash::default();
         match self {
             Image::Rgb(image) => {
@@ -89,7 +89,7 @@ impl<'a> Images<'a> {
                 let length = 3 * size.pixels();
                 return Ok(Image::Normalised(&values[at * length..(at + 1) * length]));
             }
-            Pixels::Rgb(images) => &images[at],
+            Pixels::Rgb(images) => Cow::Borrowed(&images[at]),
             Pixels::Source(source) => source.image(at)?,
         };
         if rgb.size() == size && rgb.data.len() == 3 * size.pixels() {
@@ -103,6 +103,7 @@ impl<'a> Images<'a> {
     }
 
     /// All of them, when they are ready.
+    #[cfg(feature = "cuda")]
     pub fn all(&self) -> Result<Vec<Image<'a>>> {
         (0..self.len()).map(|index| self.get(index)).collect()
     }

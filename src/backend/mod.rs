@@ -71,7 +71,7 @@ pub enum Pixels<'a> {
     Rgb(&'a [RgbImage]),
     /// `[N, 3, height, width]`, already normalised.
     Normalised(&'a [f32]),
-    /// Images that are still being read, of the input size and 8 bit.
+    /// Images that are still to be read, of the input size and 8 bit.
     Source(&'a dyn PixelSource),
 }
 
@@ -84,8 +84,9 @@ pub trait Backend {
     /// References on the device with what every comparison makes of them made once.
     type Ready: std::fmt::Debug;
 
-    /// Whether files may be read and resized on the processor while this device works: then images are best given as
-    /// [`Pixels::Source`].
+    /// Whether files may be read and resized on the processor while this device works: then images are best given as a
+    /// [`Pixels::Source`] that other threads fill. A device that is the processor asks a source for images from all of its
+    /// threads, so that each may read its own.
     fn leaves_processor_free(&self) -> bool {
         false
     }

@@ -7,7 +7,7 @@ use crate::image::Normalisation;
 /// Writes the patches of one image as rows `[L, 3·P·P]`, each in the order (channel, y, x) of the convolution's
 /// weights. The image is `grid` patches of P×P pixels.
 pub fn patch_rows(
-    image: Image<'_>,
+    image: &Image<'_>,
     normalisation: &Normalisation,
     grid: Grid,
     patch: usize,

@@ -1,5 +1,6 @@
 //! Pixels and masks of many samples at once: the check of every file and the load are one pass.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
@@ -199,14 +200,14 @@ impl PixelSource for Reading<'_> {
         self.files.len()
     }
 
-    fn image(&self, index: usize) -> Result<&RgbImage> {
+    fn image(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
         let Some(file) = self.files.get(index) else {
-            return Err(Error::invalid("image", index, format!("below {}", self.files.len())));
+            return Err(past_the_last(index, self.files.len()));
         };
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match file.get() {
-                Some(Ok(File { image: Some((image, _)), .. })) => return Ok(image),
+                Some(Ok(File { image: Some((image, _)), .. })) => return Ok(Cow::Borrowed(image)),
                 Some(Err(Error::Interrupted)) => return Err(Error::Interrupted),
                 // All other bad files are told with it when the reading ends.
                 Some(Err(error)) => {
@@ -220,6 +221,73 @@ impl PixelSource for Reading<'_> {
             }
         }
     }
+}
+
+/// As [`load_pixels`], for `work` that reads the files itself: an image is read and resized by the thread that asks for it, when
+/// it does, and is that thread's alone, so that no pixels are kept. The stage is the work's own to tell of.
+///
+/// When the work has ended, whatever it came to, files that it did not come to are opened, on rayon's current pool: bad files are
+/// known when this returns, all of them.
+///
+/// # Errors
+/// As [`load_pixels_beside`].
+pub(crate) fn load_pixels_on_demand<T>(
+    samples: &[Sample],
+    resize: &Resize,
+    progress: &dyn Progress,
+    work: impl FnOnce(&dyn PixelSource) -> Result<T>,
+) -> Result<(Loaded, T)> {
+    let files = samples.iter().map(|_| OnceLock::new()).collect();
+    let demand = OnDemand { samples, resize, files };
+    let done = work(&demand);
+    let results: Vec<Result<File>> = samples
+        .par_iter()
+        .zip(demand.files)
+        .with_max_len(1)
+        .map(|(sample, file)| match file.into_inner() {
+            Some(result) => result,
+            None => go_on(progress).and_then(|()| read(sample, None)),
+        })
+        .collect();
+    let loaded = gather(samples, results, false)?;
+    Ok((loaded, done?))
+}
+
+/// Files that are read when they are asked for. Of those that were, what is not pixels is kept.
+struct OnDemand<'a> {
+    samples: &'a [Sample],
+    resize: &'a Resize,
+    files: Vec<OnceLock<Result<File>>>,
+}
+
+impl PixelSource for OnDemand<'_> {
+    fn images(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn image(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
+        let (Some(sample), Some(file)) = (self.samples.get(index), self.files.get(index)) else {
+            return Err(past_the_last(index, self.samples.len()));
+        };
+        let (result, image) = match read(sample, Some(self.resize)) {
+            Ok(mut read) => {
+                let image = read.image.take().map(|(image, _)| Cow::Owned(image));
+                (Ok(read), image.ok_or(Error::Interrupted))
+            }
+            // All other bad files are told with it when the work has ended.
+            Err(error) => {
+                let bad = vec![reason(&sample.path, &error)];
+                (Err(error), Err(Error::BadImages { bad }))
+            }
+        };
+        // Of one that is asked for again, what was found first stands.
+        let _ = file.set(result);
+        image
+    }
+}
+
+fn past_the_last(index: usize, images: usize) -> Error {
+    Error::invalid("image", index, format!("below {images}"))
 }
 
 fn read(sample: &Sample, resize: Option<&Resize>) -> Result<File> {

@@ -224,11 +224,89 @@ fn work_beside_gets_every_image_in_order() {
         let (loaded, seen) = load_pixels_beside(&samples[..7], &resize(), pool, &(), |source| {
             assert_eq!(source.images(), 7);
             assert!(source.image(7).unwrap_err().to_string().contains("found 7"));
-            (0..7).map(|index| source.image(index).cloned()).collect::<Result<Vec<_>>>()
+            (0..7).map(|index| Ok(source.image(index)?.into_owned())).collect::<Result<Vec<_>>>()
         })
         .unwrap();
         assert_eq!(seen, before.images);
         assert_eq!(loaded, before);
+    }
+}
+
+/// Pools of one thread and of many.
+fn pools() -> [rayon::ThreadPool; 2] {
+    [1, 4].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+}
+
+#[test]
+fn work_that_reads_its_own_files_is_given_their_pixels() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = samples(folder.path());
+    let before = load_pixels(&samples[..7], &resize(), false, &()).unwrap();
+    for pool in pools() {
+        let work = |source: &dyn PixelSource| {
+            assert_eq!(source.images(), 7);
+            assert!(source.image(7).unwrap_err().to_string().contains("found 7"));
+            let taken = (0..7).into_par_iter().map(|index| match source.image(index)? {
+                Cow::Owned(image) => Ok(image),
+                Cow::Borrowed(_) => panic!("pixels are kept"),
+            });
+            taken.collect::<Result<Vec<_>>>()
+        };
+        let (loaded, seen) =
+            pool.install(|| load_pixels_on_demand(&samples[..7], &resize(), &(), work)).unwrap();
+        assert_eq!(seen, before.images);
+        let rest = Loaded { images: Vec::new(), pictures: Vec::new(), ..before.clone() };
+        assert_eq!(loaded, rest);
+    }
+}
+
+#[test]
+fn bad_files_are_all_named_in_order_whatever_work_read_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut samples = samples(folder.path());
+    samples.swap(1, 8);
+    samples.swap(4, 9);
+    let expected = match load_pixels(&samples, &resize(), false, &()) {
+        Err(Error::BadImages { bad }) => bad,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(expected.len(), 3);
+    for (pool, asked) in pools().iter().zip([vec![7, 4], vec![1]]).chain(
+        // None, and work that goes on all the same.
+        pools().iter().zip([vec![], vec![0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]),
+    ) {
+        let mut met = Vec::new();
+        let done = pool.install(|| {
+            load_pixels_on_demand(&samples, &resize(), &(), |source| {
+                for &index in &asked {
+                    met.extend(
+                        source.image(index).map(drop).map_err(|error| error.to_string()).err(),
+                    );
+                }
+                if asked.len() == 2 { Err(Error::Interrupted) } else { Ok(()) }
+            })
+        });
+        assert!(matches!(done, Err(Error::BadImages { bad }) if bad == expected), "{asked:?}");
+        // The work is told of each as it meets it.
+        let bad = asked.iter().filter(|index| [1, 4, 7].contains(index)).count();
+        assert!(met.len() == bad && met.iter().all(|said| said.contains(".png: ")), "{met:?}");
+    }
+}
+
+#[test]
+fn a_stop_ends_reading_on_demand() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = samples(folder.path());
+    for pool in pools() {
+        // What was not read by then is not read, and bad files are not told of.
+        let stop = Told::stopping_after(1);
+        let done = pool.install(|| {
+            load_pixels_on_demand(&samples, &resize(), &stop, |source| {
+                source.image(8).unwrap_err();
+                Err::<(), _>(Error::Interrupted)
+            })
+        });
+        assert!(matches!(done, Err(Error::Interrupted)), "{done:?}");
     }
 }
 

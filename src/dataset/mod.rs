@@ -21,8 +21,8 @@ use crate::{Error, Result};
 pub use divide::{PythonRandom, divide};
 pub use folder::{FolderOptions, collect};
 pub use labels::labels_of;
-pub(crate) use load::load_pixels_beside;
 pub use load::{Loaded, check_pixels, load_masks, load_pixels, resize_images};
+pub(crate) use load::{load_pixels_beside, load_pixels_on_demand};
 pub use subsets::subsets;
 
 /// One image to score.

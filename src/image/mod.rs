@@ -31,6 +31,8 @@ pub use region::RegionMask;
 pub use resize::{resize, resize_gray};
 pub use tiles::{Cut, Tile};
 
+use std::borrow::Cow;
+
 use crate::{Error, ImageSize, Result};
 
 /// An 8-bit RGB image, rows top to bottom, three interleaved channels.
@@ -71,11 +73,12 @@ impl RgbImage {
 pub trait PixelSource: Sync {
     /// Number of images N.
     fn images(&self) -> usize;
-    /// An image by its number; waits until it is ready.
+    /// An image by its number; waits until it is ready, or makes it so. One that is given away is held by nobody else: its
+    /// pixels go with it. So each is asked for once.
     ///
     /// # Errors
     /// When it will never be: the file is bad, or the reading was stopped.
-    fn image(&self, index: usize) -> Result<&RgbImage>;
+    fn image(&self, index: usize) -> Result<Cow<'_, RgbImage>>;
 }
 
 impl std::fmt::Debug for dyn PixelSource + '_ {

@@ -20,7 +20,7 @@
 //!
 //! | what | bytes | until |
 //! |---|---|---|
-//! | pixels | n·h·w·3 | the subset's features are made |
+//! | pixels | n·h·w·3; of files on the CPU one image's a thread | the subset's features are made |
 //! | tokens | l·n·L·C·b | the subset is scored |
 //! | the backend's own | see [`backend::cpu`](crate::backend::cpu) and [`backend::cuda`](crate::backend::cuda) | |
 //! | patch scores, of all N images | N·L·4 (12 with the authors' quirks, and while a subset's are joined) | the inspection is dropped |

@@ -219,6 +219,11 @@ pub(super) struct Marking<'a> {
 }
 
 impl Marking<'_> {
+    /// Whether no patch of any image is left out.
+    pub fn is_nothing(&self) -> bool {
+        self.regions.is_everywhere() && self.resize.fit == Fit::Stretch
+    }
+
     /// The patches of the images at these places that are left out, padding or outside the region: `[n, L]`, or nothing
     /// where there are none. `sizes` are widths and heights of the images.
     ///
@@ -231,7 +236,7 @@ impl Marking<'_> {
         may_be_empty: bool,
         progress: &dyn Progress,
     ) -> Result<Vec<bool>> {
-        if self.regions.is_everywhere() && self.resize.fit == Fit::Stretch {
+        if self.is_nothing() {
             return Ok(Vec::new());
         }
         let size_of = |(width, height): (u32, u32)| ImageSize::new(height as usize, width as usize);

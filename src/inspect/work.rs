@@ -14,8 +14,8 @@ use super::{
 };
 use crate::backend::device::{AnyBackend, AnyFeatures};
 use crate::backend::{Backend, Pixels, References};
-use crate::dataset::{self, Loaded, check_pixels, divide, load_masks, load_pixels_beside};
-use crate::image::{Filter, Resize, common_size, common_size_padded};
+use crate::dataset::{self, Loaded, check_pixels, divide, load_masks};
+use crate::image::{Filter, PixelSource, Resize, common_size, common_size_padded};
 use crate::progress::{Stage, go_on};
 use crate::scoring::rscin::{RscinOptions, rscin};
 use crate::{Error, ImageSize, Progress, Result};
@@ -375,13 +375,9 @@ pub(super) fn features_with(
 ) -> Result<(Loaded, AnyFeatures)> {
     let model = inspector.model(resize.size)?;
     let backend = &inspector.backend;
-    // Where the device leaves the processor free, files are read while features are made. Not with files that may be
-    // left out: then it must be known first which images there are.
-    // Nor where tokens are kept: which images go through the backbone is known by their pixels.
-    let beside = backend.leaves_processor_free()
-        && !batch.skips_bad()
-        && !batch.in_memory()
-        && inspector.cache.is_none();
+    // Files are read while features are made. Not with files that may be left out: then it must be known first which
+    // images there are. Nor where tokens are kept: which images go through the backbone is known by their pixels.
+    let beside = !batch.skips_bad() && !batch.in_memory() && inspector.cache.is_none();
     let marking = marking(batch, resize, inspector.backbone.architecture().patch);
     let marks = |kept: &[usize], sizes: &[(u32, u32)]| {
         let kept: Vec<usize> = kept.iter().map(|&at| places[at]).collect();
@@ -390,14 +386,22 @@ pub(super) fn features_with(
     // A mask that does not fit is told of before the features are made.
     let (mut loaded, mut features) = if beside {
         if left_out.is_none()
+            && !marking.is_nothing()
             && let Some(sides) = batch.sides(places)
         {
             left_out = Some(marks(&(0..places.len()).collect::<Vec<_>>(), &sides)?);
         }
         let samples = batch.some(places);
-        load_pixels_beside(&samples, resize, inspector.pool.as_ref(), progress, |source| {
-            backend.extract(&model, Pixels::Source(source), progress)
-        })?
+        let extract =
+            |source: &dyn PixelSource| backend.extract(&model, Pixels::Source(source), progress);
+        if backend.leaves_processor_free() {
+            let pool = inspector.pool.as_ref();
+            dataset::load_pixels_beside(&samples, resize, pool, progress, extract)?
+        } else {
+            // Each thread reads the image that it works on next: nobody waits for anybody.
+            inspector
+                .on_pool(|| dataset::load_pixels_on_demand(&samples, resize, progress, extract))?
+        }
     } else {
         let loaded = inspector.on_pool(|| batch.load(places, resize, progress))?;
         go_on(progress)?;

@@ -1,9 +1,11 @@
 //! Frames and files, order, progress and stopping.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use musc::inspect::{Batch, Rescoring};
 use musc::report::write_image;
 use musc::scoring::rscin::Similarity;
-use musc::{Error, ImageSize, Stage};
+use musc::{Error, ImageSize, Progress, Stage};
 
 use crate::support::{Watcher, builder, exact, frame, frames};
 
@@ -91,6 +93,90 @@ fn bad_files_stop_the_work_or_are_left_out() {
     assert_eq!(inspection.kept(), [0, 1, 3, 4]);
     assert!(inspection.skipped()[0].0.ends_with("2.png"));
     assert_eq!(inspection.len(), 4);
+}
+
+/// Nine frames as files.
+fn files(folder: &std::path::Path) -> Batch {
+    for seed in 0..9 {
+        write_image(&folder.join(format!("{seed}.png")), &frame(seed, 60, 52)).expect("png");
+    }
+    Batch::folder(folder).expect("batch")
+}
+
+#[test]
+fn files_are_read_by_the_threads_that_work_on_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    let batch = files(folder.path());
+    let of_frames = builder().threads(1).build().unwrap().inspect(&frames(9, 60, 52), &()).unwrap();
+    for threads in [1, 2, 5, 9, 20] {
+        let watcher = Watcher::default();
+        let inspector = builder().threads(threads).build().unwrap();
+        let of_files = inspector.inspect(&batch, &watcher).unwrap();
+        for image in 0..9 {
+            assert_eq!(of_files.patch_scores(image).0, of_frames.patch_scores(image).0);
+            assert_eq!(of_files.class_token(image), of_frames.class_token(image));
+            assert_eq!(of_files.image_size(image).unwrap(), ImageSize::new(52, 60));
+        }
+        assert_eq!(of_files.scores(), of_frames.scores(), "{threads}");
+        let stages = watcher.stages.lock().unwrap().clone();
+        assert_eq!(stages[0], (Stage::Features, 9), "no stage of reading before");
+        assert_eq!(watcher.ended.into_inner(), stages.len() as u64);
+        let expected: u64 = stages.iter().map(|(_, steps)| steps).sum();
+        assert_eq!(watcher.done.into_inner(), expected);
+    }
+}
+
+#[test]
+fn bad_files_among_good_ones_are_all_named_in_order_by_any_number_of_threads() {
+    let folder = tempfile::tempdir().expect("folder");
+    let batch = files(folder.path());
+    for bad in ["1.png", "4.png", "8.png"] {
+        std::fs::write(folder.path().join(bad), b"no image").expect("write");
+    }
+    for threads in [1, 2, 16] {
+        let inspector = builder().threads(threads).build().unwrap();
+        match inspector.inspect(&batch, &()) {
+            Err(Error::BadImages { bad }) => {
+                let names: Vec<_> = bad.iter().map(|(path, _)| path.file_name().unwrap()).collect();
+                assert_eq!(names, ["1.png", "4.png", "8.png"], "{threads}");
+                assert!(
+                    bad.iter().all(|(_, reason)| reason.starts_with("the name (.png) says PNG"))
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        // Where they are skipped, all files are read first.
+        let watcher = Watcher::default();
+        let inspection = inspector.inspect(&batch.clone().skip_bad(true), &watcher).unwrap();
+        assert_eq!(inspection.kept(), [0, 2, 3, 5, 6, 7]);
+        let first = watcher.stages.lock().unwrap()[0];
+        assert_eq!(first, (Stage::Reading, 9));
+    }
+}
+
+#[test]
+fn files_are_read_no_further_when_the_work_is_stopped() {
+    /// Stops when so many images are done.
+    struct After(AtomicU64);
+    impl Progress for After {
+        fn advance(&self, steps: u64) {
+            let _ = self.0.fetch_update(SeqCst, SeqCst, |left| Some(left.saturating_sub(steps)));
+        }
+        fn stopped(&self) -> bool {
+            self.0.load(SeqCst) == 0
+        }
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let batch = files(folder.path());
+    // It would be told of, if it were come to.
+    std::fs::write(folder.path().join("8.png"), b"no image").expect("write");
+    for threads in [1, 3] {
+        let inspector = builder().threads(threads).build().unwrap();
+        for images in [0, 1, 4] {
+            let done = inspector.inspect(&batch, &After(AtomicU64::new(images)));
+            assert!(matches!(done, Err(Error::Interrupted)), "{threads} {images}: {done:?}");
+        }
+    }
 }
 
 #[test]

@@ -92,8 +92,8 @@ pub fn transpose<T: Copy>(rows: &[T], stride: usize, columns: &mut [T], column_s
 const SQUARE: usize = 4;
 
 #[inline(always)]
-fn transpose_square(rows: &[f32], stride: usize, columns: &mut [f32], column_stride: usize) {
-    let mut square = [[0.0f32; SQUARE]; SQUARE];
+fn transpose_square<T: Copy>(rows: &[T], stride: usize, columns: &mut [T], column_stride: usize) {
+    let mut square = [[rows[0]; SQUARE]; SQUARE];
     for (row, line) in square.iter_mut().enumerate() {
         line.copy_from_slice(&rows[row * stride..][..SQUARE]);
     }

@@ -144,6 +144,26 @@ enum OfBlocks {
     Bf16(bf16::blocks::Workspace),
 }
 
+/// How images go to threads: one a thread, and those that are left over when all threads have had the same number share them.
+struct Spread {
+    /// The images before these have a thread each.
+    alone: usize,
+    /// Threads of an image behind them.
+    threads: usize,
+}
+
+impl Spread {
+    fn new(images: usize, threads: usize) -> Self {
+        let over = images % threads;
+        Spread { alone: images - over, threads: threads / over.max(1) }
+    }
+
+    /// The threads that image `at` may use.
+    fn threads(&self, at: usize) -> usize {
+        if at < self.alone { 1 } else { self.threads }
+    }
+}
+
 /// What it is for; not its weights.
 impl fmt::Debug for Model {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,13 +225,14 @@ impl Model {
         pixels: Pixels<'_>,
         progress: &dyn Progress,
     ) -> Result<HostFeatures> {
-        let images = pixels.images(self.extraction.input)?.all()?;
+        let images = pixels.images(self.extraction.input)?;
         let count = images.len();
         progress.begin(Stage::Features, count as u64);
         let patches = self.grid.patches();
         let layers = self.extraction.layers.len();
         let mut tokens = vec![vec![0.0f32; count * patches * self.width]; layers];
         let mut class_tokens = vec![0.0f32; count * self.class_width];
+        let mut content = vec![0; count];
         // One row of slices an image: its tokens in each layer.
         let mut by_image: Vec<Vec<&mut [f32]>> =
             (0..count).map(|_| Vec::with_capacity(layers)).collect();
@@ -222,20 +243,29 @@ impl Model {
                 image.push(slice);
             }
         }
-        let threads = (rayon::current_num_threads() / count.max(1)).max(1);
+        let spread = Spread::new(count, rayon::current_num_threads());
         let spare: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
         let lock = || spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        images
-            .par_iter()
-            .zip(by_image)
-            .zip(class_tokens.par_chunks_mut(self.class_width))
-            .with_max_len(1)
-            .try_for_each(|((&image, mut tokens), class_token)| {
+        // Bridged, so that images are taken in order, and the last ones last.
+        by_image
+            .into_iter()
+            .zip(class_tokens.chunks_mut(self.class_width))
+            .zip(&mut content)
+            .enumerate()
+            .par_bridge()
+            .try_for_each(|(at, ((mut tokens, class_token), content))| {
                 go_on(progress)?;
-                let taken = lock().pop();
+                // Where the source makes its images ready when they are asked for, each thread does so for its own.
+                let image = images.get(at)?;
+                *content = image.content();
+                let threads = spread.threads(at);
+                // One that serves more threads is made for them.
+                let taken = lock().pop().filter(|_| threads == 1);
                 let mut workspace = taken.unwrap_or_else(|| self.workspace(threads));
-                self.one_image(image, &mut tokens, class_token, &mut workspace, threads);
-                lock().push(workspace);
+                self.one_image(&image, &mut tokens, class_token, &mut workspace, threads);
+                if threads == 1 {
+                    lock().push(workspace);
+                }
                 progress.advance(1);
                 Ok(())
             })?;
@@ -243,7 +273,7 @@ impl Model {
         let layers = self.extraction.layers.clone();
         Ok(HostFeatures::new(count, self.grid, self.width, layers, tokens)
             .with_class_tokens(self.class_width, class_tokens)
-            .with_content(images.iter().map(|image| image.content()).collect()))
+            .with_content(content))
     }
 
     fn setting(&self, threads: usize) -> Setting {
@@ -286,7 +316,7 @@ impl Model {
 
     fn one_image(
         &self,
-        image: Image<'_>,
+        image: &Image<'_>,
         tokens: &mut [&mut [f32]],
         class_token: &mut [f32],
         workspace: &mut Workspace,
@@ -335,6 +365,27 @@ impl Model {
             if norm > 0.0 {
                 class_token.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_is_left_out_of_the_last_images_and_none_is_asked_for_twice() {
+        for (images, threads, expected) in [
+            (0, 3, [].as_slice()),
+            (1, 8, &[8]),
+            (3, 2, &[1, 1, 2]),
+            (4, 2, &[1, 1, 1, 1]),
+            (5, 8, &[1, 1, 1, 1, 1]),
+            (6, 4, &[1, 1, 1, 1, 2, 2]),
+        ] {
+            let spread = Spread::new(images, threads);
+            let found: Vec<usize> = (0..images).map(|at| spread.threads(at)).collect();
+            assert_eq!(found, expected, "{images} images, {threads} threads");
         }
     }
 }

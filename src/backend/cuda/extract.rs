@@ -232,7 +232,7 @@ impl CardModel {
             let mut rows = vec![0.0f32; patches * row];
             let mut bits = vec![0u16; images.len() * patches * padded];
             for (image, bits) in images.iter().zip(bits.chunks_exact_mut(patches * padded)) {
-                patch_rows(*image, &self.extraction.normalisation, grid, patch, &mut rows);
+                patch_rows(image, &self.extraction.normalisation, grid, patch, &mut rows);
                 for (to, from) in bits.chunks_exact_mut(padded).zip(rows.chunks_exact(row)) {
                     round(self.half, from, &mut to[..row]);
                 }
