@@ -3,10 +3,10 @@
 //! A grid row of q is one vector, zeros behind its W values; where it has more than 16, it is several vectors that overlap by as
 //! many lanes as a window reaches to both sides, so that each is summed alone, and the lanes at its inner ends are in nobody's
 //! maximum. Then a step along q_x shifts lanes, one along q_y takes the next vector, and neither needs a mask or a load across
-//! cache lines. For a grid row y of p:
+//! cache lines. For two grid rows y and y + 1 of p:
 //!
-//! 1. Rows of G are summed along p_y: the window of 5 is that of 3 and two rows more. The sums of the few rows that a window
-//!    along p_x spans are kept.
+//! 1. Rows of G are summed along p_y: windows next to each other share all but one row each, the window of 5 is that of 3 and
+//!    two rows more. The sums of the few rows that a window along p_x spans are kept.
 //! 2. Two rows next to each other are summed along p_x: they share all but one row each.
 //! 3. Lanes are shifted: sums along q_x.
 //! 4. The last few of them make the sum along q_y, which is scaled and compared with the best so far.
@@ -40,7 +40,7 @@ const STEP: usize = LANES - 2 * REACH;
 /// Rows summed along p_y that are kept: what two windows of 5 next to each other along p_x span.
 const KEPT: usize = 2 * REACH + 2;
 
-/// Rows of G that one grid row's sums along p_y read, of a tile and of the windows that reach out of it: they stay in the L2
+/// Rows of G that two grid rows' sums along p_y read, of a tile and of the windows that reach out of it: they stay in the L2
 /// cache until the next grid row reads most of them again.
 const TILE_BYTES: usize = 640 << 10;
 
@@ -54,8 +54,9 @@ pub struct Wide {
     tile: usize,
     /// Vectors of a grid row of q. What is told `[vectors, H]` below is so many vectors of 16.
     vectors: usize,
-    /// Rows summed along p_y over 3 and over 5 grid rows, by x modulo `KEPT`: `[KEPT][vectors, H]`.
-    over_py: [Aligned; 2],
+    /// Rows summed along p_y over 3 and over 5 grid rows, of a grid row y and the next, by x modulo `KEPT`:
+    /// `[KEPT][vectors, H]`.
+    over_py: [[Aligned; 2]; 2],
     /// A row outside the grid: as long as one of G, and as one of the sums.
     zeros: Aligned,
     /// Added to what is scaled, `[vectors, H]`: 0 for patches, −∞ for lanes that are none or another vector's, and for patches
@@ -98,14 +99,15 @@ impl Wide {
             })
             .collect();
         let stride = row_stride(grid.patches());
-        let tile = (TILE_BYTES / ((2 * REACH + 1) * stride * size_of::<f32>())).max(12) - 2 * REACH;
+        let tile = (TILE_BYTES / ((2 * REACH + 2) * stride * size_of::<f32>())).max(12) - 2 * REACH;
+        let kept = || Aligned::zeros(KEPT * row);
         let mut wide = Wide {
             simd,
             grid,
             stride,
             tile: tile.next_multiple_of(2),
             vectors,
-            over_py: [Aligned::zeros(KEPT * row), Aligned::zeros(KEPT * row)],
+            over_py: [[kept(), kept()], [kept(), kept()]],
             zeros: Aligned::zeros(row.max(grid.patches())),
             padding: Aligned::zeros(row),
             padded: false,
@@ -181,72 +183,88 @@ impl Wide {
         rows: &mut [Vec<f32>],
     ) {
         let Grid { rows: height, columns: width } = self.grid;
-        let row = self.vectors * height * LANES;
         let two_more = self.degrees.iter().any(|degree| degree.degree == 5);
         let tiles = (0..width).step_by(self.tile);
-        for (first, y) in tiles.flat_map(|first| (0..height).map(move |y| (first, y))) {
+        for (first, y) in tiles.flat_map(|first| (0..height).step_by(2).map(move |y| (first, y))) {
             let mut made = first.saturating_sub(REACH);
             for x in (first..width.min(first + self.tile)).step_by(2) {
                 while made < width.min(x + KEPT - REACH) {
                     self.sum_over_py(pair.gram, y, made, two_more);
                     made += 1;
                 }
-                let patch = y * width + x;
-                let count = 2.min(width - x);
-                let left_out = pair.row_left_out.get(patch..patch + count).unwrap_or_default();
-                let zeros = &self.zeros[..row];
-                for degree in &mut self.degrees {
-                    let scale = &pair.row_scale[degree.index][patch..][..count];
-                    let best = &mut rows[degree.index][patch..][..count];
-                    let over_py = &self.over_py[degree.degree / 2 - 1];
-                    let mut ends = Ends::<COLUMNS, PADDED> {
-                        rows: height,
-                        scale: lines(&degree.column_scale),
-                        padding: lines(&self.padding),
-                        best: lines_mut(&mut degree.column_best),
-                    };
-                    if count == 2 && !left_out.contains(&true) {
-                        let scale = [scale[0], scale[1]];
-                        let found = if degree.degree == 3 {
-                            let taps = kept_rows(over_py, zeros, width, x, 1);
-                            ends.of_rows::<3, 4, 2>(taps, scale)
-                        } else {
-                            let taps = kept_rows(over_py, zeros, width, x, 2);
-                            ends.of_rows::<5, 6, 2>(taps, scale)
-                        };
-                        best.copy_from_slice(&found);
-                        continue;
-                    }
-                    for at in 0..count {
-                        if left_out.get(at).is_some_and(|&out| out) {
-                            continue;
-                        }
-                        [best[at]] = if degree.degree == 3 {
-                            let taps = kept_rows(over_py, zeros, width, x + at, 1);
-                            ends.of_rows::<3, 3, 1>(taps, [scale[at]])
-                        } else {
-                            let taps = kept_rows(over_py, zeros, width, x + at, 2);
-                            ends.of_rows::<5, 5, 1>(taps, [scale[at]])
-                        };
-                    }
+                for after in 0..2.min(height - y) {
+                    self.finish::<COLUMNS, PADDED>(pair, (y + after, x), after, rows);
                 }
             }
         }
     }
 
-    /// Row (y, x) of G summed along p_y: over 3 grid rows and, where `two_more`, over 5.
+    /// Pools rows (y, x) and (y, x + 1), from those at `after` of the sums along p_y.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn finish<const COLUMNS: bool, const PADDED: bool>(
+        &mut self,
+        pair: &Pair<'_>,
+        (y, x): (usize, usize),
+        after: usize,
+        rows: &mut [Vec<f32>],
+    ) {
+        let Grid { rows: height, columns: width } = self.grid;
+        let (patch, count) = (y * width + x, 2.min(width - x));
+        let left_out = pair.row_left_out.get(patch..patch + count).unwrap_or_default();
+        let zeros = &self.zeros[..self.vectors * height * LANES];
+        for degree in &mut self.degrees {
+            let scale = &pair.row_scale[degree.index][patch..][..count];
+            let best = &mut rows[degree.index][patch..][..count];
+            let over_py = &self.over_py[degree.degree / 2 - 1][after];
+            let mut ends = Ends::<COLUMNS, PADDED> {
+                rows: height,
+                scale: lines(&degree.column_scale),
+                padding: lines(&self.padding),
+                best: lines_mut(&mut degree.column_best),
+            };
+            if count == 2 && !left_out.contains(&true) {
+                let scale = [scale[0], scale[1]];
+                let found = if degree.degree == 3 {
+                    let taps = kept_rows(over_py, zeros, width, x, 1);
+                    ends.of_rows::<3, 4, 2>(taps, scale)
+                } else {
+                    let taps = kept_rows(over_py, zeros, width, x, 2);
+                    ends.of_rows::<5, 6, 2>(taps, scale)
+                };
+                best.copy_from_slice(&found);
+                continue;
+            }
+            for at in 0..count {
+                if left_out.get(at).is_some_and(|&out| out) {
+                    continue;
+                }
+                [best[at]] = if degree.degree == 3 {
+                    let taps = kept_rows(over_py, zeros, width, x + at, 1);
+                    ends.of_rows::<3, 3, 1>(taps, [scale[at]])
+                } else {
+                    let taps = kept_rows(over_py, zeros, width, x + at, 2);
+                    ends.of_rows::<5, 5, 1>(taps, [scale[at]])
+                };
+            }
+        }
+    }
+
+    /// Rows (y, x) and (y + 1, x) of G summed along p_y: over 3 grid rows and, where `two_more`, over 5. The second is nothing
+    /// where the grid ends before it.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn sum_over_py(&mut self, gram: &[f32], y: usize, x: usize, two_more: bool) {
         let sources = rows_around((gram, self.stride), &self.zeros, self.grid, y, x);
-        let count = self.vectors * self.grid.rows;
-        let [three, five] = &mut self.over_py;
-        let three = &mut lines_mut(three)[x % KEPT * count..][..count];
-        let five = &mut lines_mut(five)[x % KEPT * count..][..count];
-        let sums =
-            three.chunks_exact_mut(self.grid.rows).zip(five.chunks_exact_mut(self.grid.rows));
-        let width = self.grid.columns;
-        for (vector, (three, five)) in sums.enumerate() {
+        let Grid { rows: height, columns: width } = self.grid;
+        for vector in 0..self.vectors {
+            let place = (x % KEPT * self.vectors + vector) * height;
+            let [sums, more_sums] = &mut self.over_py;
+            let [a, b] = sums;
+            let three =
+                [&mut lines_mut(a)[place..][..height], &mut lines_mut(b)[place..][..height]];
+            let [a, b] = more_sums;
+            let five = [&mut lines_mut(a)[place..][..height], &mut lines_mut(b)[place..][..height]];
             let first = vector * STEP;
             match (first + LANES <= width, two_more) {
                 (true, true) => sum_rows::<true, true>(sources, first, width, three, five),
@@ -272,32 +290,41 @@ fn places(grid: Grid, vectors: usize) -> impl Iterator<Item = (Range<usize>, Ran
     })
 }
 
-/// The sums of three and of five rows of G, of one vector of each grid row of q: that of the values from `first` on, of all its
-/// lanes (`WHOLE`) or of those that the grid row has.
+/// The sums of three and of five of six rows of G, those before the last and those after the first, of one vector of each grid
+/// row of q: that of the values from `first` on, of all its lanes (`WHOLE`) or of those that the grid row has.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn sum_rows<const WHOLE: bool, const TWO_MORE: bool>(
-    sources: [&[f32]; 5],
+    sources: [&[f32]; 2 * REACH + 2],
     first: usize,
     width: usize,
-    three: &mut [Line],
-    five: &mut [Line],
+    three: [&mut [Line]; 2],
+    five: [&mut [Line]; 2],
 ) {
     let lanes = if WHOLE { LANES } else { width - first };
     let mask = u16::MAX >> (LANES - lanes);
-    let sources = parts(sources, (three.len() - 1) * width + first + lanes);
-    for (y, (three, five)) in three.iter_mut().zip(five).enumerate() {
-        let mut values = [_mm512_setzero_ps(); 5];
-        for tap in 0..if TWO_MORE { 5 } else { 3 } {
+    let height = three[0].len();
+    let sources = parts(sources, (height - 1) * width + first + lanes);
+    let ([three, three_after], [five, five_after]) = (three, five);
+    let (three_after, five) = (&mut three_after[..height], &mut five[..height]);
+    let five_after = &mut five_after[..height];
+    for y in 0..height {
+        let mut values = [_mm512_setzero_ps(); 2 * REACH + 2];
+        let (from, to) = if TWO_MORE { (0, 6) } else { (1, 5) };
+        for tap in from..to {
             // SAFETY: `parts` has seen that the last grid row's lanes are there; the mask leaves no others.
             values[tap] = unsafe {
                 _mm512_maskz_loadu_ps(mask, sources[tap].as_ptr().add(y * width + first))
             };
         }
-        let sum = add(add(values[1], values[2]), values[0]);
-        store(sum, three);
+        let middle = add(values[2], values[3]);
+        let before = add(values[1], middle);
+        store(before, &mut three[y]);
+        store(add(middle, values[4]), &mut three_after[y]);
         if TWO_MORE {
-            store(add(sum, add(values[3], values[4])), five);
+            let middle = add(before, values[4]);
+            store(add(values[0], middle), &mut five[y]);
+            store(add(middle, values[5]), &mut five_after[y]);
         }
     }
 }
@@ -449,7 +476,7 @@ fn sum_over_qx<const R: usize>(vector: __m512) -> __m512 {
     add(add(before, pairs), after)
 }
 
-/// Row (y, x) of G, in rows of a stride, and those one and two grid rows before and after it.
+/// Rows (y − 2, x) to (y + 3, x) of G, in rows of a stride.
 #[inline(always)]
 fn rows_around<'a>(
     (gram, stride): (&'a [f32], usize),
@@ -457,10 +484,10 @@ fn rows_around<'a>(
     grid: Grid,
     y: usize,
     x: usize,
-) -> [&'a [f32]; 5] {
-    let mut rows = [&zeros[..grid.patches()]; 5];
-    for (row, dy) in rows.iter_mut().zip([0, -1, 1, -2, 2]) {
-        if let Some(y) = y.checked_add_signed(dy).filter(|y| *y < grid.rows) {
+) -> [&'a [f32]; 2 * REACH + 2] {
+    let mut rows = [&zeros[..grid.patches()]; 2 * REACH + 2];
+    for (at, row) in rows.iter_mut().enumerate() {
+        if let Some(y) = (y + at).checked_sub(REACH).filter(|y| *y < grid.rows) {
             *row = &gram[(y * grid.columns + x) * stride..][..grid.patches()];
         }
     }
