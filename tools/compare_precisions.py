@@ -3,18 +3,22 @@
 
     pip install numpy safetensors
     cargo build --release --bin musc-run
-    jq -r '.images[]' GOLDEN.json > PHOTOS/list.txt            # the images in the order of their labels
+    jq -r '.images[]' GOLDEN.json > PHOTOS/list.txt
     for format in f32 bf16; do
         musc-run extract PHOTOS/list.txt --img-resize 224 --precision $format --output $format.safetensors
     done
-    python tools/compare_precisions.py f32.safetensors bf16.safetensors --precisions f32 bf16 --labels GOLDEN.json
+    python tools/compare_precisions.py f32.safetensors bf16.safetensors --precisions f32 bf16 --labels GOLDEN.json --list PHOTOS/list.txt
+    python tools/compare_precisions.py GOLDEN.safetensors bf16.safetensors --precisions f32 bf16 --listed one ...   # and the same
 
 ONE and OTHER hold `patch_scores` [N,L] and `image_scores` [N], such as the goldens and the files of `musc-run score`; or
 `tokens.LAYER` and `class_tokens`, which `musc-run score` then makes scores of, each in its format of --precisions (none: its
 own default). Class tokens, for RsCIN, come from the same files or from --class-tokens. Printed, as JSON: the largest and the
 mean change of a patch score, of an image score and of a score after RsCIN (cosine), the relative L2 of each tensor of tokens,
-how many of all pairs of images change places, and, with --labels, each side's AUROC before and after RsCIN. RsCIN and AUROC are
-the f64 definitions of tools/goldens. Exit status 1 for values that are not finite, and for files that are not of the same images.
+how many of all pairs of images change places, and, with --labels, each side's AUROC before and after RsCIN. RsCIN and AUROC
+are the f64 definitions of tools/goldens. Exit status 1 for values that are not finite, and for files that do not fit together.
+
+musc-run sorts its images by path. --list names the paths in the order of the labels, so that these are sorted too, and --listed a
+side whose images are in that order, as the goldens' are.
 """
 
 import argparse
@@ -53,11 +57,11 @@ def side(options, path, precision, class_tokens):
             sys.exit(f"{path}: found {sorted(found)}, expected patch_scores, or tokens of layers")
         with tempfile.TemporaryDirectory() as folder:
             scored = Path(folder) / "scores.safetensors"
-            command = [options.musc_run, "score", "--features", path, "--output", scored, "--quiet"]
+            command = [options.musc_run.resolve(), "score", "--features", path, "--output", scored, "--quiet"]
             command += ["--device", "cpu", "--threads", str(options.threads)]
             command += ["--precision", precision] if precision else []
             size = options.size or metadata.get("image_size")
-            command += ["--img-size", size] if size else []
+            command += ["--img-size", size if "x" in size else f"{size}x{size}"] if size else []
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             found |= read(scored)[0]
     if class_tokens:
@@ -70,6 +74,11 @@ def change(one, other, what):
         sys.exit(f"{what}: {list(one.shape)} and {list(other.shape)}, expected the same images and grid")
     difference = np.abs(one - other)
     return {"largest": difference.max(), "mean": difference.mean()}
+
+
+def sorted_by_path(paths):
+    """Places of the paths in the order in which musc-run takes them."""
+    return sorted(range(len(paths)), key=lambda at: Path(paths[at]).parts)
 
 
 def swapped(one, other):
@@ -86,8 +95,10 @@ def main():
     parser.add_argument("--precisions", nargs=2, default=[None, None], metavar=("ONE", "OTHER"))
     parser.add_argument("--class-tokens", nargs=2, default=[None, None], type=Path, metavar=("ONE", "OTHER"))
     parser.add_argument("--labels", type=Path, help='JSON with "labels", 0 or 1 an image, in the order of the images')
+    parser.add_argument("--list", type=Path, help="the images' paths in the order of the labels, one a line")
+    parser.add_argument("--listed", choices=["one", "other"], nargs="+", default=[], help="sides that are in that order")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--size", help="HxW of the maps that image scores are the largest values of")
+    parser.add_argument("--size", help="S or HxW of the maps that image scores are the largest values of")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--musc-run", type=Path, default=ROOT / "target/release/musc-run")
     options = parser.parse_args()
@@ -95,6 +106,16 @@ def main():
     sides = [side(options, *each) for each in zip(paths, options.precisions, options.class_tokens)]
     one, other = sides
     images = len(one["image_scores"])
+    order = list(range(images))
+    if options.list:
+        order = sorted_by_path([line for line in options.list.read_text().splitlines() if line])
+        if len(order) != images:
+            sys.exit(f"{options.list}: {len(order)} paths, expected {images}")
+    elif options.listed:
+        sys.exit("--listed without --list: the order is not known")
+    for name, found in ("one", one), ("other", other):
+        if name in options.listed:
+            found |= {key: found[key][order] for key in ("patch_scores", "image_scores", "class_tokens") if key in found}
     report = {"images": images}
     for name in ("patch_scores", "image_scores"):
         report[name] = change(one[name], other[name], name)
@@ -114,6 +135,7 @@ def main():
         labels = np.array(json.loads(options.labels.read_text())["labels"])
         if len(labels) != images:
             sys.exit(f"{options.labels}: {len(labels)} labels, expected {images}")
+        labels = labels[order]
         for kind, scores in kinds.items():
             report[f"auroc_{kind}"] = [figures.auroc(labels, each) for each in scores]
     print(json.dumps(report, allow_nan=False, default=float))

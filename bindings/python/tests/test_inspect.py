@@ -118,7 +118,7 @@ def test_arrays_are_what_is_said(inspection: musc.Inspection) -> None:
     assert inspection.defective.tolist() == [word == "NG" for word in inspection.decisions]
     assert inspection.threshold == musc.threshold(inspection.raw_scores, inspection.rule)
     assert inspection.ranks[int(inspection.scores.argmax())] == 1
-    assert set(inspection.seconds) >= {"reading", "features", "scoring"} and inspection.subsets == 1
+    assert set(inspection.seconds) >= {"features", "scoring"} and inspection.subsets == 1
     assert re.fullmatch(r"<musc.Inspection of 10 images, \d+ NG above 0\.\d+ \(gap\)>", repr(inspection))
     with pytest.raises(IndexError, match="image: found 10, expected one of 10"):
         inspection.map(10)

@@ -248,7 +248,7 @@ fn ends_by(signal: &str, code: i32) {
         .expect("spawn");
     let mut said = BufReader::new(child.stderr.take().expect("stderr"));
     let mut line = String::new();
-    while !line.starts_with("reading: ") {
+    while !line.starts_with("features: ") {
         line.clear();
         assert!(said.read_line(&mut line).expect("read") > 0, "ended before it was interrupted");
     }
