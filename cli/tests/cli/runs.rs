@@ -354,7 +354,9 @@ fn decisions(csv: &Path) -> Vec<(f64, String, f64)> {
         .map(|line| {
             let cells: Vec<&str> = line.split(',').collect();
             let number = |at: usize| cells[at].parse::<f64>().expect("a number");
-            (number(4), cells[6].to_string(), number(7))
+            // A raw score is written as the f32 that it is.
+            let raw = cells[4].parse::<f32>().expect("a number").into();
+            (raw, cells[6].to_string(), number(7))
         })
         .collect()
 }

@@ -220,6 +220,8 @@ fn paper_reads_the_blocks_of_dino_that_the_authors_read() {
         musc(folder.path())
             .args(["photos", "--feature_layers", layers, "--img_resize", "64", "--quiet"])
             .args(["--rscin_similarity", "cosine", "--vis", "False", "--output_dir", output])
+            // As --paper takes it by itself.
+            .args(["--precision", "f32"])
             .arg("--weights")
             .arg(data("dino_tiny_weights.safetensors"))
             .args(options)
