@@ -4,7 +4,7 @@
 //! [`Bf16`](crate::simd::Bf16) is the proof. What is here is the product with its panels, what becomes of its results (the
 //! epilogues), and the blocks of the transformer made of them. A product with an accumulator in f32 and with epilogues of one's
 //! own was in no crate when this was written: `gemm` 0.19 has no bf16, `rten-gemm` 0.27 f32 and int8, `gemmkit` 0.1.2 has
-//! `vdpbf16ps` but gives bf16 and has neither GELU nor a residual (and ran at 0.7 to 0.8 of this one's rate on Zen 5).
+//! `vdpbf16ps` but gives bf16 and has neither GELU nor a residual (and ran at 0.7 to 0.9 of this one's rate on Zen 5).
 //!
 //! Rounding is to nearest, ties to even. The instruction takes numbers below 2⁻¹²⁶ for zero, in and out.
 
