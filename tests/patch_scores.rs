@@ -122,7 +122,7 @@ fn equals_the_definition_in_bf16() {
     for (rows, columns) in GRIDS.into_iter().chain([(37, 16)]) {
         let grid = Grid::new(rows, columns);
         let scoring = MutualScoring::default().with_degrees(degrees(grid));
-        for width in [8, 19, 32, 65] {
+        for width in [19, 64] {
             let others = || Sides::others(random_features(4, grid, width, 2)).in_bf16();
             let set = || Sides::set(3, 5, grid, width, 2).in_bf16();
             for sides in [others(), set(), others().with_left_out(), set().with_left_out()] {
