@@ -1,7 +1,10 @@
 //! What the command line says, word for word: names, values and help, with nothing looked up or checked yet.
 
-// Comments on options are what `--help` says on a terminal: brackets in them are no links.
-#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "comments on options are what --help says on a terminal: brackets in them are no links"
+)]
 
 mod bank;
 mod doctor;

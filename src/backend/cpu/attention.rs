@@ -39,10 +39,24 @@ pub fn attention(
     let width = heads * HEAD;
     assert!(qkv.len() == 3 * tokens * width && out.len() == tokens * width, "attention sizes");
     assert!(by_head.len() == tokens * width && !scratch.is_empty(), "attention scratch");
+    over_heads((tokens, heads), by_head, out, scratch, |head, out, scratch| {
+        one_head(qkv, tokens, width, head, out, scratch);
+    });
+}
+
+/// Does each head, `one_head` of its number, its part `[T, 64]` of `by_head` and the memory of its thread, on `scratch.len()`
+/// threads; then puts the parts side by side into `out` `[T, heads·64]`.
+pub fn over_heads<T: Copy + Send, S: Send>(
+    (tokens, heads): (usize, usize),
+    by_head: &mut [T],
+    out: &mut [T],
+    scratch: &mut [S],
+    one_head: impl Fn(usize, &mut [T], &mut S) + Sync,
+) {
     let heads_a_thread = heads.div_ceil(scratch.len());
-    let run = |first: usize, by_head: &mut [f32], scratch: &mut Scratch| {
-        for (offset, out) in by_head.chunks_exact_mut(tokens * HEAD).enumerate() {
-            one_head(qkv, tokens, width, first + offset, out, scratch);
+    let run = |first: usize, by_head: &mut [T], scratch: &mut S| {
+        for (offset, part) in by_head.chunks_exact_mut(tokens * HEAD).enumerate() {
+            one_head(first + offset, part, scratch);
         }
     };
     if let [scratch] = scratch {
@@ -55,7 +69,7 @@ pub fn attention(
             .for_each(|(part, (by_head, scratch))| run(part * heads_a_thread, by_head, scratch));
     }
     for (head, values) in by_head.chunks_exact(tokens * HEAD).enumerate() {
-        for (row, value) in out.chunks_exact_mut(width).zip(values.chunks_exact(HEAD)) {
+        for (row, value) in out.chunks_exact_mut(heads * HEAD).zip(values.chunks_exact(HEAD)) {
             row[head * HEAD..][..HEAD].copy_from_slice(value);
         }
     }

@@ -66,14 +66,42 @@ impl<T: Pod> Both<T> {
         images: usize,
         token_values: usize,
         panel_values: usize,
-    ) -> Vec<OneImage<'_, T>> {
+    ) -> impl Iterator<Item = OneImage<'_, T>> {
         let lefts = parts(&mut self.tokens, token_values, images);
-        lefts.into_iter().zip(parts(&mut self.panels, panel_values, images)).collect()
+        lefts.into_iter().zip(parts(&mut self.panels, panel_values, images))
     }
 }
 
 /// Room for an image's left and right operand.
 type OneImage<'a, T> = (Option<&'a mut [T]>, Option<&'a mut [T]>);
+
+/// The same, in one of the formats.
+enum Room<'a> {
+    F32(OneImage<'a, f32>),
+    Bf16(OneImage<'a, half::bf16>),
+}
+
+impl Operands {
+    /// Room for one image of so many values of each side.
+    fn room(&mut self, at: usize, token_values: usize, panel_values: usize) -> Room<'_> {
+        match self {
+            Operands::F32(sides) => Room::F32(sides.image(at, token_values, panel_values)),
+            Operands::Bf16(_, sides) => Room::Bf16(sides.image(at, token_values, panel_values)),
+        }
+    }
+
+    /// The same of all of them.
+    fn rooms(&mut self, images: usize, token_values: usize, panel_values: usize) -> Vec<Room<'_>> {
+        match self {
+            Operands::F32(sides) => {
+                sides.images(images, token_values, panel_values).map(Room::F32).collect()
+            }
+            Operands::Bf16(_, sides) => {
+                sides.images(images, token_values, panel_values).map(Room::Bf16).collect()
+            }
+        }
+    }
+}
 
 impl Centred {
     /// Room for the norms of one layer of such features, of which products are done so.
@@ -155,27 +183,14 @@ impl Centred {
         let tokens = &features.tokens[layer][run.start * values..run.end * values];
         let images = tokens.par_chunks_exact(values).enumerate();
         let images = images.zip(self.inverse_norms.par_chunks_exact_mut(norm_values));
-        let marks = |image: usize| left_out_of(features, run.start + image);
-        match &mut self.operands {
-            Operands::F32(sides) => {
-                let rooms = sides.images(self.images, token_values, panel_values);
-                images.zip(rooms).for_each_init(
-                    || None,
-                    |scratch, (((image, tokens), norms), room)| {
-                        of.image(tokens, marks(image), room, norms, scratch);
-                    },
-                );
-            }
-            Operands::Bf16(_, sides) => {
-                let rooms = sides.images(self.images, token_values, panel_values);
-                images.zip(rooms).for_each_init(
-                    || None,
-                    |scratch, (((image, tokens), norms), room)| {
-                        of.rounded_image(tokens, marks(image), room, norms, scratch);
-                    },
-                );
-            }
-        }
+        let rooms = self.operands.rooms(self.images, token_values, panel_values);
+        images.zip(rooms).for_each_init(
+            Scratch::default,
+            |scratch, (((image, tokens), norms), room)| {
+                let left_out = left_out_of(features, run.start + image);
+                of.image(tokens, left_out, room, norms, scratch);
+            },
+        );
     }
 
     /// Puts an image of other features of the same sizes in the place of one.
@@ -194,16 +209,8 @@ impl Centred {
             &features.tokens[layer][image * patches * self.width..][..patches * self.width];
         let left_out = left_out_of(features, image);
         let norms = &mut self.inverse_norms[at * norm_values..][..norm_values];
-        match &mut self.operands {
-            Operands::F32(sides) => {
-                let room = sides.image(at, token_values, panel_values);
-                of.image(tokens, left_out, room, norms, &mut None);
-            }
-            Operands::Bf16(_, sides) => {
-                let room = sides.image(at, token_values, panel_values);
-                of.rounded_image(tokens, left_out, room, norms, &mut None);
-            }
-        }
+        let room = self.operands.room(at, token_values, panel_values);
+        of.image(tokens, left_out, room, norms, &mut Scratch::default());
     }
 
     /// G = F'_i·F'_jᵀ `[L, L]` of image i, a left operand, and image j of what may be another set, a right operand, in rows of
@@ -225,7 +232,7 @@ impl Centred {
                 *proof,
                 (one_of(&left.tokens, i, left_values), Shape::dense(patches, token_stride(width))),
                 (one_of(&right.panels, j, right_values), token_stride(width), patches),
-                Keep(Rows::new(out, stride)),
+                (Rows::new(out, stride), Keep),
                 1,
             ),
             _ => unreachable!("both sides are made for one way of products"),
@@ -247,54 +254,55 @@ struct Of<'a> {
     degrees: &'a [usize],
 }
 
+/// Memory for what is no operand.
+#[derive(Default)]
+struct Scratch {
+    centred: Option<Aligned>,
+    rounded: Option<Aligned<half::bf16>>,
+}
+
 impl Of<'_> {
-    /// `tokens` `[L, C]` to centred tokens, panels where there is room for them, and norms.
+    /// `tokens` `[L, C]` to centred tokens, panels where there is room for them, and norms. In bf16 all of rounded tokens.
     fn image(
         &self,
         tokens: &[f32],
         left_out: &[bool],
-        (left, right): OneImage<'_, f32>,
+        room: Room<'_>,
         norms: &mut [f32],
-        scratch: &mut Option<Aligned>,
-    ) {
-        let stride = token_stride(self.width);
-        let centred = match left {
-            Some(left) => left,
-            None => scratch.get_or_insert_with(|| Aligned::zeros(self.grid.patches() * stride)),
-        };
-        centre(tokens, self.width, left_out, centred);
-        if let Some(panels) = right {
-            fill_panels(centred, stride, self.width, panels);
-        }
-        self.norms(centred, norms);
-    }
-
-    /// The same with centred tokens rounded to bf16, and the norms of those.
-    fn rounded_image(
-        &self,
-        tokens: &[f32],
-        left_out: &[bool],
-        (left, right): OneImage<'_, half::bf16>,
-        norms: &mut [f32],
-        scratch: &mut Option<(Aligned, Aligned<half::bf16>)>,
+        scratch: &mut Scratch,
     ) {
         let stride = token_stride(self.width);
         let values = self.grid.patches() * stride;
-        let (centred, rounded) =
-            scratch.get_or_insert_with(|| (Aligned::zeros(values), Aligned::zeros(values)));
-        let rounded = match left {
-            Some(left) => left,
-            None => rounded,
-        };
-        centre(tokens, self.width, left_out, centred);
-        for (value, out) in centred.iter_mut().zip(&mut *rounded) {
-            *out = bf16::rounded(*value);
-            *value = bf16::widened(*out);
+        let Scratch { centred, rounded } = scratch;
+        match room {
+            Room::F32((left, right)) => {
+                let centred = match left {
+                    Some(left) => left,
+                    None => centred.get_or_insert_with(|| Aligned::zeros(values)),
+                };
+                centre(tokens, self.width, left_out, centred);
+                if let Some(panels) = right {
+                    fill_panels(centred, stride, self.width, panels);
+                }
+                self.norms(centred, norms);
+            }
+            Room::Bf16((left, right)) => {
+                let centred = centred.get_or_insert_with(|| Aligned::zeros(values));
+                let rounded = match left {
+                    Some(left) => left,
+                    None => rounded.get_or_insert_with(|| Aligned::zeros(values)),
+                };
+                centre(tokens, self.width, left_out, centred);
+                for (value, out) in centred.iter_mut().zip(&mut *rounded) {
+                    *out = bf16::rounded(*value);
+                    *value = bf16::widened(*out);
+                }
+                if let Some(panels) = right {
+                    bf16::panels::fill_panels(rounded, stride, stride, panels);
+                }
+                self.norms(centred, norms);
+            }
         }
-        if let Some(panels) = right {
-            bf16::panels::fill_panels(rounded, stride, stride, panels);
-        }
-        self.norms(centred, norms);
     }
 
     /// 1/‖box_r F'‖ for every degree, of centred tokens.

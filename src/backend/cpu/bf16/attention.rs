@@ -2,13 +2,12 @@
 
 use half::bf16;
 use pulp::Arch;
-use rayon::prelude::*;
 
 use super::finish::{Keep, Rows, Scaled};
 use super::panels::{extent, fill_panel_of_rows, fill_panels};
 use super::product::product;
 use crate::backend::cpu::aligned::{Aligned, LANES};
-use crate::backend::cpu::attention::HEAD;
+use crate::backend::cpu::attention::{HEAD, over_heads};
 use crate::backend::cpu::elementwise::softmax_numerators_rounded;
 use crate::gemm::Shape;
 use crate::simd::Bf16;
@@ -62,26 +61,9 @@ pub fn attention(
     let width = heads * HEAD;
     assert!(qkv.len() == 3 * tokens * width && out.len() == tokens * width, "attention sizes");
     assert!(by_head.len() == tokens * width && !scratch.is_empty(), "attention scratch");
-    let heads_a_thread = heads.div_ceil(scratch.len());
-    let run = |first: usize, by_head: &mut [bf16], scratch: &mut Scratch| {
-        for (offset, out) in by_head.chunks_exact_mut(tokens * HEAD).enumerate() {
-            one_head(proof, qkv, (tokens, width, first + offset), out, scratch);
-        }
-    };
-    if let [scratch] = scratch {
-        run(0, by_head, scratch);
-    } else {
-        by_head
-            .par_chunks_mut(heads_a_thread * tokens * HEAD)
-            .zip(scratch)
-            .enumerate()
-            .for_each(|(part, (by_head, scratch))| run(part * heads_a_thread, by_head, scratch));
-    }
-    for (head, values) in by_head.chunks_exact(tokens * HEAD).enumerate() {
-        for (row, value) in out.chunks_exact_mut(width).zip(values.chunks_exact(HEAD)) {
-            row[head * HEAD..][..HEAD].copy_from_slice(value);
-        }
-    }
+    over_heads((tokens, heads), by_head, out, scratch, |head, out, scratch| {
+        one_head(proof, qkv, (tokens, width, head), out, scratch);
+    });
 }
 
 fn one_head(
@@ -105,7 +87,7 @@ fn one_head(
             proof,
             (&qkv[first * row + head * HEAD..], Shape::strided(count, HEAD, row)),
             (keys, HEAD, tokens),
-            Keep(Rows::new(scores, stride)),
+            (Rows::new(scores, stride), Keep),
             1,
         );
         softmax_numerators_rounded(*arch, (scores, stride), tokens, (numerators, even), scales);
@@ -113,10 +95,7 @@ fn one_head(
             proof,
             (numerators, Shape::dense(count, even)),
             (values, even, HEAD),
-            Scaled {
-                to: Rows::new(&mut out[first * HEAD..][..count * HEAD], HEAD),
-                factors: scales,
-            },
+            (Rows::new(&mut out[first * HEAD..][..count * HEAD], HEAD), Scaled(scales)),
             1,
         );
     }

@@ -38,22 +38,18 @@ impl Workspace {
 }
 
 impl Linear<Panels> {
-    /// `input` `[tokens, inputs]` times Wᵀ.
-    fn product(&self, proof: Bf16, input: &[bf16], finish: impl Finish, of: Setting) {
+    /// `input` `[tokens, inputs]` times Wᵀ, to rows of `out`, which may end in a zero.
+    fn product<T: Send>(
+        &self,
+        proof: Bf16,
+        input: &[bf16],
+        (out, finish): (&mut [T], impl Finish<T>),
+        of: Setting,
+    ) {
         let Panels { values, depth, columns } = &self.weight;
-        let shape = Shape::dense(of.tokens, *depth);
-        product(proof, (input, shape), (values, *depth, *columns), finish, of.threads);
-    }
-
-    /// += into tokens.
-    fn add<'a>(&'a self, x: &'a mut [f32]) -> Add<'a> {
-        Add { to: Rows::new(x, self.bias.len()), bias: &self.bias }
-    }
-
-    /// Into operands of the next product, of which a row may end in a zero.
-    fn put<'a>(&'a self, out: &'a mut [bf16], of: Setting) -> Biased<'a> {
-        let stride = out.len() / of.tokens;
-        Biased { to: Rows::new(out, stride), bias: &self.bias, activation: None }
+        let (shape, stride) = (Shape::dense(of.tokens, *depth), out.len() / of.tokens);
+        let to = (Rows::new(out, stride), finish);
+        product(proof, (input, shape), (values, *depth, *columns), to, of.threads);
     }
 }
 
@@ -66,12 +62,12 @@ pub fn run(
     of: Setting,
 ) {
     let Workspace { normed, qkv, by_head, hidden, attention: scratch } = memory;
+    let Block { qkv: to_qkv, out, fc1, fc2, .. } = block;
     layer_norm_rounded(of.arch, x, &block.norm1, normed);
-    block.qkv.product(proof, normed, block.qkv.put(qkv, of), of);
+    to_qkv.product(proof, normed, (qkv, Biased(&to_qkv.bias, None)), of);
     attention(proof, qkv, (of.tokens, of.heads), by_head, normed, scratch);
-    block.out.product(proof, normed, block.out.add(x), of);
+    out.product(proof, normed, (x, Add(&out.bias)), of);
     layer_norm_rounded(of.arch, x, &block.norm2, normed);
-    let activated = Biased { activation: Some(of.activation), ..block.fc1.put(hidden, of) };
-    block.fc1.product(proof, normed, activated, of);
-    block.fc2.product(proof, hidden, block.fc2.add(x), of);
+    fc1.product(proof, normed, (hidden, Biased(&fc1.bias, Some(of.activation))), of);
+    fc2.product(proof, hidden, (x, Add(&fc2.bias)), of);
 }

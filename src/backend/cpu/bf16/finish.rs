@@ -4,22 +4,18 @@ use half::bf16;
 
 use super::rounded;
 use crate::backend::cpu::elementwise::{gelu, quick_gelu};
-use crate::backend::cpu::panels::PANEL;
 use crate::model::Activation;
 
-/// Takes products tile by tile.
-pub trait Finish: Send + Sized {
-    /// Refuses products of a size that there is no room for, by a panic.
-    fn check(&self, rows: usize, columns: usize);
+/// Takes products row by row, to where the results of type `T` are kept.
+pub trait Finish<T>: Copy + Send + Sync {
+    /// Refuses products of another size than it is for, by a panic.
+    fn check(self, rows: usize, columns: usize);
 
-    /// Products of some rows from `row` on and `width` columns from `column` on, in the first `width` places of each of `tile`.
-    fn take(&mut self, row: usize, column: usize, width: usize, tile: &[[f32; PANEL]]);
-
-    /// What takes the rows before `row`, and what takes those from it on.
-    fn split_at(self, row: usize) -> (Self, Self);
+    /// Products of a row, from `column` on, to as many values of C.
+    fn row(self, row: usize, column: usize, products: &[f32], out: &mut [T]);
 }
 
-/// A place for results: rows of a slice, `stride` values apart.
+/// C, where results are kept: rows of a slice, `stride` values apart.
 #[derive(Debug)]
 pub struct Rows<'a, T> {
     values: &'a mut [T],
@@ -32,158 +28,102 @@ impl<'a, T> Rows<'a, T> {
         Rows { values, stride }
     }
 
-    fn check(&self, rows: usize, columns: usize) {
+    /// Refuses products that there is no room for, by a panic.
+    pub fn check(&self, rows: usize, columns: usize) {
         let needed = if rows == 0 { 0 } else { (rows - 1) * self.stride + columns };
         let fits = columns <= self.stride && self.values.len() >= needed;
         assert!(fits, "bf16 product: no room for {rows}x{columns} in rows of {}", self.stride);
     }
 
+    /// `width` values of a row, from `column` on.
     #[inline(always)]
-    fn at(&mut self, row: usize, column: usize, width: usize) -> &mut [T] {
+    pub fn at(&mut self, row: usize, column: usize, width: usize) -> &mut [T] {
         &mut self.values[row * self.stride + column..][..width]
     }
 
-    fn split_at(self, row: usize) -> (Self, Self) {
+    /// The rows before `row`, and those from it on.
+    pub fn split_at(self, row: usize) -> (Self, Self) {
         let (first, second) = self.values.split_at_mut(row * self.stride);
         (Rows::new(first, self.stride), Rows::new(second, self.stride))
     }
 }
 
-/// C = the products, in f32.
-#[derive(Debug)]
-pub struct Keep<'a>(pub Rows<'a, f32>);
+/// C = the products.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep;
 
-impl Finish for Keep<'_> {
-    fn check(&self, rows: usize, columns: usize) {
-        self.0.check(rows, columns);
+impl Finish<f32> for Keep {
+    fn check(self, _: usize, _: usize) {}
+
+    #[inline(always)]
+    fn row(self, _: usize, _: usize, products: &[f32], out: &mut [f32]) {
+        out.copy_from_slice(products);
+    }
+}
+
+/// C = C + the products + a bias, `[n]`, a value a column: the residual.
+#[derive(Debug, Clone, Copy)]
+pub struct Add<'a>(pub &'a [f32]);
+
+impl Finish<f32> for Add<'_> {
+    fn check(self, _: usize, columns: usize) {
+        check_bias(self.0, columns);
     }
 
     #[inline(always)]
-    fn take(&mut self, row: usize, column: usize, width: usize, tile: &[[f32; PANEL]]) {
-        for (at, products) in tile.iter().enumerate() {
-            self.0.at(row + at, column, width).copy_from_slice(&products[..width]);
-        }
-    }
-
-    fn split_at(self, row: usize) -> (Self, Self) {
-        let (first, second) = self.0.split_at(row);
-        (Keep(first), Keep(second))
-    }
-}
-
-/// C = C + the products + a bias a column, in f32: the residual.
-#[derive(Debug)]
-pub struct Add<'a> {
-    /// C.
-    pub to: Rows<'a, f32>,
-    /// One value a column.
-    pub bias: &'a [f32],
-}
-
-impl Finish for Add<'_> {
-    fn check(&self, rows: usize, columns: usize) {
-        self.to.check(rows, columns);
-        assert!(self.bias.len() == columns, "bf16 product: {columns} columns, another bias");
-    }
-
-    #[inline(always)]
-    fn take(&mut self, row: usize, column: usize, width: usize, tile: &[[f32; PANEL]]) {
-        let bias = &self.bias[column..][..width];
-        for (at, products) in tile.iter().enumerate() {
-            let out = self.to.at(row + at, column, width);
-            for ((out, &product), &bias) in out.iter_mut().zip(products).zip(bias) {
-                *out += product + bias;
-            }
-        }
-    }
-
-    fn split_at(self, row: usize) -> (Self, Self) {
-        let (first, second) = self.to.split_at(row);
-        let bias = self.bias;
-        (Add { to: first, bias }, Add { to: second, bias })
-    }
-}
-
-/// C = the products + a bias a column, through an activation where there is one, rounded to bf16.
-#[derive(Debug)]
-pub struct Biased<'a> {
-    /// C.
-    pub to: Rows<'a, bf16>,
-    /// One value a column.
-    pub bias: &'a [f32],
-    /// What comes after the bias.
-    pub activation: Option<Activation>,
-}
-
-impl Biased<'_> {
-    #[inline(always)]
-    fn each(
-        &mut self,
-        (row, column, width): (usize, usize, usize),
-        tile: &[[f32; PANEL]],
-        activate: impl Fn(f32) -> f32,
-    ) {
-        let bias = &self.bias[column..][..width];
-        for (at, products) in tile.iter().enumerate() {
-            let out = self.to.at(row + at, column, width);
-            for ((out, &product), &bias) in out.iter_mut().zip(products).zip(bias) {
-                *out = rounded(activate(product + bias));
-            }
+    fn row(self, _: usize, column: usize, products: &[f32], out: &mut [f32]) {
+        let bias = &self.0[column..][..out.len()];
+        for ((out, &product), &bias) in out.iter_mut().zip(products).zip(bias) {
+            *out += product + bias;
         }
     }
 }
 
-impl Finish for Biased<'_> {
-    fn check(&self, rows: usize, columns: usize) {
-        self.to.check(rows, columns);
-        assert!(self.bias.len() == columns, "bf16 product: {columns} columns, another bias");
+/// C = the products + a bias, `[n]`, a value a column, through an activation where there is one, rounded to bf16.
+#[derive(Debug, Clone, Copy)]
+pub struct Biased<'a>(pub &'a [f32], pub Option<Activation>);
+
+impl Finish<bf16> for Biased<'_> {
+    fn check(self, _: usize, columns: usize) {
+        check_bias(self.0, columns);
     }
 
     #[inline(always)]
-    fn take(&mut self, row: usize, column: usize, width: usize, tile: &[[f32; PANEL]]) {
-        let at = (row, column, width);
-        match self.activation {
-            None => self.each(at, tile, std::convert::identity),
-            Some(Activation::Gelu) => self.each(at, tile, gelu),
-            Some(Activation::QuickGelu) => self.each(at, tile, quick_gelu),
+    fn row(self, _: usize, column: usize, products: &[f32], out: &mut [bf16]) {
+        let bias = &self.0[column..][..out.len()];
+        match self.1 {
+            None => biased(products, bias, out, std::convert::identity),
+            Some(Activation::Gelu) => biased(products, bias, out, gelu),
+            Some(Activation::QuickGelu) => biased(products, bias, out, quick_gelu),
         }
     }
+}
 
-    fn split_at(self, row: usize) -> (Self, Self) {
-        let (first, second) = self.to.split_at(row);
-        let Biased { bias, activation, .. } = self;
-        (Biased { to: first, bias, activation }, Biased { to: second, bias, activation })
+#[inline(always)]
+fn biased(products: &[f32], bias: &[f32], out: &mut [bf16], activate: impl Fn(f32) -> f32) {
+    for ((out, &product), &bias) in out.iter_mut().zip(products).zip(bias) {
+        *out = rounded(activate(product + bias));
     }
 }
 
-/// C = the products times a factor a row, rounded to bf16: softmax by its numerators.
-#[derive(Debug)]
-pub struct Scaled<'a> {
-    /// C.
-    pub to: Rows<'a, bf16>,
-    /// One factor a row.
-    pub factors: &'a [f32],
+fn check_bias(bias: &[f32], columns: usize) {
+    assert!(bias.len() == columns, "bf16 product: {columns} columns, a bias of {}", bias.len());
 }
 
-impl Finish for Scaled<'_> {
-    fn check(&self, rows: usize, columns: usize) {
-        self.to.check(rows, columns);
-        assert!(self.factors.len() == rows, "bf16 product: {rows} rows, other factors");
+/// C = the products times a factor a row, `[m]`, rounded to bf16: softmax by its numerators.
+#[derive(Debug, Clone, Copy)]
+pub struct Scaled<'a>(pub &'a [f32]);
+
+impl Finish<bf16> for Scaled<'_> {
+    fn check(self, rows: usize, _: usize) {
+        assert!(self.0.len() == rows, "bf16 product: {rows} rows, {} factors", self.0.len());
     }
 
     #[inline(always)]
-    fn take(&mut self, row: usize, column: usize, width: usize, tile: &[[f32; PANEL]]) {
-        for (at, (products, &factor)) in tile.iter().zip(&self.factors[row..]).enumerate() {
-            let out = self.to.at(row + at, column, width);
-            for (out, &product) in out.iter_mut().zip(products) {
-                *out = rounded(product * factor);
-            }
+    fn row(self, row: usize, _: usize, products: &[f32], out: &mut [bf16]) {
+        let factor = self.0[row];
+        for (out, &product) in out.iter_mut().zip(products) {
+            *out = rounded(product * factor);
         }
-    }
-
-    fn split_at(self, row: usize) -> (Self, Self) {
-        let (first, second) = self.to.split_at(row);
-        let (upper, lower) = self.factors.split_at(row);
-        (Scaled { to: first, factors: upper }, Scaled { to: second, factors: lower })
     }
 }

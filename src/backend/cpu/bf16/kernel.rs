@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::finish::Finish;
+use super::finish::{Finish, Rows};
 use crate::backend::cpu::panels::PANEL;
 use crate::gemm::Shape;
 use crate::simd::Bf16;
@@ -23,17 +23,16 @@ const LANES: usize = 16;
 #[repr(C, align(64))]
 struct Tile([[f32; PANEL]; ROWS]);
 
-/// A·B on this thread. The processor has the features, by the proof.
+/// A·B on this thread, of which the first row is row `above` of the whole. The processor has the features, by the proof.
 ///
 /// # Safety
 /// `a` holds `shape`, `panels` `[shape.columns, columns]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn whole<F: Finish>(
+pub unsafe fn whole<T, F: Finish<T>>(
     _proof: Bf16,
-    a: &[bf16],
-    shape: Shape,
+    (a, shape): (&[bf16], Shape),
     (panels, columns): (&[bf16], usize),
-    mut finish: F,
+    (mut c, finish, above): (Rows<'_, T>, F, usize),
 ) {
     let mut tile = Tile([[0.0; PANEL]; ROWS]);
     let depth = shape.columns;
@@ -45,7 +44,7 @@ pub unsafe fn whole<F: Finish>(
             let left = &a[row * shape.stride..];
             let of = if rows == ROWS { Some(width.div_ceil(LANES)) } else { None };
             // SAFETY: `rows` rows of `a` from `row` on, of `depth` values `stride` apart, lie in `left`, and a whole panel,
-            // `[depth/2, 64, 2]`, in `panel`, by what the caller vouches for. Tiles at the lower edge are done a row at a time.
+            // `[depth/2, 64, 2]`, in `panel`, by what the caller vouches for. Tiles at the lower edge have fewer rows.
             unsafe {
                 match of {
                     Some(4) => fill::<ROWS, 4>(left, shape.stride, panel, depth, &mut tile, 0),
@@ -55,7 +54,9 @@ pub unsafe fn whole<F: Finish>(
                     None => edge(left, rows, shape.stride, panel, depth, &mut tile),
                 }
             }
-            finish.take(row, first, width, &tile.0[..rows]);
+            for (row, products) in (row..).zip(&tile.0[..rows]) {
+                finish.row(above + row, first, &products[..width], c.at(row, first, width));
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::finish::Finish;
+use super::finish::{Finish, Rows};
 use crate::gemm::Shape;
 use crate::simd::Bf16;
 
@@ -13,6 +13,11 @@ pub const ROWS: usize = 6;
 ///
 /// # Safety
 /// None.
-pub unsafe fn whole<F: Finish>(proof: Bf16, _: &[bf16], _: Shape, _: (&[bf16], usize), _: F) {
+pub unsafe fn whole<T, F: Finish<T>>(
+    proof: Bf16,
+    _: (&[bf16], Shape),
+    _: (&[bf16], usize),
+    _: (Rows<'_, T>, F, usize),
+) {
     proof.never()
 }

@@ -88,11 +88,11 @@ impl Case {
         Case { size: (m, n, k), stride, a, b: Panels::of_weights(&weights, n), exact }
     }
 
-    fn run(&self, proof: Bf16, finish: impl Finish, threads: usize) {
+    fn run<T: Send>(&self, proof: Bf16, to: (Rows<'_, T>, impl Finish<T>), threads: usize) {
         let (rows, ..) = self.size;
         let shape = Shape::strided(rows, self.b.depth, self.stride);
         let right = (&self.b.values[..], self.b.depth, self.b.columns);
-        product(proof, (&self.a, shape), right, finish, threads);
+        product(proof, (&self.a, shape), right, to, threads);
     }
 
     /// Each of k terms is rounded a few times in f32.
@@ -124,7 +124,7 @@ fn products_on_awkward_sizes() {
         let (stride, before) = (n + 3, values(m * (n + 3), 3));
         for threads in [1, 3] {
             let mut c = before.clone();
-            case.run(proof, Keep(Rows::new(&mut c, stride)), threads);
+            case.run(proof, (Rows::new(&mut c, stride), Keep), threads);
             for (at, (&found, &before)) in c.iter().zip(&before).enumerate() {
                 let (row, column) = (at / stride, at % stride);
                 if column >= n {
@@ -150,7 +150,7 @@ fn products_of_large_and_of_cancelling_numbers() {
     let weights = vec![1e6f32; k];
     let b = Panels::of_weights(&weights, 1);
     let mut c = vec![0.0f32; m];
-    product(proof, (&a, Shape::dense(m, k)), (&b.values, k, 1), Keep(Rows::new(&mut c, 1)), 1);
+    product(proof, (&a, Shape::dense(m, k)), (&b.values, k, 1), (Rows::new(&mut c, 1), Keep), 1);
     let step = wide(rounded(1e6)) * (wide(rounded(3e9)) - wide(rounded(1e9)));
     assert!((f64::from(c[0]) - step).abs() <= 1e-5 * step, "{} {step}", c[0]);
     assert_eq!(c[1..], [0.0; 6]);
@@ -164,17 +164,17 @@ fn epilogues_on_awkward_sizes() {
         let (bias, before, factors) = (values(n, 4), values(m * n, 5), values(m, 6));
         for threads in [1, 2] {
             let mut added = before.clone();
-            case.run(proof, Add { to: Rows::new(&mut added, n), bias: &bias }, threads);
+            case.run(proof, (Rows::new(&mut added, n), Add(&bias)), threads);
             let activations = [None, Some(Activation::Gelu), Some(Activation::QuickGelu)];
             let biased = activations.map(|activation| {
                 let mut out = vec![bf16::ZERO; m * n];
                 let to = Rows::new(&mut out, n);
-                case.run(proof, Biased { to, bias: &bias, activation }, threads);
+                case.run(proof, (to, Biased(&bias, activation)), threads);
                 out
             });
             let mut scaled = vec![bf16::ZERO; m * n];
             let to = Rows::new(&mut scaled, n);
-            case.run(proof, Scaled { to, factors: &factors }, threads);
+            case.run(proof, (to, Scaled(&factors)), threads);
             for (at, &(exact, terms)) in case.exact.iter().enumerate() {
                 let (row, column) = (at / n, at % n);
                 let bound = case.bound(terms) + 4.0 * EPSILON * (1.0 + exact.abs());
@@ -215,7 +215,7 @@ fn erf(x: f64) -> f64 {
 fn results_without_room_are_refused() {
     let Some(proof) = testable_bf16() else { panic!("no room for 3x5: not tested") };
     let case = Case::new((3, 5, 4));
-    case.run(proof, Keep(Rows::new(&mut [0.0; 14], 5)), 1);
+    case.run(proof, (Rows::new(&mut [0.0; 14], 5), Keep), 1);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn results_without_room_are_refused() {
 fn operands_that_are_too_short_are_refused() {
     let Some(proof) = testable_bf16() else { panic!("bf16 product: not tested") };
     let (a, b, mut c) = ([bf16::ZERO; 8], [bf16::ZERO; 128], [0.0; 4]);
-    product(proof, (&a, Shape::dense(2, 4)), (&b, 4, 2), Keep(Rows::new(&mut c, 2)), 1);
+    product(proof, (&a, Shape::dense(2, 4)), (&b, 4, 2), (Rows::new(&mut c, 2), Keep), 1);
 }
 
 #[test]
