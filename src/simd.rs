@@ -75,8 +75,13 @@ impl Instructions {
         }
     }
 
+    /// Whether they multiply bf16.
+    pub fn multiply_bf16(self) -> bool {
+        self == Instructions::Avx512Bf16
+    }
+
     /// The widest that this processor has.
-    fn widest() -> Self {
+    pub fn widest() -> Self {
         let widest = Self::ALL.into_iter().rfind(|each| each.available());
         widest.unwrap_or(Instructions::Scalar)
     }
@@ -197,7 +202,7 @@ impl Chosen {
 
     /// What multiplies bf16 with them; `None` where they do not.
     pub fn bf16(self) -> Option<Bf16> {
-        if self.instructions == Instructions::Avx512Bf16 { Bf16::try_new() } else { None }
+        if self.instructions.multiply_bf16() { Bf16::try_new() } else { None }
     }
 }
 

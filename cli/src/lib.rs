@@ -66,9 +66,8 @@ fn dispatch(cli: Cli) -> Result<(), Stop> {
 fn long_version() -> &'static str {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     TEXT.get_or_init(|| {
-        let widest = Instructions::ALL.into_iter().rfind(|each| each.available());
-        let widest = widest.unwrap_or(Instructions::Scalar);
-        let auto = if widest == Instructions::Avx512Bf16 { "bf16" } else { "f32" };
+        let widest = Instructions::widest();
+        let auto = if widest.multiply_bf16() { "bf16" } else { "f32" };
         format!(
             "{}\nprocessor: {widest} at the widest; `--precision auto`: features f32, scoring {auto}",
             version()
