@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use musc::backend::device::Device;
+use musc::backend::device::{Device, Precision};
 use musc::image::RgbImage;
 use musc::inspect::{Batch, Inspector, Subsets, Weights};
 use musc::report::write_image;
@@ -87,6 +87,8 @@ fn memory_is_what_the_formulas_say_and_does_not_grow_with_the_batch() {
         .layers([1, 3])
         .size(SIDE)
         .device(Device::Cpu)
+        // The formulas below are those of f32.
+        .precision(Precision::F32)
         .threads(THREADS)
         .subsets(Subsets::References(SUBSET - 1))
         .build()

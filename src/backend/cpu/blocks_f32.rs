@@ -11,7 +11,9 @@ pub struct Workspace {
     normed: Vec<f32>,
     qkv: Vec<f32>,
     by_head: Vec<f32>,
-    hidden: Vec<f32>,
+    /// The patches as rows, then the MLP's hidden layer.
+    wide: Vec<f32>,
+    row_values: usize,
     attention: Vec<attention::Scratch>,
 }
 
@@ -23,11 +25,17 @@ impl Workspace {
             normed: room(of.width),
             qkv: room(3 * of.width),
             by_head: room(of.width),
-            hidden: room(of.mlp_width),
+            wide: vec![0.0; (of.tokens * of.mlp_width).max(of.row_values)],
+            row_values: of.row_values,
             attention: (0..of.threads.min(of.heads))
                 .map(|_| attention::Scratch::new(of.arch))
                 .collect(),
         }
+    }
+
+    /// Room for the patches as rows; it is the blocks' own afterwards.
+    pub fn rows(&mut self) -> &mut [f32] {
+        &mut self.wide[..self.row_values]
     }
 }
 
@@ -47,7 +55,8 @@ impl Linear<Panels> {
 
 /// The block on the tokens `x` `[1 + L, D]`.
 pub fn run(block: &Block<Linear<Panels>>, x: &mut [f32], memory: &mut Workspace, of: Setting) {
-    let Workspace { normed, qkv, by_head, hidden, attention: scratch } = memory;
+    let Workspace { normed, qkv, by_head, wide, attention: scratch, .. } = memory;
+    let hidden = &mut wide[..of.tokens * of.mlp_width];
     let (arch, threads) = (of.arch, of.threads);
     normed.copy_from_slice(x);
     layer_norm(arch, normed, &block.norm1);

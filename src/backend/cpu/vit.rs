@@ -127,12 +127,12 @@ pub(super) struct Setting {
     pub activation: Activation,
     /// Threads for one image.
     pub threads: usize,
+    /// Values of the patches as rows, L·3·P·P.
+    pub row_values: usize,
 }
 
 /// The memory of one image in flight.
 struct Workspace {
-    /// The patches as rows.
-    rows: Vec<f32>,
     /// The tokens `[1 + L, D]`.
     x: Vec<f32>,
     of_blocks: OfBlocks,
@@ -142,6 +142,16 @@ struct Workspace {
 enum OfBlocks {
     F32(blocks_f32::Workspace),
     Bf16(bf16::blocks::Workspace),
+}
+
+impl OfBlocks {
+    /// Room for the patches as rows, before the first block.
+    fn rows(&mut self) -> &mut [f32] {
+        match self {
+            OfBlocks::F32(workspace) => workspace.rows(),
+            OfBlocks::Bf16(workspace) => workspace.rows(),
+        }
+    }
 }
 
 /// How images go to threads: one a thread, and those that are left over when all threads have had the same number share them.
@@ -279,13 +289,13 @@ impl Model {
     fn setting(&self, threads: usize) -> Setting {
         let Model { arch, grid, width, heads, mlp_width, ref extraction, .. } = *self;
         let (tokens, activation) = (1 + grid.patches(), extraction.activation);
-        Setting { arch, tokens, width, heads, mlp_width, activation, threads }
+        let row_values = grid.patches() * 3 * self.patch * self.patch;
+        Setting { arch, tokens, width, heads, mlp_width, activation, threads, row_values }
     }
 
     fn workspace(&self, threads: usize) -> Workspace {
         let setting = self.setting(threads);
         Workspace {
-            rows: vec![0.0; self.grid.patches() * 3 * self.patch * self.patch],
             x: vec![0.0; setting.tokens * self.width],
             of_blocks: match self.blocks {
                 Blocks::F32(_) => OfBlocks::F32(blocks_f32::Workspace::new(setting)),
@@ -322,9 +332,10 @@ impl Model {
         workspace: &mut Workspace,
         threads: usize,
     ) {
-        let Workspace { rows, x, of_blocks } = workspace;
+        let Workspace { x, of_blocks } = workspace;
         let (arch, grid, width) = (self.arch, self.grid, self.width);
         let (patches, row_width) = (grid.patches(), 3 * self.patch * self.patch);
+        let rows = of_blocks.rows();
         patch_rows(image, &self.extraction.normalisation, grid, self.patch, rows);
         x.copy_from_slice(&self.embedding);
         self.patch_weight.product(

@@ -14,6 +14,8 @@ use crate::simd::Bf16;
 
 /// What a block writes on its way.
 pub struct Workspace {
+    /// The patches as rows.
+    rows: Vec<f32>,
     normed: Aligned<bf16>,
     qkv: Aligned<bf16>,
     by_head: Aligned<bf16>,
@@ -26,6 +28,7 @@ impl Workspace {
     pub fn new(of: Setting) -> Self {
         let room = |width: usize| Aligned::zeros(of.tokens * width);
         Workspace {
+            rows: vec![0.0; of.row_values],
             normed: room(of.width),
             qkv: room(3 * of.width),
             by_head: room(of.width),
@@ -34,6 +37,11 @@ impl Workspace {
                 .map(|_| attention::Scratch::new(of.arch, of.tokens))
                 .collect(),
         }
+    }
+
+    /// Room for the patches as rows.
+    pub fn rows(&mut self) -> &mut [f32] {
+        &mut self.rows
     }
 }
 
@@ -61,7 +69,7 @@ pub fn run(
     memory: &mut Workspace,
     of: Setting,
 ) {
-    let Workspace { normed, qkv, by_head, hidden, attention: scratch } = memory;
+    let Workspace { normed, qkv, by_head, hidden, attention: scratch, .. } = memory;
     let Block { qkv: to_qkv, out, fc1, fc2, .. } = block;
     layer_norm_rounded(of.arch, x, &block.norm1, normed);
     to_qkv.product(proof, normed, (qkv, Biased(&to_qkv.bias, None)), of);
